@@ -1,0 +1,44 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_INSTALLED := $(VENV)/.demo-installed
+DEV_INSTALLED := $(VENV)/.dev-installed
+
+.PHONY: demo test check format tree clean
+
+# The whole path on real data: events, minutes, encoder, embeddings, evaluation, report.
+demo: $(DEMO_INSTALLED)
+	$(BIN)/infobehavior demo
+
+# What must pass before a change is merged.
+test: check
+	$(BIN)/pytest
+
+check: $(DEV_INSTALLED)
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_INSTALLED)
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+
+# The README names each file of the package, with the first sentence of its docstring.
+tree:
+	$(PYTHON) tests/source_tree.py
+
+$(DEMO_INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing infobehavior and its demo data into $(VENV); this takes a few minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[demo]"
+	@touch $@
+
+$(DEV_INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing infobehavior and its development tools into $(VENV); this takes a few minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[demo,dev]"
+	@touch $(DEMO_INSTALLED) $@
+
+clean:
+	rm -rf $(VENV) demo-output .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

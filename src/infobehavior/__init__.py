@@ -1,0 +1,62 @@
+"""Self-supervised representations of accounts from ultra-long behavior logs.
+
+Each public name is loaded when it is first used, so that importing the package costs nothing: torch comes in
+with `pretrain`, `embed` and `InfoBehavior`, scikit-learn with `evaluate` and `BehaviorTransformer`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infobehavior.data.aggregation import aggregate
+    from infobehavior.data.inspection import inspect
+    from infobehavior.data.schema import Schema, read_schema
+    from infobehavior.downstream.evaluation import evaluate
+    from infobehavior.embedding.embed import embed
+    from infobehavior.embedding.transformer import BehaviorTransformer
+    from infobehavior.errors import InputError
+    from infobehavior.model.infobehavior import InfoBehavior
+    from infobehavior.pretraining.config import PretrainConfig
+    from infobehavior.pretraining.pretrain import pretrain
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BehaviorTransformer",
+    "InfoBehavior",
+    "InputError",
+    "PretrainConfig",
+    "Schema",
+    "aggregate",
+    "embed",
+    "evaluate",
+    "inspect",
+    "pretrain",
+    "read_schema",
+]
+
+_HOMES = {
+    "BehaviorTransformer": "infobehavior.embedding.transformer",
+    "InfoBehavior": "infobehavior.model.infobehavior",
+    "InputError": "infobehavior.errors",
+    "PretrainConfig": "infobehavior.pretraining.config",
+    "Schema": "infobehavior.data.schema",
+    "aggregate": "infobehavior.data.aggregation",
+    "embed": "infobehavior.embedding.embed",
+    "evaluate": "infobehavior.downstream.evaluation",
+    "inspect": "infobehavior.data.inspection",
+    "pretrain": "infobehavior.pretraining.pretrain",
+    "read_schema": "infobehavior.data.schema",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'infobehavior' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

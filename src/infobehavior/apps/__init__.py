@@ -1,0 +1,1 @@
+"""Whole runs on a data set that anyone can install."""

@@ -1,0 +1,165 @@
+"""The commands. What takes seconds to load (torch, scikit-learn) is loaded by the command that needs it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infobehavior import __version__
+from infobehavior.cli.config_flags import resolve_config, with_config_flags
+from infobehavior.pretraining.config import PRESETS
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Events = Annotated[
+    str,
+    typer.Argument(help="events: a Parquet or CSV file, a glob, a folder or a partitioned folder", metavar="EVENTS"),
+]
+Minutes = Annotated[Path, typer.Argument(help="a folder that `aggregate` wrote", metavar="MINUTES")]
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"infobehavior {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="show the version and exit", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Learn representations of accounts from their behavior logs."""
+
+
+@app.command()
+def inspect(
+    events: Events,
+    out: Annotated[Path | None, typer.Option(help="write the proposed schema here", metavar="SCHEMA.toml")] = None,
+    entity: Annotated[str | None, typer.Option(help="column that says who")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="column that says when")] = None,
+    behavior: Annotated[str | None, typer.Option(help="column that says what")] = None,
+    location: Annotated[str | None, typer.Option(help="column that says where")] = None,
+    outcome: Annotated[str | None, typer.Option(help="column that says whether it failed")] = None,
+    extra: Annotated[list[str] | None, typer.Option(help="a further column to keep; may be repeated")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="local time of the accounts, such as Asia/Shanghai")] = None,
+) -> None:
+    """Show what a table of events holds and propose a schema for it."""
+    from infobehavior.data.inspection import inspect as run
+
+    columns = {
+        "entity": entity,
+        "timestamp": timestamp,
+        "behavior": behavior,
+        "location": location,
+        "outcome": outcome,
+        "extra": extra or None,
+        "time_zone": time_zone,
+    }
+    _print(run(events, out, columns={name: column for name, column in columns.items() if column is not None}).lines())
+
+
+@app.command()
+def aggregate(
+    events: Events,
+    schema: Annotated[Path, typer.Option(help="schema of the events (`inspect` proposes one)", metavar="SCHEMA.toml")],
+    out: Annotated[Path, typer.Option(help="folder of daily partitions to write", metavar="MINUTES")],
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="keep one of rows that are equal in every column")
+    ] = False,
+    memory_limit: Annotated[str | None, typer.Option(help="memory that DuckDB may use, such as 2GB")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads that DuckDB may use")] = None,
+) -> None:
+    """Turn events into minute tokens, one file a day (3.1.1)."""
+    from infobehavior.data.aggregation import aggregate as run
+
+    _print(
+        run(events, schema, out, drop_duplicates=drop_duplicates, memory_limit=memory_limit, threads=threads).lines()
+    )
+
+
+@app.command()
+@with_config_flags
+def pretrain(
+    minutes: Minutes,
+    out: Annotated[Path, typer.Option(help="folder of the model to write", metavar="MODEL")],
+    preset: Annotated[str, typer.Option(help=f"values to start from: {', '.join(PRESETS)}")] = "paper",
+    config: Annotated[
+        Path | None,
+        typer.Option(help="values that replace the preset's; flags replace these", metavar="FILE.toml"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint in MODEL")] = False,
+    until: Annotated[str | None, typer.Option(help="use nothing after this local day", metavar="YYYY-MM-DD")] = None,
+    as_of: Annotated[
+        Path | None,
+        typer.Option(help="table (entity_id, as_of): use nothing of an entity from its moment on", metavar="TABLE"),
+    ] = None,
+    **fields: Any,
+) -> None:
+    """Learn the encoder from minutes, without labels (3.1.2 to 3.4)."""
+    resolved = resolve_config(preset, config, fields)
+    from infobehavior.pretraining.pretrain import pretrain as run
+
+    run(minutes, out, config=resolved, resume=resume, until=until, as_of=as_of)
+    typer.echo(f"model: {out}")
+
+
+@app.command()
+def embed(
+    minutes: Minutes,
+    model: Annotated[Path, typer.Option(help="a folder that `pretrain` wrote", metavar="MODEL")],
+    out: Annotated[Path, typer.Option(help="folder of the embeddings table to write", metavar="EMBEDDINGS")],
+    date: Annotated[
+        str | None, typer.Option(help="each entity's window ends with this local day", metavar="YYYY-MM-DD")
+    ] = None,
+    as_of: Annotated[
+        Path | None, typer.Option(help="table (entity_id, as_of): a window for each row", metavar="TABLE")
+    ] = None,
+) -> None:
+    """Write each entity's global representation as a table."""
+    from infobehavior.embedding.embed import embed as run
+
+    _print(run(minutes, model, out, date=date, as_of=as_of).lines())
+
+
+@app.command()
+def evaluate(
+    embeddings: Annotated[Path, typer.Argument(help="a folder that `embed` wrote", metavar="EMBEDDINGS")],
+    labels: Annotated[Path, typer.Option(help="table of labels, Parquet or CSV", metavar="LABELS")],
+    label: Annotated[str, typer.Option(help="column of LABELS that holds 0 and 1", metavar="COLUMN")],
+    minutes: Annotated[Path, typer.Option(help="the minutes that were embedded", metavar="MINUTES")],
+    out: Annotated[Path, typer.Option(help="folder for metrics.json and report.html", metavar="REPORT")],
+    group: Annotated[
+        str | None, typer.Option(help="column of LABELS: rows of a group stay in one fold", metavar="COLUMN")
+    ] = None,
+    date: Annotated[
+        str | None,
+        typer.Option(help="which day of EMBEDDINGS to take, if it has several", metavar="YYYY-MM-DD"),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="folds of the cross-validation")] = 5,
+    seed: Annotated[int, typer.Option(help="seed of folds and classifiers")] = 0,
+) -> None:
+    """Compare the representation with hand-made features (4.2)."""
+    from infobehavior.downstream.evaluation import evaluate as run
+    from infobehavior.downstream.evaluation import metric_lines
+
+    rows = run(embeddings, labels, label, minutes, out, group=group, date=date, folds=folds, seed=seed)
+    _print([*metric_lines(rows), f"report: {out / 'report.html'}"])
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for everything that the demo writes")] = Path("demo-output"),
+) -> None:
+    """Run the whole path on a year of flights."""
+    from infobehavior.apps.demo import demo as run
+
+    run(out)

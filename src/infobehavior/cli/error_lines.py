@@ -1,0 +1,41 @@
+"""One line for whatever a user can get wrong."""
+
+from typing import Any
+
+import typer
+from pydantic import BaseModel, ValidationError
+
+from infobehavior.errors import InputError
+
+
+def error_line(error: Exception) -> str | None:
+    """Say in one line what went wrong, or return None if the error is a fault of this program."""
+    libraries = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    if isinstance(error, ValidationError):
+        return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        return _one_line(error.format_message()) + (f" (see {context.command_path} --help)" if context else "")
+    if isinstance(error, InputError):
+        return _one_line(str(error))
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return _one_line(f"not enough memory: {error}")
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, OSError) or libraries & {"pyarrow", "safetensors", "safetensors_rust"}:
+        return _one_line(str(error))
+    if libraries & {"duckdb", "_duckdb"}:
+        return _one_line(str(error).partition("\n")[0])
+    return None
+
+
+def _fault(fault: Any) -> str:
+    """One fault that pydantic found: where, what was expected, and what came."""
+    where = ".".join(str(part) for part in fault["loc"])
+    expected = fault["msg"].removeprefix("Value error, ")
+    came = "" if isinstance(fault["input"], dict | BaseModel) else f" (got {fault['input']!r})"
+    return _one_line(f"{where}: {expected}{came}" if where else f"{expected}{came}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

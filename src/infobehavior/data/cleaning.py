@@ -1,0 +1,314 @@
+"""Reads an event log by its schema, in SQL, and says why a row can't be used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from infobehavior.data.clock import MICROSECONDS, SECONDS_PER_DAY, SECONDS_PER_MINUTE, parse_moment, wall_offsets
+from infobehavior.data.events import (
+    FRACTION_TYPES,
+    INTEGER_TYPES,
+    NUM_EXAMPLES,
+    EventSource,
+    only_row,
+    quoted,
+    quoted_text,
+    readable,
+)
+from infobehavior.data.schema import SET_SEPARATOR, Columns, Schema
+
+MALFORMED = "malformed CSV row"
+NO_ENTITY = "no entity"
+ENTITY_NOT_INTEGER = "entity is not an integer"
+NO_BEHAVIOR = "no behavior"
+NO_TIME = "no time"
+BAD_TIME = "time doesn't parse"
+NO_ZONE = "time without a zone where others have one"
+OUT_OF_RANGE = "time out of range"
+
+_UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_ZONE_PATTERN = r"(?i)\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|UTC|[+-]\d{2}(:?\d{2})?|[A-Z]+/[A-Z_/+-]+)$"
+
+
+@dataclass(frozen=True)
+class CleanEvents:
+    """SQL that reads a log by a schema.
+
+    The columns of its queries: ``entity_id``, ``epoch`` (whole seconds), ``behavior``, ``location``, ``failed``,
+    ``extra_0``, ... (one per extra column), ``reason`` (null, or why the row is set aside) and ``raw`` (the row as
+    text).
+
+    Attributes:
+        entity_type: BIGINT or VARCHAR.
+        time_reading: how times were read, in words.
+        timestamp_unit: of epoch numbers.
+    """
+
+    source: str
+    before: str
+    after: str
+    time_column: str
+    time_type: str
+    entity_type: str
+    time_reading: str
+    timestamp_unit: str | None
+
+    @property
+    def sql(self) -> str:
+        """All rows of the log."""
+        return f"{self.before}{self.source}{self.after}"
+
+    def between(self, first: int, end: int) -> str:
+        """The usable events of the epoch seconds [first, end)."""
+        skim = f"(SELECT * FROM {self.source} WHERE {self._row_group_filter(first, end)})"
+        query = f"{self.before}{skim}{self.after}"
+        return f"SELECT * FROM ({query}) WHERE reason IS NULL AND epoch >= {first} AND epoch < {end}"
+
+    def _row_group_filter(self, first: int, end: int) -> str:
+        """A condition on the raw column, which lets DuckDB skip the row groups that are certainly outside."""
+        make = {"TIMESTAMP WITH TIME ZONE": "make_timestamptz", "TIMESTAMP": "make_timestamp"}.get(self.time_type)
+        if make is None:
+            return "true"
+        slack = 0 if make == "make_timestamptz" else 2 * SECONDS_PER_DAY
+        bounds = (f"{make}({second * MICROSECONDS}::BIGINT)" for second in (first - slack, end + slack))
+        return "{0} >= {1} AND {0} < {2}".format(quoted(self.time_column), *bounds)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a column of times is read: SQL of its epoch microseconds and of what is wrong with it."""
+
+    microsecond: str
+    how: str
+    missing: str
+    without_zone: str = "false"
+    unit: str | None = None
+
+
+def clean_events(
+    connection: duckdb.DuckDBPyConnection,
+    source: EventSource,
+    schema: Schema,
+    *,
+    drop_duplicates: bool = False,
+) -> CleanEvents:
+    """Say in SQL which rows of a log are usable, and what they hold in the schema's terms.
+
+    Text is NFC-normalised; an empty location or extra value is null. A column of epoch numbers has one unit: the
+    schema's `timestamp_unit`, or the one that makes most of its values fall between 1973 and 5138.
+
+    Args:
+        connection: from `connect`.
+        source: the log.
+        schema: which column is what.
+        drop_duplicates: True keeps one of several rows that are equal in all the columns that the schema names.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    columns = schema.columns
+    source.require(columns)
+    with readable(source.description):
+        time = _read_time(connection, source, schema)
+    entity_type = _entity_type(columns, source.columns[columns.entity])
+    used = ", ".join(quoted(name) for name in columns.used())
+    fields = {
+        "entity_id": _entity_sql(quoted(columns.entity), source.columns[columns.entity], entity_type),
+        "no_entity": _is_blank(columns.entity),
+        "behavior": _set_member(columns.behavior),
+        "no_behavior": _is_blank(columns.behavior),
+        "microsecond": time.microsecond,
+        "no_time": time.missing,
+        "no_zone": time.without_zone,
+        "location": _set_member(columns.location),
+        "failed": _failed_sql(schema),
+        **{f"extra_{i}": _set_member(name) for i, name in enumerate(columns.extra)},
+        "raw": f"CAST(struct_pack({', '.join(f'{quoted(n)} := {quoted(n)}' for n in columns.used())}) AS VARCHAR)",
+    }
+    listed = ", ".join(f"{sql} AS {name}" for name, sql in fields.items())
+    distinct = "DISTINCT" if drop_duplicates else ""
+    return CleanEvents(
+        source=source.sql,
+        before=f"SELECT *, {floor_divided('microsecond', MICROSECONDS)} AS epoch, {_reason_sql(schema)} AS reason "
+        f"FROM (SELECT {listed} FROM (SELECT {distinct} {used} FROM ",
+        after="))",
+        time_column=columns.timestamp,
+        time_type=source.columns[columns.timestamp],
+        entity_type=entity_type,
+        time_reading=time.how,
+        timestamp_unit=time.unit,
+    )
+
+
+def floor_divided(sql: str, divisor: int) -> str:
+    """SQL of a division that rounds down, where DuckDB's ``//`` rounds towards zero."""
+    return f"(({sql}) // {divisor} - (({sql}) % {divisor} < 0)::INTEGER)"
+
+
+def _reason_sql(schema: Schema) -> str:
+    zone = schema.time.time_zone
+    earliest, latest = (parse_moment(day, zone) for day in (schema.time.earliest, schema.time.latest))
+    reasons = {
+        "no_entity": NO_ENTITY,
+        "entity_id IS NULL": ENTITY_NOT_INTEGER,
+        "no_behavior": NO_BEHAVIOR,
+        "no_time": NO_TIME,
+        "no_zone": NO_ZONE,
+        "microsecond IS NULL": BAD_TIME,
+        f"microsecond < {earliest} OR microsecond >= {latest}": OUT_OF_RANGE,
+    }
+    return f"CASE {' '.join(f'WHEN {test} THEN {quoted_text(name)}' for test, name in reasons.items())} END"
+
+
+def _is_blank(column: str) -> str:
+    return f"coalesce(trim(CAST({quoted(column)} AS VARCHAR)), '') = ''"
+
+
+def _set_member(column: str | None) -> str:
+    if column is None:
+        return "CAST(NULL AS VARCHAR)"
+    text = f"replace(CAST({quoted(column)} AS VARCHAR), {quoted_text(SET_SEPARATOR)}, ' ')"
+    return f"nullif(nfc_normalize({text}), '')"
+
+
+def _entity_type(columns: Columns, given: str) -> str:
+    if columns.entity_type is None:
+        return "BIGINT" if given in INTEGER_TYPES else "VARCHAR"
+    return "BIGINT" if columns.entity_type == "integer" else "VARCHAR"
+
+
+def _entity_sql(column: str, given: str, entity_type: str) -> str:
+    if entity_type == "VARCHAR":
+        return f"CAST({column} AS VARCHAR)"
+    if given.startswith(FRACTION_TYPES):
+        return f"CASE WHEN {column} = floor({column}) THEN TRY_CAST({column} AS BIGINT) END"
+    if given in INTEGER_TYPES:
+        return f"TRY_CAST({column} AS BIGINT)"
+    text = f"trim(CAST({column} AS VARCHAR))"
+    return f"CASE WHEN regexp_full_match({text}, '[+-]?[0-9]+') THEN TRY_CAST({text} AS BIGINT) END"
+
+
+def _failed_sql(schema: Schema) -> str:
+    if schema.columns.outcome is None or not schema.failures.outcomes:
+        return "false"
+    outcome = f"nfc_normalize(CAST({quoted(schema.columns.outcome)} AS VARCHAR))"
+    failed = f"coalesce({outcome} IN ({_texts(schema.failures.outcomes)}), false)"
+    if schema.failures.behaviors:
+        failed += (
+            f" AND coalesce({_set_member(schema.columns.behavior)} IN ({_texts(schema.failures.behaviors)}), false)"
+        )
+    return failed
+
+
+def _texts(values: Sequence[str]) -> str:
+    return ", ".join(quoted_text(value) for value in values)
+
+
+def _read_time(connection: duckdb.DuckDBPyConnection, source: EventSource, schema: Schema) -> _Reading:
+    column, given = quoted(schema.columns.timestamp), source.columns[schema.columns.timestamp]
+    missing = f"{column} IS NULL"
+    if given == "TIMESTAMP WITH TIME ZONE":
+        return _Reading(f"epoch_us({column})", "moments with a time zone", missing)
+    if given.startswith("TIMESTAMP") or given == "DATE":
+        naive = f"epoch_us(CAST({column} AS TIMESTAMP))"
+        zone = schema.time.time_zone
+        return _Reading(_to_utc(connection, source, naive, schema), f"local time of {zone}", missing)
+    if given in INTEGER_TYPES or given.startswith(FRACTION_TYPES):
+        return _read_numbers(connection, source, column, missing, schema)
+    return _read_text(connection, source, f"trim(CAST({column} AS VARCHAR))", schema)
+
+
+def _read_numbers(
+    connection: duckdb.DuckDBPyConnection, source: EventSource, number: str, missing: str, schema: Schema
+) -> _Reading:
+    """Epoch numbers: in the unit of the schema, or in the one that most of the column's values suggest."""
+    unit: str | None = schema.columns.timestamp_unit
+    if unit is None:
+        size = f"abs(CAST({number} AS DOUBLE))"
+        counts = only_row(
+            connection,
+            f"SELECT count(*) FILTER ({size} < 1e11), count(*) FILTER ({size} >= 1e11 AND {size} < 1e14), "
+            f"count(*) FILTER ({size} >= 1e14 AND isfinite({size})) FROM {source.sql}",
+        )
+        unit = list(_UNITS)[counts.index(max(counts))]
+    scaled = f"floor(CAST({number} AS DOUBLE) * {_UNITS[unit]})"
+    return _Reading(f"TRY_CAST({scaled} AS BIGINT)", f"epoch numbers in {unit}", missing, unit=unit)
+
+
+def _read_text(connection: duckdb.DuckDBPyConnection, source: EventSource, text: str, schema: Schema) -> _Reading:
+    missing = f"coalesce({text}, '') = ''"
+    number = f"TRY_CAST({text} AS DOUBLE)"
+    has_zone = f"coalesce(regexp_matches({text}, {quoted_text(_ZONE_PATTERN)}), false)"
+    num_numbers, num_zoned, num_naive = only_row(
+        connection,
+        f"SELECT count({number}), count(*) FILTER (zoned), count({text}) FILTER (NOT zoned AND {number} IS NULL) "
+        f"FROM (SELECT *, {has_zone} AS zoned FROM {source.sql})",
+    )
+    if schema.columns.timestamp_unit or num_numbers > num_zoned + num_naive:
+        return _read_numbers(connection, source, number, missing, schema)
+    if num_zoned:
+        compact = f"regexp_replace({text}, '\\s+([+-])', '\\1')"
+        moment = f"CASE WHEN {has_zone} THEN epoch_us(TRY_CAST({compact} AS TIMESTAMPTZ)) END"
+        naive = f"NOT {has_zone} AND TRY_CAST({text} AS TIMESTAMP) IS NOT NULL"
+        return _Reading(moment, "text with a time zone", missing, naive)
+    # DuckDB also understands 'epoch' and 'infinity', which no log means.
+    naive = f"CASE WHEN regexp_matches({text}, '^[0-9]') THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
+    how = f"text in local time of {schema.time.time_zone}"
+    return _Reading(_to_utc(connection, source, naive, schema), how, missing)
+
+
+def _to_utc(connection: duckdb.DuckDBPyConnection, source: EventSource, naive: str, schema: Schema) -> str:
+    """SQL that subtracts the zone's offset from local microseconds, as `zoneinfo` knows it for their range."""
+    zone = schema.time.time_zone
+    if zone == "UTC":
+        return naive
+    limits = [parse_moment(day, "UTC") for day in (schema.time.earliest, schema.time.latest)]
+    found = only_row(connection, f"SELECT min({naive}), max({naive}) FROM {source.sql}")
+    if found[0] is None:
+        return naive
+    first, last = (min(max(moment, limits[0]), limits[1]) // (SECONDS_PER_MINUTE * MICROSECONDS) for moment in found)
+    starts, offsets = wall_offsets(zone, first, last)
+    steps = list(
+        zip(
+            (starts * SECONDS_PER_MINUTE * MICROSECONDS).tolist(),
+            (offsets * SECONDS_PER_MINUTE * MICROSECONDS).tolist(),
+            strict=True,
+        )
+    )
+    return f"({naive}) - {stepwise(naive, steps)}"
+
+
+def stepwise(sql: str, steps: Sequence[tuple[int, int]]) -> str:
+    """SQL of a step function, as a balanced tree of comparisons.
+
+    Args:
+        sql: the argument.
+        steps: (argument from which on it holds, value), ascending; the first holds below too.
+    """
+    if len(steps) == 1:
+        return str(steps[0][1])
+    middle = len(steps) // 2
+    low, high = stepwise(sql, steps[:middle]), stepwise(sql, steps[middle:])
+    return f"CASE WHEN {sql} < {steps[middle][0]} THEN {low} ELSE {high} END"
+
+
+def quarantine_counts(rows: list[tuple[Any, ...]], num_malformed: int) -> dict[str, int]:
+    """Rows set aside, by reason, the most frequent first; `rows` begin with (reason, count)."""
+    counts = {MALFORMED: num_malformed} if num_malformed else {}
+    for reason, count, *_ in rows:
+        if reason is not None:
+            counts[reason] = counts.get(reason, 0) + count
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def quarantine_examples(
+    connection: duckdb.DuckDBPyConnection, source: EventSource, clean: CleanEvents
+) -> dict[str, tuple[str, ...]]:
+    """A few rows of each reason; the first ones by their text, so that their order in the files doesn't matter."""
+    rows = connection.execute(
+        f"SELECT reason, min(raw, {NUM_EXAMPLES}) FROM ({clean.sql}) WHERE reason IS NOT NULL GROUP BY reason"
+    ).fetchall()
+    examples = {reason: tuple(texts) for reason, texts in rows}
+    return examples | ({MALFORMED: source.malformed_examples} if source.num_malformed else {})

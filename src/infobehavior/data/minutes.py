@@ -1,0 +1,99 @@
+"""A folder of minute tokens: what is in it, and which of its daily files a window needs."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from infobehavior.artefacts import read_json
+from infobehavior.data.clock import day_bounds
+from infobehavior.data.schema import Schema, parse_schema
+from infobehavior.errors import InputError
+
+KIND = "minutes"
+FORMAT = 1
+DEFINITION_FILE = "_definition.json"
+SUMMARY_FILE = "_summary.json"
+PARTITION_FILE = "minutes.parquet"
+
+
+@dataclass(frozen=True)
+class MinuteTable:
+    """Minutes on disk, one file a local day.
+
+    Attributes:
+        path: the folder.
+        schema: what decided the tokens.
+        hash: of the schema's definition.
+        entity_type: BIGINT or VARCHAR.
+        days: the local days that have events, ascending.
+    """
+
+    path: Path
+    schema: Schema
+    hash: str
+    entity_type: str
+    days: tuple[date, ...]
+
+    def file(self, day: date) -> Path:
+        """The file of a local day."""
+        return partition_file(self.path, day)
+
+    def files(self, first_minute: int | None = None, end_minute: int | None = None) -> list[str]:
+        """The files that can hold the UTC epoch minutes [first_minute, end_minute), by ascending day.
+
+        Args:
+            first_minute: no lower bound by default.
+            end_minute: no upper bound by default.
+        """
+        found = []
+        for day in self.days:
+            first, end = day_bounds(day, self.schema.time.time_zone)
+            if (first_minute is None or end > first_minute) and (end_minute is None or first < end_minute):
+                found.append(str(self.file(day)))
+        return found
+
+
+def partition_file(folder: Path, day: date) -> Path:
+    """Where the minutes of a local day are."""
+    return folder / f"ds={day.isoformat()}" / PARTITION_FILE
+
+
+def open_minutes(path: str | Path) -> MinuteTable:
+    """Open a folder of minutes.
+
+    Raises:
+        InputError: it isn't one, it has no days, or its schema was changed after it was written.
+    """
+    folder = Path(path)
+    table = read_definition(folder)
+    if not table.days:
+        raise InputError(f"{folder} has no days (ds=.../{PARTITION_FILE}); run `infobehavior aggregate` again")
+    return table
+
+
+def read_definition(folder: Path) -> MinuteTable:
+    """Like `open_minutes`, of a folder that may have no days yet."""
+    what = "a folder of minutes"
+    definition = read_json(folder / DEFINITION_FILE, what)
+    if not isinstance(definition, dict) or definition.get("kind") != KIND:
+        kind = definition.get("kind") if isinstance(definition, dict) else None
+        raise InputError(f"{folder} is not {what}: its {DEFINITION_FILE} says kind = {kind!r}")
+    if definition.get("format") != FORMAT:
+        raise InputError(
+            f"{folder} has format {definition.get('format')!r}, this version reads {FORMAT}; aggregate again"
+        )
+    schema = parse_schema(definition.get("schema"), str(folder / DEFINITION_FILE))
+    if definition.get("hash") != schema.hash:
+        raise InputError(
+            f"{folder / DEFINITION_FILE} was edited: it records hash {definition.get('hash')}, but its schema has "
+            f"{schema.hash}; aggregate again"
+        )
+    return MinuteTable(folder, schema, schema.hash, str(definition.get("entity_type")), _days(folder))
+
+
+def _days(folder: Path) -> tuple[date, ...]:
+    names = (file.parent.name.removeprefix("ds=") for file in folder.glob(f"ds=*/{PARTITION_FILE}"))
+    try:
+        return tuple(sorted(date.fromisoformat(name) for name in names))
+    except ValueError as error:
+        raise InputError(f"{folder} has a folder that isn't a day, ds=YYYY-MM-DD: {error}") from None

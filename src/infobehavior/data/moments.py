@@ -1,0 +1,190 @@
+"""Moments at which windows end (point in time): the end of a day, or a table of (entity_id, as_of)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infobehavior.data.clock import day_bounds, local_date, parse_moment
+from infobehavior.data.events import INTEGER_TYPES, connect, quoted_text
+from infobehavior.data.minutes import MinuteTable
+from infobehavior.data.schema import Schema
+from infobehavior.data.store import MinuteStore
+from infobehavior.errors import InputError
+
+MICROSECONDS_PER_MINUTE = 60_000_000
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Pairs of an entity and a moment, distinct, sorted by entity and moment.
+
+    Attributes:
+        entity_id: who, in the type that the minutes have.
+        as_of: microseconds since the epoch; the window that ends then doesn't contain it.
+    """
+
+    entity_id: NDArray[Any]
+    as_of: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.entity_id)
+
+    @property
+    def end(self) -> NDArray[np.int64]:
+        """UTC epoch minute at which each window ends: a minute that `as_of` cuts in two is left out whole."""
+        return self.as_of // MICROSECONDS_PER_MINUTE
+
+
+def end_of_day(day: date | str, schema: Schema) -> int:
+    """UTC epoch minute at which a local day has just ended.
+
+    Raises:
+        InputError: the text isn't a date.
+    """
+    if isinstance(day, str):
+        try:
+            day = date.fromisoformat(day)
+        except ValueError:
+            raise InputError(f"{day!r} is not a date; expected YYYY-MM-DD") from None
+    try:
+        return day_bounds(day, schema.time.time_zone)[1]
+    except OverflowError:
+        raise InputError(f"{day} is too early or too late for a calendar; expected a day of the events") from None
+
+
+def read_moments(path: str | Path, minutes: MinuteTable) -> Moments:
+    """Read a Parquet or CSV table with the columns `entity_id` and `as_of`.
+
+    An `as_of` without a time zone is local time of the minutes' schema; a date is its local midnight, so nothing of
+    that day is in its window.
+
+    Raises:
+        InputError: the table can't be read, lacks a column, has no rows, or has an entity or a moment that is null or
+            can't be read.
+    """
+    path = Path(path)
+    table = _read(path)
+    missing = [name for name in ("entity_id", "as_of") if name not in table.column_names]
+    if missing:
+        raise InputError(f"{path} has no column {' and '.join(missing)}; it has {', '.join(table.column_names)}")
+    if table.num_rows == 0:
+        raise InputError(f"{path} has no rows; expected at least one (entity_id, as_of)")
+    for name in ("entity_id", "as_of"):
+        _refuse_nulls(name, table[name].null_count, table.num_rows, path)
+    return distinct_moments(
+        _entity_ids(table["entity_id"], minutes, path), _moments(table["as_of"], minutes.schema, path)
+    )
+
+
+def as_moments(
+    entity_ids: Sequence[Any], moments: Sequence[Any], minutes: MinuteTable
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Python values as the entities and moments (microseconds since the epoch) of some minutes.
+
+    Each moment is read by itself, so dates may stand beside times, and times with a zone beside times without one.
+
+    Raises:
+        InputError: one is null or can't be read as such.
+    """
+    where = Path("the given rows")
+    for name, values in (("entity_id", entity_ids), ("as_of", moments)):
+        _refuse_nulls(name, sum(map(_is_null, values)), len(values), where)
+    try:
+        column = pa.chunked_array([pa.array(entity_ids)])
+    except (pa.ArrowException, TypeError) as error:
+        raise InputError(f"{where}: entity_id has values of several types: {error}") from None
+    return _entity_ids(column, minutes, where), _parsed([_plain(value) for value in moments], minutes.schema, where)
+
+
+def distinct_moments(entity_id: NDArray[Any], as_of: NDArray[np.int64]) -> Moments:
+    """Sort pairs and keep each once."""
+    order = np.lexsort((as_of, entity_id))
+    entity_id, as_of = entity_id[order], as_of[order]
+    if len(order) == 0:
+        return Moments(entity_id, as_of)
+    is_new = np.append(True, (entity_id[1:] != entity_id[:-1]) | (as_of[1:] != as_of[:-1]))
+    return Moments(entity_id[is_new], as_of[is_new])
+
+
+def cut_at(store: MinuteStore, moments: Moments) -> MinuteStore:
+    """Leave out, of each entity that has a moment, all minutes from its first moment on."""
+    entity, first = np.unique(moments.entity_id, return_index=True)
+    place = np.minimum(np.searchsorted(store.entities, entity), max(0, len(store.entities) - 1))
+    if len(store.entities) == 0:
+        return store
+    known = store.entities[place] == entity
+    end = np.full(len(store.entities), np.iinfo(np.int64).max)
+    end[place[known]] = moments.end[first[known]]
+    return store.select(store.minute < end[store.row_entity])
+
+
+def _read(path: Path) -> pa.Table:
+    reader = "read_csv" if path.name.lower().endswith((".csv", ".csv.gz")) else "read_parquet"
+    options = ", all_varchar = true, header = true" if reader == "read_csv" else ""
+    if not path.exists():
+        raise InputError(f"there is no {path}")
+    try:
+        with connect() as connection:
+            return connection.sql(f"SELECT * FROM {reader}({quoted_text(str(path))}{options})").to_arrow_table()
+    except duckdb.Error as error:
+        raise InputError(f"can't read {path}: {' '.join(str(error).split())}") from None
+
+
+def _entity_ids(column: pa.ChunkedArray, minutes: MinuteTable, path: Path) -> NDArray[Any]:
+    """Entities in the type that the minutes have."""
+    is_text = minutes.entity_type not in INTEGER_TYPES
+    try:
+        if is_text:
+            return np.array(column.cast(pa.string()).to_pylist(), dtype=object)
+        return np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
+    except pa.ArrowException as error:
+        kind = "text" if is_text else "an integer"
+        raise InputError(f"{path}: entity_id is {kind} in the minutes, but here: {error}") from None
+
+
+def _moments(column: pa.ChunkedArray, schema: Schema, path: Path) -> NDArray[np.int64]:
+    """Microseconds since the epoch of each value; few of them are distinct, so each distinct one is read once."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    try:
+        distinct = encoded.dictionary.to_pylist()
+    except ValueError as error:
+        raise InputError(f"{path}: as_of can't be read as a moment: {error}") from None
+    moments: NDArray[np.int64] = _parsed(distinct, schema, path)[encoded.indices.to_numpy()]
+    return moments
+
+
+def _parsed(values: Sequence[Any], schema: Schema, path: Path) -> NDArray[np.int64]:
+    """Microseconds since the epoch of Python values."""
+    try:
+        return np.array([parse_moment(value, schema.time.time_zone) for value in values], dtype=np.int64)
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path}: as_of can't be read as a moment: {error}") from None
+
+
+def _refuse_nulls(name: str, num_nulls: int, num_rows: int, path: Path) -> None:
+    if num_nulls:
+        raise InputError(f"{path}: {name} is null in {num_nulls} of {num_rows} rows; fill or remove them")
+
+
+def _is_null(value: Any) -> bool:
+    """True for None, NaN and NaT, the last two of which differ from themselves."""
+    return value is None or bool(value != value)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy moment as Python's own."""
+    return value.astype("datetime64[us]").item() if isinstance(value, np.datetime64) else value
+
+
+def day_before(moment: int, schema: Schema) -> date:
+    """Local date of the last instant before a moment (microseconds since the epoch)."""
+    return local_date((moment - 1) // MICROSECONDS_PER_MINUTE, schema.time.time_zone)

@@ -1,0 +1,251 @@
+"""The minutes of many entities in memory: one array a column, sorted by entity and minute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infobehavior.data.events import connect
+from infobehavior.data.minutes import MinuteTable
+from infobehavior.data.schema import BEHAVIORS_PER_WORD, Schema
+from infobehavior.errors import InputError
+
+MINUTE_BITS = 32
+
+
+@dataclass(frozen=True)
+class MinuteStore:
+    """Minutes by entity: those of entity `e` are rows `offsets[e]` to `offsets[e + 1]` of each column.
+
+    Attributes:
+        entities: ids, sorted.
+        offsets: first row of each entity, and the number of rows.
+        minute: UTC epoch minute of each row.
+        behavior: index of each row's behavior in `composites`.
+        location: index of each row's set of locations in `location_sets`, -1 for none.
+        num_events: events of each row.
+        num_failures: failed operations of each row.
+        composites: packed words of each distinct behavior token.
+        location_sets: the distinct sets of locations, members joined with SET_SEPARATOR.
+        extra: of each extra column, the index of each row's set in its `extra_sets`, -1 for none.
+        extra_sets: the distinct sets of each extra column.
+        behavior_counts: of each behavior that was asked for, its events in each row.
+    """
+
+    entities: NDArray[Any]
+    offsets: NDArray[np.int64]
+    minute: NDArray[np.int32]
+    behavior: NDArray[np.int32]
+    location: NDArray[np.int32]
+    num_events: NDArray[np.int32]
+    num_failures: NDArray[np.int32]
+    composites: NDArray[np.int64]
+    location_sets: list[str]
+    extra: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    extra_sets: dict[str, list[str]] = field(default_factory=dict)
+    behavior_counts: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+
+    @property
+    def num_minutes(self) -> int:
+        """Rows of the store."""
+        return len(self.minute)
+
+    @cached_property
+    def row_entity(self) -> NDArray[np.int64]:
+        """Index of each row's entity."""
+        return np.repeat(np.arange(len(self.entities)), np.diff(self.offsets))
+
+    @cached_property
+    def _keys(self) -> NDArray[np.int64]:
+        return _row_key(self.row_entity, self.minute)
+
+    def first_row_at(self, entity: NDArray[np.int64], minute: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The first row of each entity (by index) at a UTC minute or after it; the end of its rows if none is."""
+        return np.searchsorted(self._keys, _row_key(entity, minute))
+
+    def select(self, keep: NDArray[np.bool_]) -> "MinuteStore":
+        """The rows of a mask, of the same entities, even those that lose all of theirs."""
+        num_kept = np.bincount(self.row_entity[keep], minlength=len(self.entities))
+        return replace(
+            self,
+            offsets=np.concatenate([[0], np.cumsum(num_kept)]).astype(np.int64),
+            minute=self.minute[keep],
+            behavior=self.behavior[keep],
+            location=self.location[keep],
+            num_events=self.num_events[keep],
+            num_failures=self.num_failures[keep],
+            extra={name: ids[keep] for name, ids in self.extra.items()},
+            behavior_counts={name: counts[keep] for name, counts in self.behavior_counts.items()},
+        )
+
+
+def _row_key(entity: NDArray[np.int64], minute: NDArray[Any]) -> NDArray[np.int64]:
+    """One number that sorts as (entity, minute) does, for minutes before the epoch too."""
+    return (entity.astype(np.int64) << MINUTE_BITS) + (minute.astype(np.int64) + (1 << (MINUTE_BITS - 1)))
+
+
+def load_store(
+    minutes: MinuteTable,
+    first_minute: int | None = None,
+    end_minute: int | None = None,
+    *,
+    counted_behaviors: Sequence[str] = (),
+    first_entity: Any = None,
+    last_entity: Any = None,
+) -> MinuteStore:
+    """Read minutes from their daily partitions.
+
+    Args:
+        minutes: the table.
+        first_minute: UTC epoch minute before which nothing is read.
+        end_minute: UTC epoch minute from which on nothing is read.
+        counted_behaviors: behaviors of the schema whose exact counts are wanted.
+        first_entity: entities before this one, in sorting order, are not read.
+        last_entity: entities after this one are not read.
+
+    Raises:
+        InputError: a behavior that the schema doesn't list.
+    """
+    schema = minutes.schema
+    files = minutes.files(first_minute, end_minute)
+    if not files:
+        return _empty_store(minutes, counted_behaviors)
+    columns = [
+        *("entity_id", "minute", "num_events", "num_failures", "location"),
+        *_word_columns(schema),
+        *(_quoted(name) for name in schema.columns.extra),
+        *(f"{count_sql(schema, name)} AS count_{i}" for i, name in enumerate(counted_behaviors)),
+    ]
+    bounds = {
+        "minute >=": first_minute,
+        "minute <": end_minute,
+        "entity_id >=": first_entity,
+        "entity_id <=": last_entity,
+    }
+    given = {comparison: value for comparison, value in bounds.items() if value is not None}
+    where = " AND ".join(f"{comparison} ?" for comparison in given) or "true"
+    with connect() as connection:
+        table = connection.sql(
+            f"SELECT {', '.join(columns)} FROM read_parquet(?, hive_partitioning = false) WHERE {where} "
+            "ORDER BY entity_id, minute",
+            params=[files, *given.values()],
+        ).to_arrow_table()
+    return _from_arrow(table, schema, counted_behaviors)
+
+
+def entities_of(
+    minutes: MinuteTable, end_minute: int | None = None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """All entities that have minutes before `end_minute`, sorted, and how many minutes each has."""
+    files = minutes.files(None, end_minute)
+    if not files:
+        return np.array([], dtype=object), np.array([], dtype=np.int64)
+    with connect() as connection:
+        table = connection.sql(
+            "SELECT entity_id, count(*) AS n FROM read_parquet(?, hive_partitioning = false) "
+            "WHERE minute < coalesce(?, minute + 1) GROUP BY entity_id ORDER BY entity_id",
+            params=[files, end_minute],
+        ).to_arrow_table()
+    return table["entity_id"].to_numpy(), table["n"].to_numpy()
+
+
+def count_sql(schema: Schema, behavior: str) -> str:
+    """SQL of a behavior's exact count in a row of minutes: its place in `counts` is its rank among those present."""
+    code = schema.behavior_code(behavior)
+    if code == 0:
+        raise InputError(
+            f"behavior {behavior!r} is not in the schema, which lists {', '.join(schema.behavior_names)}"
+        )
+    word, position = divmod(code, BEHAVIORS_PER_WORD)
+    present_before = [f"bit_count({_present(f'levels_{i}')})" for i in range(word)]
+    below = (1 << (2 * position)) - 1
+    present_before.append(f"bit_count({_present(f'levels_{word}')} & {below})")
+    return (
+        f"CASE WHEN (levels_{word} >> {2 * position}) & 3 = 0 THEN 0 "
+        f"ELSE counts[1 + {' + '.join(present_before)}] END"
+    )
+
+
+def _present(word: str) -> str:
+    """SQL with one bit for each behavior present in a word, at the lower of its two bits."""
+    every_other_bit = sum(1 << (2 * i) for i in range(BEHAVIORS_PER_WORD))
+    return f"(({word} | ({word} >> 1)) & {every_other_bit})"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _word_columns(schema: Schema) -> list[str]:
+    return [f"levels_{i}" for i in range(schema.num_words)]
+
+
+def _from_arrow(table: pa.Table, schema: Schema, counted_behaviors: Sequence[str]) -> MinuteStore:
+    entities, starts = _runs(table["entity_id"])
+    behavior, composites = _composites(table, schema.num_words)
+    location, location_sets = _dictionary(table["location"])
+    extra = {name: _dictionary(table[name]) for name in schema.columns.extra}
+    return MinuteStore(
+        entities=entities,
+        offsets=np.append(starts, table.num_rows),
+        minute=table["minute"].to_numpy(),
+        behavior=behavior,
+        location=location,
+        num_events=table["num_events"].to_numpy(),
+        num_failures=table["num_failures"].to_numpy(),
+        composites=composites,
+        location_sets=location_sets,
+        extra={name: ids for name, (ids, _) in extra.items()},
+        extra_sets={name: sets for name, (_, sets) in extra.items()},
+        behavior_counts={name: table[f"count_{i}"].to_numpy() for i, name in enumerate(counted_behaviors)},
+    )
+
+
+def _runs(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The distinct values of a sorted column, and the row at which each begins."""
+    codes, values = _dictionary(column)
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return np.array(values, dtype=object if is_text else np.int64), starts
+
+
+def _dictionary(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
+    """Index of each value among the distinct ones, in order of appearance, -1 for null; and the distinct ones."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    return encoded.indices.fill_null(-1).to_numpy().astype(np.int32), encoded.dictionary.to_pylist()
+
+
+def _composites(table: pa.Table, num_words: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Index of each row's behavior among the distinct ones, and their words."""
+    words = np.stack([table[f"levels_{i}"].to_numpy() for i in range(num_words)], axis=1)
+    ids = np.zeros(len(words), dtype=np.int64)
+    for column in words.T:
+        _, codes = np.unique(column, return_inverse=True)
+        _, ids = np.unique(ids * (codes.max(initial=0) + 1) + codes, return_inverse=True)
+    _, first = np.unique(ids, return_index=True)
+    return ids.astype(np.int32), words[first]
+
+
+def _empty_store(minutes: MinuteTable, counted_behaviors: Sequence[str]) -> MinuteStore:
+    none = np.array([], dtype=np.int32)
+    is_text = minutes.entity_type != "BIGINT"
+    return MinuteStore(
+        entities=np.array([], dtype=object if is_text else np.int64),
+        offsets=np.array([0], dtype=np.int64),
+        minute=none,
+        behavior=none,
+        location=none,
+        num_events=none,
+        num_failures=none,
+        composites=np.zeros((0, minutes.schema.num_words), dtype=np.int64),
+        location_sets=[],
+        extra=dict.fromkeys(minutes.schema.columns.extra, none),
+        extra_sets={name: [] for name in minutes.schema.columns.extra},
+        behavior_counts=dict.fromkeys(counted_behaviors, none),
+    )

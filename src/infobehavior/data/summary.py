@@ -1,0 +1,77 @@
+"""What became of the rows of a log: for `_summary.json` and for the terminal."""
+
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a log.
+
+    Attributes:
+        path: the folder of minutes.
+        num_read: rows of the log, malformed ones too.
+        num_kept: events that are in the minutes.
+        num_duplicates: rows that were dropped because they repeat another (on request only).
+        quarantined: rows set aside, by reason.
+        num_unknown: events kept whose behavior the schema doesn't list.
+        unknown_behaviors: the most frequent of those behaviors, with their counts.
+        num_minutes: rows written.
+        days: local days written, ascending.
+        num_days_replaced: those of them that were there before.
+        examples: a few rows of each quarantine reason, as text.
+    """
+
+    path: Path
+    num_read: int
+    num_kept: int
+    num_duplicates: int
+    quarantined: dict[str, int]
+    num_unknown: int
+    unknown_behaviors: dict[str, int]
+    num_minutes: int
+    days: tuple[date, ...]
+    num_days_replaced: int
+    examples: dict[str, tuple[str, ...]] = field(repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `_summary.json` records; the same for the same rows in whatever order and format."""
+        return {
+            "events_read": self.num_read,
+            "events_kept": self.num_kept,
+            "duplicates_dropped": self.num_duplicates,
+            "quarantined": self.quarantined,
+            "unknown_behavior_events": self.num_unknown,
+            "unknown_behaviors": self.unknown_behaviors,
+            "minutes": self.num_minutes,
+            "days": len(self.days),
+            "first_day": self.days[0].isoformat(),
+            "last_day": self.days[-1].isoformat(),
+        }
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        lines = [
+            f"{self.num_read:,} events read, {self.num_kept:,} kept: {self.num_minutes:,} minutes in {self.path}",
+            f"{len(self.days):,} days with events, {self.days[0]} to {self.days[-1]}"
+            + (f"; {self.num_days_replaced:,} of them replaced older ones" if self.num_days_replaced else ""),
+        ]
+        if self.num_duplicates:
+            lines.append(f"{self.num_duplicates:,} duplicate rows dropped")
+        lines += quarantine_lines(self.quarantined, self.examples)
+        if self.num_unknown:
+            names = ", ".join(f"{name!r} ({count:,})" for name, count in self.unknown_behaviors.items())
+            share = self.num_unknown / self.num_kept
+            lines.append(f"{self.num_unknown:,} events ({share:.2%}) have a behavior outside the schema: {names}")
+        return lines
+
+
+def quarantine_lines(quarantined: dict[str, int], examples: dict[str, tuple[str, ...]]) -> list[str]:
+    """What was set aside, with examples, for the terminal."""
+    lines = []
+    for reason, count in quarantined.items():
+        lines.append(f"set aside: {count:,} rows, {reason}")
+        lines += [f"    {example}" for example in examples.get(reason, ())]
+    return lines

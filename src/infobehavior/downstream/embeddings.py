@@ -1,0 +1,88 @@
+"""Reads an embeddings table: the files, never the model."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from infobehavior.artefacts import read_json
+from infobehavior.errors import InputError
+
+WHAT = "a folder of embeddings"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """An embeddings table in memory.
+
+    Attributes:
+        path: its folder.
+        definition: its ``_definition.json``.
+        windows: `entity_id` and `as_of` of each row, sorted by both.
+        vectors: one row a window.
+    """
+
+    path: Path
+    definition: dict[str, Any]
+    windows: pa.Table
+    vectors: NDArray[np.float32]
+
+
+def read_embeddings(path: Path, day: date | str | None = None) -> Embeddings:
+    """Read an embeddings table.
+
+    Args:
+        path: its folder.
+        day: only the partition of this local day (``ds=``).
+
+    Raises:
+        InputError: it isn't one, a file is damaged, or it has no rows (of that day).
+    """
+    definition = read_json(path / "_definition.json", WHAT)
+    if not isinstance(definition, dict) or definition.get("kind") != "embeddings":
+        kind = definition.get("kind") if isinstance(definition, dict) else None
+        raise InputError(f"{path} is not {WHAT}: its _definition.json says kind = {kind!r}")
+    partitions = sorted(path.glob("ds=*/embeddings.parquet"))
+    files = [file for file in partitions if day is None or file.parent.name == f"ds={day}"]
+    if not files:
+        there = ", ".join(file.parent.name.removeprefix("ds=") for file in partitions)
+        raise InputError(f"{path} has no embeddings of {day or 'any day'}; it has {shortened(there) or 'none'}")
+    table = pa.concat_tables([_read_partition(file) for file in files])
+    table = table.sort_by([("entity_id", "ascending"), ("as_of", "ascending")])
+    if table.num_rows == 0:
+        raise InputError(f"{path} has no rows in {len(files)} file(s): no entity had events in its window")
+    return Embeddings(path, definition, table.select(["entity_id", "as_of"]), _matrix(table["embedding"], path))
+
+
+def _read_partition(file: Path) -> pa.Table:
+    try:
+        table = pq.read_table(file, columns=["entity_id", "as_of", "embedding"], partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{file} is damaged ({one_line(error)}); embed again") from None
+    if table.num_columns < 3:
+        raise InputError(f"{file} lacks one of the columns entity_id, as_of, embedding; embed again")
+    return table.set_column(1, "as_of", table["as_of"].cast(pa.timestamp("us")))
+
+
+def _matrix(column: pa.ChunkedArray, path: Path) -> NDArray[np.float32]:
+    values = pc.list_flatten(column).to_numpy().astype(np.float32)
+    if len(values) % len(column) or not np.isfinite(values).all():
+        raise InputError(f"{path} has embeddings of different lengths, or with null or NaN in them; embed again")
+    matrix: NDArray[np.float32] = values.reshape(len(column), -1)
+    return matrix
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A long text without its end."""
+    return text if len(text) <= most else text[:most] + " …"
+
+
+def one_line(error: Exception) -> str:
+    """An error's message, without line breaks."""
+    return " ".join(str(error).split())

@@ -1,0 +1,155 @@
+"""The baseline of 4.2.2: features that a fraud engineer would make by hand, from the minutes of the same windows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from infobehavior.data.clock import utc_offsets
+from infobehavior.data.events import connect, quoted, quoted_text
+from infobehavior.data.minutes import MinuteTable, open_minutes
+from infobehavior.data.schema import Schema
+
+NUM_TOP_PLACES = 100
+NUM_TOP_TOKENS = 40
+MICROSECONDS_PER_MINUTE = 60_000_000
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A hand-made feature.
+
+    Attributes:
+        name: the column's name; ``share[Post]`` is the feature ``share`` of the behavior (or column) Post.
+        meaning: what it holds, in words.
+    """
+
+    name: str
+    meaning: str
+
+
+def manual_features(minutes: MinuteTable | Path | str, windows: pa.Table, window_minutes: int) -> pa.Table:
+    """Make the hand-made features of windows, from the minutes alone, in one DuckDB query.
+
+    A window holds the minutes ``end - window_minutes <= m < end`` with ``end = floor(as_of / 60 s)``: exactly what
+    the representation sees, and nothing at or after `as_of`. Counts are logarithms and shares are relative to the
+    window's own minutes, so that logistic regression can use them. The places and composite behaviors that have a
+    feature of their own are the most common ones over all windows; no label is read.
+
+    Args:
+        minutes: the minutes, or their folder.
+        windows: columns `entity_id` and `as_of` (timestamp, UTC); an entity may have several windows.
+        window_minutes: length of a window.
+
+    Returns:
+        One column a feature (float64, never null), one row a window, in the order of `windows`. A field's metadata has
+        its meaning and, for the most common places, the place. A window without minutes has the values of an account
+        that was never seen: no counts, and lags as long as the window.
+    """
+    table = minutes if isinstance(minutes, MinuteTable) else open_minutes(minutes)
+    if windows.num_rows == 0:
+        return _described(pa.table({"places": pa.array([], pa.list_(pa.string()))}), describe_features(table.schema))
+    bounds = _bounds(windows, window_minutes)
+    first, end = pc.min(bounds["start_minute"]).as_py(), pc.max(bounds["end_minute"]).as_py()
+    sql, features = _render(table.schema, _source(table.files(first, end), table.schema))
+    # One thread, since the order in which several add up floats is not the same from run to run.
+    with connect(threads=1) as connection:
+        connection.register("windows", bounds)
+        connection.register("offsets", _offsets(table.schema.time.time_zone, first, end))
+        return _described(connection.sql(sql).to_arrow_table(), features)
+
+
+def describe_features(schema: Schema) -> list[Feature]:
+    """List the features that `manual_features` makes for a schema, in the order of its columns."""
+    return _render(schema, "minutes")[1]
+
+
+def _render(schema: Schema, minutes: str) -> tuple[str, list[Feature]]:
+    """The SQL text, and the features in the order in which it selects them."""
+    features: list[Feature] = []
+
+    def feature(expression: str, name: str, meaning: str) -> str:
+        features.append(Feature(name, " ".join(meaning.split())))
+        return f"{expression} AS {quoted(name)}"
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("infobehavior.downstream", "."), undefined=jinja2.StrictUndefined
+    )
+    sql = environment.get_template("manual_features.sql.jinja").render(
+        minutes=minutes,
+        behaviors=list(_behaviors(schema)),
+        num_words=schema.num_words,
+        num_codes=len(schema.behaviors) + 1,
+        columns=["location", *schema.columns.extra],
+        num_top_places=NUM_TOP_PLACES,
+        num_top_tokens=NUM_TOP_TOKENS,
+        feature=feature,
+        quoted=quoted,
+    )
+    return sql, features
+
+
+def _behaviors(schema: Schema) -> Iterator[dict[str, Any]]:
+    yield {"name": "?", "code": 0, "levelled": False}
+    for name in schema.behavior_names:
+        yield {
+            "name": name,
+            "code": schema.behavior_code(name),
+            "levelled": schema.behaviors[name].has_levels,
+        }
+
+
+def _bounds(windows: pa.Table, window_minutes: int) -> pa.Table:
+    as_of = windows["as_of"].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy()
+    end = np.floor_divide(as_of, MICROSECONDS_PER_MINUTE)
+    return pa.table(
+        {
+            "row": np.arange(windows.num_rows),
+            "entity_id": windows["entity_id"],
+            "start_minute": end - window_minutes,
+            "end_minute": end,
+        }
+    )
+
+
+def _source(files: list[str], schema: Schema) -> str:
+    """A table expression of the minutes' files; of none, an empty table of the same columns."""
+    if files:
+        names = ", ".join(quoted_text(file) for file in files)
+        return f"read_parquet([{names}], hive_partitioning = false)"
+    words = "".join(f", 0::BIGINT AS levels_{word}" for word in range(schema.num_words))
+    extra = "".join(f", ''::VARCHAR AS {quoted(name)}" for name in schema.columns.extra)
+    return (
+        "(SELECT '' AS entity_id, 0 AS minute, 0 AS num_events, 0 AS num_failures, [0] AS counts, "
+        f"'' AS location{words}{extra} WHERE false)"
+    )
+
+
+def _offsets(time_zone: str, first: int, end: int) -> pa.Table:
+    from_minute, offset_minutes = utc_offsets(time_zone, first, end)
+    return pa.table({"from_minute": from_minute, "offset_minutes": offset_minutes})
+
+
+def _described(selected: pa.Table, features: list[Feature]) -> pa.Table:
+    """The features as floats, each with its meaning (and its place, if it is about one) in its field's metadata."""
+    places = selected["places"][0].as_py() if selected.num_rows else []
+    about = {f"place_share_{rank:02d}": place for rank, place in enumerate(places, start=1)}
+    fields, columns = [], []
+    for feature in features:
+        metadata = {"meaning": feature.meaning}
+        if feature.name in about:
+            metadata = {"meaning": f"share of minutes at {about[feature.name]}", "place": about[feature.name]}
+        fields.append(pa.field(feature.name, pa.float64(), nullable=False, metadata=metadata))
+        columns.append(selected[feature.name].cast(pa.float64()) if selected.num_rows else pa.array([], pa.float64()))
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def as_matrix(features: pa.Table) -> NDArray[np.float64]:
+    """The features as a matrix, one row a window."""
+    return np.column_stack([features[name].to_numpy() for name in features.column_names])

@@ -1,0 +1,134 @@
+"""The HTML report of an evaluation: one file that needs no other host, and equal bytes for equal inputs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import plotly.graph_objects as go
+from markupsafe import Markup
+from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs
+
+from infobehavior.artefacts import write_atomically
+from infobehavior.downstream.charts import (
+    COLORS,
+    FEATURE_TITLES,
+    ReportContent,
+    classifier_title,
+    feature_importances,
+    importance_chart,
+    legends,
+    map_chart,
+    map_rows,
+    precision_recall_chart,
+    read_training_log,
+    training_chart,
+)
+from infobehavior.downstream.classifiers import CLASSIFIERS
+
+METRIC_TITLES = {
+    "auc": "AUC",
+    "average_precision": "Average precision",
+    "recall_at_precision_95": "Recall at 95 % precision",
+    "recall_at_precision_50": "Recall at 50 % precision",
+    "f1": "F1",
+    "nmi": "NMI",
+}
+
+
+def write_report(target: Path, content: ReportContent) -> None:
+    """Write the report of an evaluation.
+
+    Raises:
+        InputError: the training log is damaged.
+    """
+    log = read_training_log(content.training_log)
+    mapped = map_rows(content.positive, content.definition["seed"])
+    importances = feature_importances(content)
+    charts = {
+        "training": _html(training_chart(log), "training") if log else None,
+        "precision_recall": _html(precision_recall_chart(content), "precision-recall"),
+        "map": _html(map_chart(content), "map"),
+        "importance": _html(importance_chart(importances), "importance"),
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("infobehavior.downstream", "."),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.jinja").render(
+        definition=content.definition,
+        sentences=headline(content),
+        rows=content.rows,
+        best=_best_values(content.rows),
+        feature_titles=FEATURE_TITLES,
+        colors=COLORS,
+        metric_titles=METRIC_TITLES,
+        classifier_titles={name: classifier.title for name, classifier in CLASSIFIERS.items()},
+        num_entities=len(content.positive),
+        num_positives=int(content.positive.sum()),
+        num_mapped=len(mapped),
+        num_mapped_positive=int(content.positive[mapped].sum()),
+        importances=importances,
+        legends=legends(content, log),
+        last_training=log[-1] if log else None,
+        charts=charts,
+        plotly_script=Markup(get_plotlyjs()),
+    )
+    write_atomically(target, lambda path: _write_text(path, page))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def headline(content: ReportContent) -> list[str]:
+    """The result in plain words: each feature set with its best classifier, and how the folds compare."""
+    best = {features: _best_classifier(content, features) for features in FEATURE_TITLES}
+    manual = content.cross_validated["manual", best["manual"]].values("auc")
+    learnt = content.cross_validated["infobehavior", best["infobehavior"]].values("auc")
+    both = content.cross_validated["both", best["both"]].values("auc")
+    verdict = (
+        f"Alone, the representation {_compared(learnt, manual, 'beats', 'does not beat')} the manual features: "
+        f"AUC {learnt.mean():.3f} ({classifier_title(best['infobehavior'])}) against {manual.mean():.3f} "
+        f"({classifier_title(best['manual'])}), and it is ahead in {_ahead(learnt, manual)}."
+    )
+    together = (
+        f"Added to the manual features, it {_compared(both, manual, 'improves', 'does not improve')} them: "
+        f"AUC {both.mean():.3f} ({classifier_title(best['both'])}), and both together are ahead in "
+        f"{_ahead(both, manual)}."
+    )
+    return [verdict, together]
+
+
+def _best_classifier(content: ReportContent, features: str) -> str:
+    return max(CLASSIFIERS, key=lambda name: content.cross_validated[features, name].values("auc").mean())
+
+
+def _compared(here: NDArray[np.float64], there: NDArray[np.float64], better: str, worse: str) -> str:
+    """Better on average only counts as better if it is more than the folds' own disagreement about it."""
+    difference = here - there
+    margin = difference.std(ddof=1) / np.sqrt(len(difference))
+    if difference.mean() <= 0:
+        return worse
+    return better if difference.mean() > 2 * margin else f"only just {better}"
+
+
+def _ahead(here: NDArray[np.float64], there: NDArray[np.float64]) -> str:
+    return f"{int((here > there).sum())} of {len(here)} folds"
+
+
+def _best_values(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    return {metric: max(row[metric] for row in rows) for metric in METRIC_TITLES}
+
+
+def _html(figure: go.Figure, name: str) -> Markup:
+    config = {"responsive": True, "displayModeBar": False, "displaylogo": False}
+    html = figure.to_html(
+        full_html=False, include_plotlyjs=False, div_id=f"chart-{name}", config=config, default_width="100%"
+    )
+    return Markup(html)

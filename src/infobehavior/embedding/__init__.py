@@ -1,0 +1,1 @@
+"""The embeddings table and the scikit-learn transformer."""

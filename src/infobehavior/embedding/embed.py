@@ -1,0 +1,96 @@
+"""`embed`: from minutes and a model to the table of embeddings (section 4.3)."""
+
+from dataclasses import dataclass
+from datetime import date as Date
+from pathlib import Path
+
+import numpy as np
+
+from infobehavior.data.minutes import MinuteTable, open_minutes
+from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day, read_moments
+from infobehavior.data.store import entities_of
+from infobehavior.embedding.encode import embed_moments
+from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, copy_training_log, write_partitions
+from infobehavior.errors import InputError
+from infobehavior.model.infobehavior import InfoBehavior
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `embed` did.
+
+    Attributes:
+        out: the table.
+        model_id: the model.
+        num_embedded: windows with events; each is a row.
+        num_without_events: windows without; listed in `_no_events/`.
+        days: partitions written, ascending.
+        fallbacks: shares of minutes whose behavior or location the model doesn't know as it is.
+    """
+
+    out: Path
+    model_id: str
+    num_embedded: int
+    num_without_events: int
+    days: tuple[Date, ...]
+    fallbacks: dict[str, float]
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        days = str(self.days[0]) if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}"
+        return [
+            f"{self.num_embedded} embeddings of model {self.model_id} in {self.out}, ds = {days}",
+            f"{self.num_without_events} windows had no events; they are listed in {self.out / NO_EVENTS_FOLDER}",
+            "minutes whose behavior fell back to its parts: {behavior_from_parts:.2%}, was unknown: "
+            "{behavior_unknown:.2%}; location: {location_from_parts:.2%}, {location_unknown:.2%}".format(
+                **self.fallbacks
+            ),
+        ]
+
+
+def embed(
+    minutes: str | Path,
+    model: str | Path,
+    out: str | Path,
+    *,
+    date: str | Date | None = None,
+    as_of: str | Path | None = None,
+) -> Summary:
+    """Write the global representation of entities for the windows that end with a day, or at each row of a table.
+
+    Args:
+        minutes: folder of minutes.
+        model: folder of a model.
+        out: folder of the table; partitions of other days stay as they are.
+        date: last local day of the windows, for all entities that have minutes up to then.
+        as_of: table of (entity_id, as_of), see `read_moments`; the partitions of its days are replaced.
+
+    Raises:
+        InputError: these parts don't belong together, or no window has any events.
+    """
+    if (date is None) == (as_of is None):
+        raise InputError("give either a date or a table of moments (as_of), not both and not neither")
+    table, encoder, out = open_minutes(minutes), InfoBehavior.from_pretrained(model), Path(out)
+    encoder.check_minutes(table)
+    check_table(out, encoder, table)
+    moments = _moments_of_day(table, date) if date is not None else read_moments(as_of or "", table)
+    windows = embed_moments(table, encoder, moments)
+    num_embedded = int(np.count_nonzero(windows.num_minutes))
+    if num_embedded == 0:
+        raise InputError(
+            f"none of {len(moments)} windows of {encoder.config.window_days} days has any events; {table.path} has "
+            f"events from {table.days[0]} to {table.days[-1]}"
+        )
+    days = write_partitions(out, encoder, table, windows)
+    copy_training_log(Path(model), out)
+    num_without = len(moments) - num_embedded
+    return Summary(out, encoder.model_id, num_embedded, num_without, tuple(days), windows.fallbacks.shares())
+
+
+def _moments_of_day(table: MinuteTable, date: str | Date) -> Moments:
+    """The end of a day, for each entity that has minutes before it."""
+    end = end_of_day(date, table.schema)
+    entities, _ = entities_of(table, end)
+    if len(entities) == 0:
+        raise InputError(f"no entity has events up to {date}; {table.path} begins with {table.days[0]}")
+    return Moments(entities, np.full(len(entities), end * MICROSECONDS_PER_MINUTE))

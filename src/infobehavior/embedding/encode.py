@@ -1,0 +1,165 @@
+"""Windows to global representations, shard by shard and batch by batch, without gradients."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from infobehavior.data.batches import Tokenizer, WindowBatch
+from infobehavior.data.minutes import MinuteTable
+from infobehavior.data.moments import Moments
+from infobehavior.data.store import MinuteStore, entities_of, load_store
+from infobehavior.data.vocabulary import FROM_NOTHING, FROM_PARTS
+from infobehavior.data.windows import Windows
+from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.progress import progress
+
+MINUTES_PER_BATCH = 40_000
+WINDOWS_PER_BATCH = 1_024
+MINUTES_PER_SHARD = 30_000_000
+
+
+@dataclass
+class Fallbacks:
+    """How many of the minutes read had a token that the model doesn't know as it is."""
+
+    minutes: int = 0
+    behavior_from_parts: int = 0
+    behavior_unknown: int = 0
+    location_from_parts: int = 0
+    location_unknown: int = 0
+
+    def add(self, tokenizer: Tokenizer, rows: NDArray[np.int64]) -> None:
+        """Count some rows of a store."""
+        behavior = tokenizer.behavior_bags.origin[tokenizer.store.behavior[rows]]
+        location = tokenizer.location_bags.origin[tokenizer.store.location[rows] + 1]
+        self.minutes += len(rows)
+        self.behavior_from_parts += int(np.count_nonzero(behavior == FROM_PARTS))
+        self.behavior_unknown += int(np.count_nonzero(behavior == FROM_NOTHING))
+        self.location_from_parts += int(np.count_nonzero(location == FROM_PARTS))
+        self.location_unknown += int(np.count_nonzero(location == FROM_NOTHING))
+
+    def shares(self) -> dict[str, float]:
+        """Each as a share of the minutes."""
+        total = max(1, self.minutes)
+        return {name: round(count / total, 6) for name, count in vars(self).items() if name != "minutes"}
+
+
+@dataclass
+class EmbeddedWindows:
+    """One row per moment, in the moments' order; those without events have zeros everywhere.
+
+    Attributes:
+        moments: entity and end of each window.
+        embedding: float32 (windows, model_dim).
+        num_events: events of each window.
+        num_minutes: minutes with events.
+        num_spans: spans with events.
+        fallbacks: unknown tokens met.
+    """
+
+    moments: Moments
+    embedding: NDArray[np.float32]
+    num_events: NDArray[np.int64]
+    num_minutes: NDArray[np.int32]
+    num_spans: NDArray[np.int32]
+    fallbacks: Fallbacks = field(default_factory=Fallbacks)
+
+    @classmethod
+    def zeros(cls, moments: Moments, embedding_dim: int) -> "EmbeddedWindows":
+        """Nothing embedded yet."""
+        count = len(moments)
+        return cls(
+            moments,
+            embedding=np.zeros((count, embedding_dim), dtype=np.float32),
+            num_events=np.zeros(count, dtype=np.int64),
+            num_minutes=np.zeros(count, dtype=np.int32),
+            num_spans=np.zeros(count, dtype=np.int32),
+        )
+
+
+def embed_moments(minutes: MinuteTable, model: InfoBehavior, moments: Moments) -> EmbeddedWindows:
+    """Embed the window of each moment; memory is bounded by the size of a shard of entities."""
+    result = EmbeddedWindows.zeros(moments, model.config.model_dim)
+    model.eval()
+    with progress("embedding", len(moments)) as advance, torch.inference_mode():
+        for shard in _shards(minutes, moments):
+            tokenizer, windows, place = _open_shard(minutes, model, moments, shard)
+            for chosen in _batches(windows):
+                _embed_batch(model, tokenizer, windows.take(chosen), place[chosen], result)
+            advance(shard.stop - shard.start)
+    return result
+
+
+def _shards(minutes: MinuteTable, moments: Moments) -> Iterator[slice]:
+    """Runs of moments whose entities have together about MINUTES_PER_SHARD minutes."""
+    if len(moments) == 0:
+        return
+    entities, num_minutes = entities_of(minutes, int(moments.end.max()))
+    _, first = np.unique(moments.entity_id, return_index=True)
+    shard = np.zeros(len(first), dtype=np.int64)
+    if len(entities):
+        sizes = np.cumsum(num_minutes)
+        position = np.minimum(np.searchsorted(entities, moments.entity_id[first]), len(entities) - 1)
+        shard = sizes[position] // MINUTES_PER_SHARD
+    starts = first[np.flatnonzero(np.diff(shard, prepend=-1))]
+    for start, end in zip(starts, [*starts[1:], len(moments)], strict=True):
+        yield slice(int(start), int(end))
+
+
+def _open_shard(
+    minutes: MinuteTable, model: InfoBehavior, moments: Moments, shard: slice
+) -> tuple[Tokenizer, Windows, NDArray[np.int64]]:
+    """Read the minutes of a shard; give its windows that have events, and the moment of each."""
+    entity_id, end = moments.entity_id[shard], moments.end[shard]
+    store = load_store(
+        minutes,
+        int(end.min()) - model.config.window_minutes,
+        int(end.max()),
+        first_entity=_plain(entity_id[0]),
+        last_entity=_plain(entity_id[-1]),
+    )
+    entity = np.searchsorted(store.entities, entity_id)
+    is_known = entity < len(store.entities)
+    is_known[is_known] = store.entities[entity[is_known]] == entity_id[is_known]
+    place = np.flatnonzero(is_known)
+    windows = Windows.cut(store, entity[place], end[place], model.config.window_minutes)
+    has_events = windows.num_minutes > 0
+    return model.tokenizer(store), windows.take(has_events), place[has_events] + shard.start
+
+
+def _plain(entity_id: object) -> object:
+    """A NumPy number as Python's own."""
+    return int(entity_id) if isinstance(entity_id, np.integer) else entity_id
+
+
+def _batches(windows: Windows) -> Iterator[NDArray[np.int64]]:
+    """Windows of about the same size together; the order, and so each byte, depends on the windows alone."""
+    order = np.lexsort((windows.end, windows.entity, windows.num_minutes))
+    sizes = np.cumsum(windows.num_minutes[order])
+    start = 0
+    while start < len(order):
+        before = sizes[start - 1] if start else 0
+        end = int(np.searchsorted(sizes, before + MINUTES_PER_BATCH, side="right"))
+        end = min(max(end, start + 1), start + WINDOWS_PER_BATCH)
+        yield order[start:end]
+        start = end
+
+
+def _embed_batch(
+    model: InfoBehavior, tokenizer: Tokenizer, windows: Windows, place: NDArray[np.int64], result: EmbeddedWindows
+) -> None:
+    batch: WindowBatch = tokenizer.batch(windows)
+    rows, window = windows.rows()
+    result.fallbacks.add(tokenizer, rows)
+    result.embedding[place] = model(batch).global_repr.numpy()
+    result.num_events[place] = _sums(tokenizer.store, rows, window, len(windows))
+    result.num_minutes[place] = windows.num_minutes
+    result.num_spans[place] = batch.window_lengths.numpy()
+
+
+def _sums(store: MinuteStore, rows: NDArray[np.int64], window: NDArray[np.int64], num_windows: int) -> NDArray[Any]:
+    return np.bincount(window, weights=store.num_events[rows], minlength=num_windows).astype(np.int64)

@@ -1,0 +1,9 @@
+"""The one error that a user is meant to read."""
+
+
+class InputError(ValueError):
+    """Something that the caller gave can't be used.
+
+    The message is one line: it names the file, column or flag, says what was expected and what came, and what
+    to do. The command line prints it and exits with 2; Python callers catch it as a ``ValueError``.
+    """

@@ -1,0 +1,54 @@
+"""The shape of the encoder; the defaults are the numbers of section 4.1.2."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+MINUTES_PER_DAY = 1_440
+
+
+class EncoderConfig(BaseModel):
+    """What decides the encoder's parameters and what it computes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window_days: PositiveInt = Field(30, description="length of a window, in days")
+    span_minutes: PositiveInt = Field(360, description="length of a span, in minutes")
+    stride_minutes: PositiveInt = Field(340, description="from one span's start to the next one's, in minutes")
+    minute_dim: PositiveInt = Field(64, description="size of a minute's embedding")
+    kernel_sizes: tuple[PositiveInt, ...] = Field(
+        (3, 4, 5), description="windows of the span CNN, in minutes with events"
+    )
+    num_feature_maps: PositiveInt = Field(64, description="feature maps of each window of the span CNN")
+    num_layers: PositiveInt = Field(4, description="layers of the Transformer")
+    num_heads: PositiveInt = Field(4, description="attention heads of a layer")
+    head_dim: PositiveInt = Field(48, description="size of an attention head")
+    feedforward_dim: PositiveInt = Field(768, description="hidden size of a layer's feed-forward network")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the Transformer")
+    time_point: Literal["minute_of_day", "minute_of_week"] = Field(
+        "minute_of_day", description="what a time point token tells, in the schema's time zone"
+    )
+    behavior_rows: Literal["composite", "composite_and_parts"] = Field(
+        "composite",
+        description="rows that make a behavior's embedding: the composite's own, or its parts where it is unseen; "
+        "or always both",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.stride_minutes > self.span_minutes:
+            raise ValueError(
+                f"stride_minutes ({self.stride_minutes}) is larger than span_minutes ({self.span_minutes}): "
+                "minutes between two spans would be lost"
+            )
+        return self
+
+    @property
+    def window_minutes(self) -> int:
+        """Length of a window, in minutes."""
+        return self.window_days * MINUTES_PER_DAY
+
+    @property
+    def model_dim(self) -> int:
+        """Size of span, local and global representations."""
+        return self.num_heads * self.head_dim

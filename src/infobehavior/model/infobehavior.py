@@ -1,0 +1,240 @@
+"""InfoBehavior's encoder, whole (Figure 2): minutes, spans, sequence; and its folder on disk."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors
+import safetensors.torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from infobehavior.artefacts import definition_hash, read_json, write_atomically, write_json
+from infobehavior.data.batches import Tokenizer, WindowBatch
+from infobehavior.data.minutes import MinuteTable
+from infobehavior.data.store import MinuteStore
+from infobehavior.data.vocabulary import Vocabulary
+from infobehavior.data.windows import SpanGrid
+from infobehavior.errors import InputError
+from infobehavior.model.config import EncoderConfig
+from infobehavior.model.minute_embedding import MinuteEmbedding
+from infobehavior.model.span_cnn import SpanCNN
+from infobehavior.model.transformer import BidirectionalTransformer
+
+CONFIG_FILE = "config.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Representations:
+    """What the encoder makes of a batch.
+
+    Attributes:
+        global_repr: `g`, the output at [CLS], of each window.
+        local_repr: `l_i`, the output at each span; the local representation where the span was masked.
+        span_repr: `s_i`, the CNN's output of each span.
+    """
+
+    global_repr: Float[Tensor, "windows model_dim"]
+    local_repr: Float[Tensor, "spans model_dim"]
+    span_repr: Float[Tensor, "spans model_dim"]
+
+
+class ModelCard(BaseModel):
+    """What `config.json` says; it names the other files of the folder with their hashes, and is written last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    format: int
+    model_id: str
+    minutes_hash: str
+    vocabulary_hash: str
+    vocabulary_file: str
+    weights_sha256: str
+    weights_file: str
+    time_zone: str
+    encoder: EncoderConfig
+    pretraining: dict[str, Any]
+
+
+class InfoBehavior(nn.Module):
+    """Encodes windows of minutes.
+
+    Args:
+        config: the encoder's shape.
+        vocabulary: the known tokens.
+        time_zone: IANA name of the zone in which time points are told.
+
+    Attributes:
+        pretraining: how it was trained, for the record; empty if it wasn't.
+    """
+
+    def __init__(self, config: EncoderConfig, vocabulary: Vocabulary, time_zone: str = "UTC") -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = vocabulary
+        self.time_zone = time_zone
+        self.pretraining: dict[str, Any] = {}
+        self.grid = SpanGrid(config.span_minutes, config.stride_minutes, config.window_minutes)
+        self.minute_embedding = MinuteEmbedding(
+            vocabulary.num_behavior_tokens, vocabulary.num_location_tokens, config.time_point, config.minute_dim
+        )
+        self.span_cnn = SpanCNN(config.minute_dim, config.kernel_sizes, config.num_feature_maps)
+        span_dim = config.num_feature_maps * len(config.kernel_sizes)
+        self.span_projection = (
+            nn.Identity() if span_dim == config.model_dim else nn.Linear(span_dim, config.model_dim)
+        )
+        self.transformer = BidirectionalTransformer(
+            self.grid.num_spans,
+            config.model_dim,
+            config.num_layers,
+            config.num_heads,
+            config.feedforward_dim,
+            config.dropout,
+        )
+
+    def forward(self, batch: WindowBatch, masked: Bool[Tensor, " spans"] | None = None) -> Representations:
+        """Encode windows; `masked` says which spans the Transformer must not see."""
+        span_repr = self.span_cnn(self.minute_embedding(batch), batch.span_lengths)
+        span_repr = self.span_projection(span_repr)
+        global_repr, local_repr = self.transformer(span_repr, batch.span_index, batch.window_lengths, masked)
+        return Representations(global_repr, local_repr, span_repr)
+
+    def tokenizer(self, store: MinuteStore) -> Tokenizer:
+        """What turns windows of a store into this model's batches."""
+        return Tokenizer(
+            store,
+            self.vocabulary,
+            self.grid,
+            time_zone=self.time_zone,
+            time_point=self.config.time_point,
+            behavior_rows=self.config.behavior_rows,
+        )
+
+    def check_minutes(self, minutes: MinuteTable) -> None:
+        """Refuse minutes of another definition than the ones that the model was trained on.
+
+        Raises:
+            InputError: the two definitions differ.
+        """
+        if minutes.hash != self.vocabulary.minutes_hash:
+            raise InputError(
+                f"the model was trained on minutes of schema {self.vocabulary.minutes_hash}, but {minutes.path} has "
+                f"schema {minutes.hash}; aggregate the events with the model's schema, or pre-train on these minutes"
+            )
+
+    @property
+    def model_id(self) -> str:
+        """Names the model: a hash of its configuration, vocabulary and weights."""
+        weights = hashlib.sha256(safetensors.torch.save(self._weights())).hexdigest()
+        return definition_hash([self.config.model_dump(), self.vocabulary.hash, self.time_zone, weights])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model as safetensors and JSON; a folder that holds an older model changes in one step."""
+        folder = Path(folder)
+        weights = safetensors.torch.save(self._weights())
+        weights_sha256 = hashlib.sha256(weights).hexdigest()
+        weights_file = f"weights-{weights_sha256[:16]}.safetensors"
+        vocabulary_file = f"vocabulary-{self.vocabulary.hash}.json"
+        write_atomically(folder / weights_file, lambda path: _write_bytes(path, weights))
+        self.vocabulary.save(folder / vocabulary_file)
+        card = ModelCard(
+            kind="model",
+            format=FORMAT,
+            model_id=self.model_id,
+            minutes_hash=self.vocabulary.minutes_hash,
+            vocabulary_hash=self.vocabulary.hash,
+            vocabulary_file=vocabulary_file,
+            weights_sha256=weights_sha256,
+            weights_file=weights_file,
+            time_zone=self.time_zone,
+            encoder=self.config,
+            pretraining=self.pretraining,
+        )
+        write_json(folder / CONFIG_FILE, card.model_dump(mode="json"))
+        _remove_others(folder, {weights_file, vocabulary_file})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            InputError: the folder holds no model, or a damaged one.
+        """
+        folder = Path(folder)
+        card = _read_card(folder)
+        vocabulary = _read_vocabulary(folder / card.vocabulary_file, card)
+        model = cls(card.encoder, vocabulary, card.time_zone)
+        model.pretraining = card.pretraining
+        model.load_state_dict(_read_weights(folder / card.weights_file, card, model.state_dict()), strict=True)
+        return model.eval()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+
+
+def _read_card(folder: Path) -> ModelCard:
+    content = read_json(folder / CONFIG_FILE, "a model")
+    try:
+        card = ModelCard.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InputError(f"{folder / CONFIG_FILE} is not a model's: {faults}") from None
+    if card.kind != "model" or card.format != FORMAT:
+        raise InputError(f"{folder} holds a {card.kind} of format {card.format}; expected a model of format {FORMAT}")
+    for name in (card.weights_file, card.vocabulary_file):
+        if Path(name).name != name or name in ("", ".."):
+            raise InputError(f"{folder / CONFIG_FILE} names a file outside its folder: {name}")
+    return card
+
+
+def _read_vocabulary(path: Path, card: ModelCard) -> Vocabulary:
+    try:
+        vocabulary = Vocabulary.load(path)
+    except ValidationError:
+        raise InputError(f"{path} is damaged: it is not a vocabulary") from None
+    if vocabulary.hash != card.vocabulary_hash or vocabulary.minutes_hash != card.minutes_hash:
+        raise InputError(
+            f"{path} has hash {vocabulary.hash}, but {CONFIG_FILE} beside it asks for {card.vocabulary_hash}: "
+            "the files are of two different models"
+        )
+    return vocabulary
+
+
+def _read_weights(path: Path, card: ModelCard, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} is not whole: it has no {path.name}") from None
+    if hashlib.sha256(content).hexdigest() != card.weights_sha256:
+        raise InputError(f"{path} is damaged: its SHA-256 is not the one in {CONFIG_FILE} beside it")
+    try:
+        weights = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file: {error}") from None
+    for name in sorted(expected.keys() | weights.keys()):
+        want, got = _shape(expected, name), _shape(weights, name)
+        if want != got:
+            raise InputError(f"{path}: weight {name} should be {want} and is {got}")
+    return weights
+
+
+def _shape(weights: dict[str, Tensor], name: str) -> str:
+    return f"of shape {tuple(weights[name].shape)}" if name in weights else "absent"
+
+
+def _remove_others(folder: Path, kept: set[str]) -> None:
+    """Remove weights and vocabularies that an older model left."""
+    for pattern in ("weights-*.safetensors", "vocabulary-*.json"):
+        for path in folder.glob(pattern):
+            if path.name not in kept:
+                path.unlink()
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+

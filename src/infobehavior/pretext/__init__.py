@@ -1,0 +1,1 @@
+"""The pretext tasks of section 3.3: tensors in, a scalar out."""

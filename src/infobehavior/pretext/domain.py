@@ -1,0 +1,46 @@
+"""Domain-related tasks (section 3.3.3): read a statistic of the whole window off its global representation."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from infobehavior.pretext.months import MonthPairs
+
+
+class CountTask(nn.Module):
+    """Equation 5: a linear layer and a softmax over classes of a count, averaged over the windows of the batch.
+
+    Args:
+        name: key of the labels.
+        model_dim: size of a global representation.
+        num_classes: M of equation 5.
+    """
+
+    def __init__(self, name: str, model_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.name = name
+        self.classifier = nn.Linear(model_dim, num_classes)
+
+    def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
+        """The loss of a batch."""
+        return F.cross_entropy(self.classifier(months.global_repr), months.labels[self.name])
+
+
+class HistogramTask(nn.Module):
+    """Beyond the paper: the distribution of a window's minutes, as a softmax; the loss is the divergence from it.
+
+    Args:
+        name: key of the labels, which are shares that sum to one.
+        model_dim: size of a global representation.
+        num_classes: bars of the histogram.
+    """
+
+    def __init__(self, name: str, model_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.name = name
+        self.classifier = nn.Linear(model_dim, num_classes)
+
+    def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
+        """The loss of a batch."""
+        predicted = F.log_softmax(self.classifier(months.global_repr), dim=1)
+        return F.kl_div(predicted, months.labels[self.name], reduction="batchmean")

@@ -1,0 +1,217 @@
+"""Labels of domain-related tasks (sections 3.3.3 and 4.4.1): statistics of a window, from a line of configuration.
+
+| a line | the label of a window |
+|---|---|
+| `failures` | failed operations (the paper's) |
+| `events`, `minutes` | events; minutes with events |
+| `count:BEHAVIOR` | events of a behavior of the schema |
+| `switches:COLUMN` | adjacent minutes, of those with a value, whose sets in `location` or an extra column differ |
+| `distinct:COLUMN` | distinct values of `location` or an extra column |
+| `histogram:WHAT` | shares of `behavior`, `hour`, `weekday`, `lag` or `location` among the window's minutes |
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infobehavior.data.batches import MINUTES_SINCE_MONDAY
+from infobehavior.data.clock import local_minutes
+from infobehavior.data.schema import SET_SEPARATOR, Schema
+from infobehavior.data.store import MinuteStore
+from infobehavior.data.vocabulary import FIRST_OF_WINDOW, Bags, Composite, behavior_parts, lag_tokens
+from infobehavior.data.windows import Windows
+from infobehavior.errors import InputError
+
+NUM_COUNT_CLASSES = 32
+EXACT_COUNTS = 16
+NUM_LOCATION_BARS = 64
+LAG_BAR_WIDTH = 8
+HISTOGRAMS = ("behavior", "hour", "weekday", "lag", "location")
+
+
+@dataclass(frozen=True)
+class DomainLabel:
+    """One domain-related task's labels.
+
+    Attributes:
+        name: its line in the configuration.
+        num_classes: classes of a count, or bars of a histogram.
+        is_histogram: whether labels are shares rather than classes.
+        of: labels of windows.
+    """
+
+    name: str
+    num_classes: int
+    is_histogram: bool
+    of: Callable[[Windows], Tensor]
+
+
+def count_classes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Class of each count: counts below 16 are their own class, larger ones share classes that grow by half.
+
+    Example:
+        >>> count_classes(np.array([0, 3, 15, 16, 23, 24, 10**9])).tolist()
+        [0, 3, 15, 16, 16, 17, 31]
+    """
+    growing = np.floor(np.log(np.maximum(counts, EXACT_COUNTS) / EXACT_COUNTS) / np.log(1.5) + 1e-9)
+    classes = np.where(counts < EXACT_COUNTS, counts, EXACT_COUNTS + growing)
+    return np.minimum(classes, NUM_COUNT_CLASSES - 1).astype(np.int64)
+
+
+def counted_behaviors(lines: Sequence[str]) -> list[str]:
+    """Behaviors whose exact counts the lines ask for."""
+    return sorted({line.removeprefix("count:") for line in lines if line.startswith("count:")})
+
+
+def domain_label(line: str, store: MinuteStore, schema: Schema) -> DomainLabel:
+    """Understand one line of the configuration.
+
+    Raises:
+        InputError: it isn't one of the forms above, or names what the minutes don't have.
+    """
+    check_domain_task(line, schema)
+    kind, _, what = line.partition(":")
+    if kind == "histogram":
+        return _histogram(line, what, store, schema)
+    return DomainLabel(
+        line,
+        NUM_COUNT_CLASSES,
+        False,
+        lambda windows: torch.from_numpy(count_classes(_count(kind, what, store)(windows))),
+    )
+
+
+def check_domain_task(line: str, schema: Schema) -> None:
+    """Refuse a line that can't be understood, before any work is done.
+
+    Raises:
+        InputError: as `domain_label`.
+    """
+    kind, _, what = line.partition(":")
+    columns = [*(["location"] if schema.columns.location else []), *schema.columns.extra]
+    choices: dict[str, Sequence[str]] = {
+        "failures": [""],
+        "events": [""],
+        "minutes": [""],
+        "count": schema.behavior_names,
+        "switches": columns,
+        "distinct": columns,
+        "histogram": HISTOGRAMS,
+    }
+    if kind not in choices:
+        raise InputError(f"domain task {line!r}: unknown kind {kind!r}; one of {', '.join(choices)}")
+    if what not in choices[kind]:
+        named = ", ".join(filter(None, choices[kind])) or "nothing after it"
+        raise InputError(f"domain task {line!r}: {what!r} is not known to the minutes' schema; {kind} takes {named}")
+
+
+def _count(kind: str, what: str, store: MinuteStore) -> Callable[[Windows], NDArray[np.int64]]:
+    """The statistic of each window that a line names."""
+    if kind == "minutes":
+        return lambda windows: windows.num_minutes
+    if kind in ("switches", "distinct"):
+        ids, sets = _column(what, store)
+        if kind == "switches":
+            return lambda windows: _per_window(windows, ids, _num_switches)
+        members = [np.array(row) for row in _member_ids(sets)]
+        return lambda windows: _per_window(windows, ids, lambda present: _num_distinct(present, members))
+    columns = {"failures": store.num_failures, "events": store.num_events, **_counts(store)}
+    return lambda windows: _sums(columns[f"count:{what}" if kind == "count" else kind], windows)
+
+
+def _counts(store: MinuteStore) -> dict[str, NDArray[np.int32]]:
+    return {f"count:{name}": counts for name, counts in store.behavior_counts.items()}
+
+
+def _sums(column: NDArray[np.int32], windows: Windows) -> NDArray[np.int64]:
+    """Sum of a column over each window."""
+    rows, window = windows.rows()
+    return np.bincount(window, weights=column[rows], minlength=len(windows)).astype(np.int64)
+
+
+def _per_window(
+    windows: Windows, ids: NDArray[np.int32], statistic: Callable[[NDArray[np.int32]], int]
+) -> NDArray[np.int64]:
+    """A statistic of the values that each window has, in order of time, without missing ones."""
+    bounds = zip(windows.first_row.tolist(), windows.end_row.tolist(), strict=True)
+    return np.array([statistic(ids[a:b][ids[a:b] >= 0]) for a, b in bounds], dtype=np.int64)
+
+
+def _num_switches(present: NDArray[np.int32]) -> int:
+    return int(np.count_nonzero(np.diff(present)))
+
+
+def _num_distinct(present: NDArray[np.int32], members: list[NDArray[np.int64]]) -> int:
+    distinct = np.unique(present)
+    return len(np.unique(np.concatenate([members[i] for i in distinct]))) if len(distinct) else 0
+
+
+def _column(name: str, store: MinuteStore) -> tuple[NDArray[np.int32], list[str]]:
+    """The sets that each row has in `location` or in an extra column."""
+    if name in store.extra:
+        return store.extra[name], store.extra_sets[name]
+    return store.location, store.location_sets
+
+
+def _member_ids(sets: Sequence[str]) -> list[list[int]]:
+    """Of each set, its members as numbers."""
+    numbers: dict[str, int] = {}
+    return [[numbers.setdefault(name, len(numbers)) for name in text.split(SET_SEPARATOR)] for text in sets]
+
+
+def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> DomainLabel:
+    """A histogram: each row has an id, and each id one bar or several."""
+    ids, bars, num_bars = _bars(what, store, schema)
+
+    def shares(windows: Windows) -> Tensor:
+        rows, window = windows.rows()
+        no_lag = (what == "lag") & (np.diff(window, prepend=-1) > 0)  # what lies before a window doesn't count
+        bar, offsets = bars.take(np.where(no_lag, FIRST_OF_WINDOW, ids[rows].astype(np.int64)))
+        of_window = np.repeat(window, np.diff(np.append(offsets, len(bar))))
+        counts = np.bincount(of_window * num_bars + bar, minlength=len(windows) * num_bars).reshape(-1, num_bars)
+        totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        return torch.from_numpy((counts / totals).astype(np.float32))
+
+    return DomainLabel(line, num_bars, True, shares)
+
+
+def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.int64], Bags, int]:
+    """The id of each row, the bars of each id, and how many bars there are."""
+    if what == "behavior":
+        bars = [_behavior_codes(tuple(row)) for row in store.composites.tolist()]
+        return store.behavior.astype(np.int64), Bags.of([(b, 0) for b in bars]), len(schema.behavior_names) + 1
+    if what == "location":
+        return store.location.astype(np.int64) + 1, _location_bars(store), NUM_LOCATION_BARS
+    if what == "lag":
+        gaps = np.maximum(1, np.diff(store.minute.astype(np.int64), prepend=0))
+        ids, num_bars = lag_tokens(gaps) // LAG_BAR_WIDTH, int(lag_tokens(np.array([10**9]))[0]) // LAG_BAR_WIDTH + 1
+    else:
+        local = local_minutes(store.minute, schema.time.time_zone) + MINUTES_SINCE_MONDAY
+        ids, num_bars = (local // 60 % 24, 24) if what == "hour" else (local // 1_440 % 7, 7)
+    return ids, Bags.of([([bar], 0) for bar in range(num_bars)]), num_bars
+
+
+def _behavior_codes(composite: Composite) -> list[int]:
+    """Codes of the behaviors of a composite, whatever their level."""
+    codes = []
+    for part in behavior_parts(composite):
+        word = next(i for i, packed in enumerate(part) if packed)
+        codes.append(31 * word + (part[word].bit_length() - 1) // 2)
+    return codes
+
+
+def _location_bars(store: MinuteStore) -> Bags:
+    """The most frequent locations have a bar each; bar 0 is for all others, and for none."""
+    occurrences: dict[str, int] = {}
+    per_set = np.bincount(store.location[store.location >= 0], minlength=len(store.location_sets)).tolist()
+    for text, count in zip(store.location_sets, per_set, strict=True):
+        for name in text.split(SET_SEPARATOR):
+            occurrences[name] = occurrences.get(name, 0) + count
+    frequent = sorted(occurrences, key=lambda name: (-occurrences[name], name))[: NUM_LOCATION_BARS - 1]
+    bar = {name: i for i, name in enumerate(frequent, start=1)}
+    sets = [[bar.get(name, 0) for name in text.split(SET_SEPARATOR)] for text in store.location_sets]
+    return Bags.of([([0], 0)] + [(bars, 0) for bars in sets])

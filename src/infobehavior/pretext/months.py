@@ -1,0 +1,65 @@
+"""What every pretext task reads: two months of each of some entities, encoded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from infobehavior.data.batches import WindowBatch
+from infobehavior.model.infobehavior import Representations
+
+
+@dataclass(frozen=True)
+class MonthPairs:
+    """Windows `X_1` of all entities and then windows `X_2` of the same entities in the same order (Figure 4).
+
+    Attributes:
+        global_repr: of each window; the first half are `g^1`, the second `g^2`.
+        local_repr: of each span of all windows.
+        span_repr: of each span, from the CNN.
+        masked: True where a span was replaced by [MASK].
+        span_window: window of each span.
+        labels: of each domain-related task, the label of each window.
+    """
+
+    global_repr: Float[Tensor, "windows model_dim"]
+    local_repr: Float[Tensor, "spans model_dim"]
+    span_repr: Float[Tensor, "spans model_dim"]
+    masked: Bool[Tensor, " spans"]
+    span_window: Int[Tensor, " spans"]
+    labels: Mapping[str, Shaped[Tensor, "windows ..."]]
+
+    @property
+    def num_entities(self) -> int:
+        """Entities, each with two windows."""
+        return len(self.global_repr) // 2
+
+
+def pair_months(
+    batch: WindowBatch,
+    encoded: Representations,
+    masked: Bool[Tensor, " spans"],
+    labels: Mapping[str, Shaped[Tensor, "windows ..."]],
+) -> MonthPairs:
+    """Put an encoded batch of first months, followed by second months, into the form that tasks read."""
+    return MonthPairs(
+        encoded.global_repr, encoded.local_repr, encoded.span_repr, masked, batch.span_window, labels
+    )
+
+
+def similarity(
+    a: Float[Tensor, "rows model_dim"], b: Float[Tensor, "columns model_dim"], kind: str, temperature: float
+) -> Float[Tensor, "rows columns"]:
+    """Phi of equations 1 and 3 for all pairs: the dot product ("dot"), or that of unit vectors ("cosine").
+
+    Args:
+        a: some representations.
+        b: others.
+        kind: "dot" or "cosine".
+        temperature: divides the result.
+    """
+    if kind == "cosine":
+        a, b = torch.nn.functional.normalize(a, dim=1), torch.nn.functional.normalize(b, dim=1)
+    return a @ b.T / temperature

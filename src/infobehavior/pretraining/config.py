@@ -1,0 +1,79 @@
+"""How to pre-train; the defaults are the paper's numbers (section 4.1.2), the presets name whole settings."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from infobehavior.errors import InputError
+from infobehavior.model.config import EncoderConfig
+
+
+class PretrainConfig(BaseModel):
+    """What decides a pre-training, beside the data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: EncoderConfig = EncoderConfig()
+    num_steps: PositiveInt = Field(76_000, description="training steps")
+    batch_size: int = Field(128, ge=2, description="entities of a step, each with two windows")
+    learning_rate: PositiveFloat = Field(1e-4, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
+    beta1: float = Field(0.9, ge=0, lt=1, description="first beta of AdamW")
+    beta2: float = Field(0.999, ge=0, lt=1, description="second beta of AdamW")
+    warmup_proportion: float = Field(0.1, ge=0, lt=1, description="share of steps in which the learning rate rises")
+    clip_norm: PositiveFloat = Field(1.0, description="gradients with a larger L2 norm are scaled down to it")
+    mask_rate: float = Field(0.15, gt=0, lt=1, description="share of a window's spans that are masked")
+    coarse_task: bool = Field(True, description="train on the coarse-grained prediction task")
+    fine_task: bool = Field(True, description="train on the fine-grained prediction task")
+    domain_task: tuple[str, ...] = Field(
+        ("failures",),
+        description="a domain-related task: failures, events, minutes, count:BEHAVIOR, switches:COLUMN, "
+        "distinct:COLUMN, histogram:behavior|hour|weekday|lag|location; repeat for several",
+    )
+    similarity: Literal["dot", "cosine"] = Field("dot", description="similarity of the contrastive tasks")
+    temperature: PositiveFloat = Field(1.0, description="divides similarities")
+    negatives: Literal["other_month", "both_months"] = Field(
+        "other_month", description="which months of the other entities are coarse negatives"
+    )
+    fine_reduction: Literal["sum", "mean"] = Field(
+        "sum", description="over an entity's masked spans: their sum (equation 3), or the mean over all"
+    )
+    pairs: Literal["latest", "anywhere"] = Field(
+        "latest",
+        description="two adjacent windows: the latest two before --until, the same for all (paper), or anywhere in an "
+        "entity's history, drawn anew at each step",
+    )
+    min_minutes: PositiveInt = Field(1, description="minutes with events that each of the two windows must have")
+    min_count: PositiveInt = Field(5, description="minutes in which a behavior or location must occur to be a token")
+    seed: NonNegativeInt = Field(0, description="seed of weights, batches, masks and dropout")
+    num_threads: PositiveInt = Field(2, description="processor threads; results depend on it in the last digits")
+    checkpoint_every: PositiveInt = Field(100, description="steps between checkpoints")
+
+
+TWO_CORES: dict[str, Any] = {
+    "num_steps": 600,
+    "learning_rate": 1e-3,
+    "similarity": "cosine",
+    "temperature": 0.1,
+    "fine_reduction": "mean",
+    "pairs": "anywhere",
+    "negatives": "both_months",
+    "min_minutes": 2,
+    "domain_task": ("failures",),
+}
+
+PRESETS: dict[str, PretrainConfig] = {
+    "paper": PretrainConfig(),
+    "two-cores": PretrainConfig(**TWO_CORES),
+}
+
+
+def preset(name: str) -> PretrainConfig:
+    """The configuration of a name.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise InputError(f"no preset {name!r}; one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,107 @@
+"""Which two adjacent months of which entities a step trains on (sections 3.3.1 and 4.1.1)."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infobehavior.data.store import MinuteStore
+from infobehavior.data.windows import Windows
+from infobehavior.errors import InputError
+
+
+def seeded(*numbers: int) -> np.random.Generator:
+    """A generator that is a pure function of some numbers, such as (seed, step)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(numbers)))
+
+
+@dataclass
+class PairSampler:
+    """Draws pairs of adjacent windows; what a step gets depends on the seed and the step alone.
+
+    A border is a minute between two windows: `X_1` ends at it and `X_2` begins with it. Only borders with at
+    least `min_minutes` minutes with events on both sides count.
+
+    Attributes:
+        store: the minutes; nothing in it may be later than training is allowed to see.
+        window_minutes: length of each of the two windows.
+        pairs: "latest": one border an entity, a window's length before `until`; "anywhere": any minute with events.
+        until: UTC epoch minute at which the latest window ends.
+        min_minutes: see above.
+        batch_size: entities of a step.
+        seed: seed of the order of entities and of the borders.
+    """
+
+    store: MinuteStore
+    window_minutes: int
+    pairs: Literal["latest", "anywhere"]
+    until: int
+    min_minutes: int
+    batch_size: int
+    seed: int
+    _border_entity: NDArray[np.int64] = field(init=False, repr=False)
+    _border: NDArray[np.int64] = field(init=False, repr=False)
+    _entities: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Find the borders.
+
+        Raises:
+            InputError: fewer than two entities have one, so that there are no negatives.
+        """
+        entity, border = self._candidates()
+        enough = self._first(entity, border).num_minutes >= self.min_minutes
+        enough &= self._second(entity, border).num_minutes >= self.min_minutes
+        self._border_entity, self._border = entity[enough], border[enough]
+        self._entities = np.unique(self._border_entity)
+        if len(self._entities) < 2:
+            raise InputError(
+                f"{len(self._entities)} of {len(self.store.entities)} entities have two adjacent windows of "
+                f"{self.window_minutes // 1440} days with at least {self.min_minutes} minutes of events each; "
+                "pre-training needs two or more: use a shorter --window-days, or --pairs anywhere"
+            )
+
+    @property
+    def num_entities(self) -> int:
+        """Entities that have a pair."""
+        return len(self._entities)
+
+    def windows(self, step: int) -> Windows:
+        """First windows, then second windows, of the entities of a step; each entity occurs once a pass over all."""
+        entity = np.array([self._entity_at(step * self._per_step + i) for i in range(self._per_step)])
+        first = np.searchsorted(self._border_entity, entity)
+        end = np.searchsorted(self._border_entity, entity, side="right")
+        border = self._border[seeded(self.seed, 1, step).integers(first, end)]
+        return self._first(entity, border).followed_by(self._second(entity, border))
+
+    @property
+    def _per_step(self) -> int:
+        return min(self.batch_size, self.num_entities)
+
+    def _entity_at(self, position: int) -> int:
+        """The entity at a position of an endless row of shuffled passes.
+
+        Where a batch reaches into the next pass it must not hold an entity twice, so passes are cut to whole batches.
+        """
+        usable = self.num_entities - self.num_entities % self._per_step
+        shuffled = self._pass(position // usable)
+        return int(self._entities[shuffled[position % usable]])
+
+    def _pass(self, number: int) -> NDArray[np.int64]:
+        if getattr(self, "_pass_number", None) != number:
+            self._pass_number = number
+            self._shuffled = seeded(self.seed, 0, number).permutation(self.num_entities)
+        return self._shuffled
+
+    def _candidates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if self.pairs == "anywhere":
+            return self.store.row_entity, self.store.minute.astype(np.int64)
+        entity = np.arange(len(self.store.entities))
+        return entity, np.full(len(entity), self.until - self.window_minutes)
+
+    def _first(self, entity: NDArray[np.int64], border: NDArray[np.int64]) -> Windows:
+        return Windows.cut(self.store, entity, border, self.window_minutes)
+
+    def _second(self, entity: NDArray[np.int64], border: NDArray[np.int64]) -> Windows:
+        return Windows.cut(self.store, entity, border + self.window_minutes, self.window_minutes)

@@ -1,0 +1,54 @@
+"""A progress bar when a person watches, log lines when not."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+logger = logging.getLogger("infobehavior")
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Advance(Protocol):
+    """Reports that `done` more units are finished; `note` is a short text shown beside the count."""
+
+    def __call__(self, done: int = 1, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Advance]:
+    """Show how far a long piece of work is.
+
+    Args:
+        description: what is being done, in a few words.
+        total: how many units there are.
+
+    Yields:
+        The function to call when units are finished.
+    """
+    if sys.stderr.isatty():
+        with Progress(
+            *Progress.get_default_columns(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
+        ) as bar:
+            task = bar.add_task(description, total=total, note="")
+            yield lambda done=1, note="": bar.update(task, advance=done, note=note)
+    else:
+        yield _lines(description, total)
+
+
+def _lines(description: str, total: int) -> Advance:
+    finished, last_line = 0, time.monotonic()
+
+    def advance(done: int = 1, note: str = "") -> None:
+        nonlocal finished, last_line
+        finished += done
+        if finished >= total or time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
+            logger.info("%s: %d of %d %s", description, finished, total, note)
+
+    return advance

@@ -1,0 +1,136 @@
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from infobehavior.downstream import evaluate, metric_lines, summary_lines
+from infobehavior.errors import InputError
+
+METRICS = ("auc", "average_precision", "recall_at_precision_95", "recall_at_precision_50", "f1", "nmi")
+
+
+@pytest.fixture(scope="session")
+def rows(evaluated):
+    return json.loads((evaluated / "metrics.json").read_text())
+
+
+def test_nine_rows_with_their_keys(rows):
+    assert [(row["features"], row["classifier"]) for row in rows] == [
+        (features, classifier)
+        for features in ("manual", "infobehavior", "both")
+        for classifier in ("lr", "gbdt", "mlp")
+    ]
+    wanted = {"features", "classifier", "num_entities", "num_positives", "folds", "seed"}
+    wanted |= set(METRICS) | {f"{metric}_std" for metric in METRICS}
+    for row in rows:
+        assert set(row) == wanted
+        assert (row["num_entities"], row["num_positives"], row["folds"], row["seed"]) == (58, 15, 3, 0)
+        assert all(0 <= row[metric] <= 1 for metric in METRICS)
+
+
+def test_classifiers_of_a_feature_set_share_its_nmi(rows):
+    by_features = {row["features"]: row["nmi"] for row in rows}
+    assert all(row["nmi"] == by_features[row["features"]] for row in rows)
+    assert len(set(by_features.values())) > 1
+
+
+def test_what_the_features_know_is_found(rows):
+    auc = {(row["features"], row["classifier"]): row["auc"] for row in rows}
+    assert auc["manual", "gbdt"] > 0.75
+    assert auc["infobehavior", "lr"] > 0.75
+    assert auc["both", "lr"] > 0.75
+
+
+def test_the_same_inputs_give_the_same_bytes(evaluated, embeddings, labels, account_minutes, tmp_path):
+    copied = shutil.copytree(embeddings, tmp_path / "elsewhere")
+    out = tmp_path / "again"
+    rows = evaluate(copied, labels, "bot", str(account_minutes.path), out, group="person", folds=3)
+    assert rows == json.loads((evaluated / "metrics.json").read_text())
+    names = sorted(path.name for path in evaluated.iterdir())
+    assert names == ["_definition.json", "metrics.json", "report.html"]
+    for name in names:
+        assert (out / name).read_bytes() == (evaluated / name).read_bytes(), name
+
+
+def test_the_definition_says_where_the_figures_come_from(evaluated, labels, account_minutes):
+    definition = json.loads((evaluated / "_definition.json").read_text())
+    assert definition["model_id"] == "0123456789abcdef"
+    assert definition["minutes_hash"] == account_minutes.hash
+    assert (definition["labels"], definition["label"], definition["group"]) == (labels.name, "bot", "person")
+    assert definition["positive_class"] == "1"
+    assert definition["first_as_of"] == definition["last_as_of"] == "2024-04-14T00:00:00+00:00"
+    assert definition["counts"]["labels without an embedding"] == 4
+
+
+def test_metric_lines_are_aligned(rows):
+    lines = metric_lines(rows)
+    assert len(lines) == 10
+    assert {line.index("±") for line in lines[1:]} == {lines[1].index("±")}
+    assert f"{rows[0]['auc']:.3f} ± {rows[0]['auc_std']:.3f}" in lines[1]
+
+
+def test_summary_lines_say_what_was_found_and_left_out(evaluated, tmp_path):
+    lines = summary_lines(evaluated)
+    assert lines[0].startswith("Alone, the representation")
+    assert "4 labels without an embedding" in lines
+    with pytest.raises(InputError, match=r"is not the folder of an evaluation"):
+        summary_lines(tmp_path)
+
+
+def test_minutes_of_another_definition(embeddings, labels, account_minutes, tmp_path):
+    other = shutil.copytree(embeddings, tmp_path / "other")
+    definition = json.loads((other / "_definition.json").read_text())
+    (other / "_definition.json").write_text(json.dumps(definition | {"minutes_hash": "feedfeedfeedfeed"}))
+    with pytest.raises(InputError, match=r"made from minutes of definition feed\w+, but .* has definition") as caught:
+        evaluate(other, labels, "bot", account_minutes.path, tmp_path / "out")
+    assert account_minutes.hash in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": "bott"}, r"has no column 'bott'; it has entity_id, bot, person"),
+        ({"group": "people"}, r"has no column 'people'"),
+        ({"label": "person"}, r"has 20 classes"),
+        ({"date": "2024-01-01"}, r"no embeddings of 2024-01-01; it has 2024-04-14"),
+        ({"folds": 16}, r"only 15 positives among 58 windows that have a label: 16 folds need at least 16"),
+        ({"folds": 1}, r"folds must be 2 or more, got 1"),
+        ({"oversample": 0}, r"oversample must be 1 or more, got 0"),
+        ({"minutes": "/nowhere"}, r"/nowhere is not a folder of minutes"),
+        ({"embeddings": "/nowhere"}, r"/nowhere is not a folder of embeddings"),
+        ({"labels": "/nowhere.csv"}, r"there is no file of labels /nowhere.csv"),
+    ],
+)
+def test_bad_input_is_one_clear_line(embeddings, labels, account_minutes, tmp_path, change, message):
+    inputs = {"embeddings": embeddings, "labels": labels, "label": "bot", "minutes": account_minutes.path}
+    with pytest.raises(InputError, match=message) as caught:
+        evaluate(**{**inputs, **change}, out=tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_one_class_among_the_windows_that_match(embeddings, account_minutes, tmp_path):
+    import pyarrow as pa
+
+    # The only positives are accounts without an embedding.
+    table = pa.table({"entity_id": list(range(64)), "bot": [entity >= 60 for entity in range(64)]})
+    pq.write_table(table, tmp_path / "labels.parquet")
+    with pytest.raises(InputError, match=r"60 windows that have a label are of one class: no positives"):
+        evaluate(embeddings, tmp_path / "labels.parquet", "bot", account_minutes.path, tmp_path / "out")
+
+
+def test_an_embeddings_table_without_a_window_length(embeddings, labels, account_minutes, tmp_path):
+    other = shutil.copytree(embeddings, tmp_path / "other")
+    definition = json.loads((other / "_definition.json").read_text())
+    del definition["window_minutes"]
+    (other / "_definition.json").write_text(json.dumps(definition))
+    with pytest.raises(InputError, match=r"no usable window_minutes in _definition.json: None"):
+        evaluate(other, labels, "bot", account_minutes.path, tmp_path / "out")
+
+
+def test_means_and_spreads_are_over_folds(rows):
+    # An AUC of 3 folds has a spread of at most half its range.
+    assert all(row["auc_std"] <= 0.5 for row in rows)
+    assert np.std([row["auc"] for row in rows]) > 0

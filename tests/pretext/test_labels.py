@@ -1,0 +1,314 @@
+"""Labels of domain-related tasks equal plain loops over plain rows."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infobehavior.data.schema import ONE_TIME, PAPER_FAST, PAPER_SLOW, Columns, Schema, Time
+from infobehavior.data.store import MinuteStore
+from infobehavior.data.vocabulary import lag_tokens
+from infobehavior.data.windows import Windows
+from infobehavior.errors import InputError
+from infobehavior.pretext.labels import (
+    NUM_COUNT_CLASSES,
+    NUM_LOCATION_BARS,
+    DomainLabel,
+    check_domain_task,
+    count_classes,
+    counted_behaviors,
+    domain_label,
+)
+
+END = 22_720_000
+LENGTH = 10 * 1_440
+BEHAVIORS = {"login": PAPER_FAST, "post": PAPER_SLOW, "register": ONE_TIME} | {
+    f"b{i:02}": PAPER_FAST for i in range(35)
+}
+SCHEMA = Schema(
+    columns=Columns(entity="who", timestamp="when", behavior="what", location="where", extra=["ip"]),
+    time=Time(time_zone="Asia/Kolkata"),
+    behaviors=BEHAVIORS,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A minute of an entity; `counts` by the code of a behavior."""
+
+    minute: int
+    counts: dict[int, int]
+    num_failures: int
+    locations: frozenset[str]
+    ips: frozenset[str]
+
+
+def random_rows(random: np.random.Generator, num_rows: int) -> list[Row]:
+    bursts = END + random.integers(-LENGTH - 500, 200, size=max(1, num_rows // 6))
+    minutes = random.choice(bursts, num_rows) + random.integers(0, 90, num_rows)
+    return [random_row(random, int(minute)) for minute in sorted(set(minutes.tolist()))]
+
+
+def random_row(random: np.random.Generator, minute: int) -> Row:
+    codes = random.choice(len(BEHAVIORS) + 1, size=random.integers(1, 4), replace=False)
+    return Row(
+        minute,
+        {int(code): int(random.integers(1, 9)) for code in codes},
+        int(random.integers(0, 4)),
+        frozenset(f"place {i}" for i in random.integers(0, 90, size=random.choice([0, 1, 2]))),
+        frozenset(f"10.0.0.{i}" for i in random.integers(0, 4, size=random.choice([0, 1, 1, 2]))),
+    )
+
+
+def make_store(entities: list[list[Row]]) -> MinuteStore:
+    rows = [row for entity in entities for row in entity]
+    composites = [(0, 0)] * len(rows)
+    for i, row in enumerate(rows):
+        words = [0, 0]
+        for code, count in row.counts.items():
+            words[code // 31] += min(count, 3) * 4 ** (code % 31)
+        composites[i] = (words[0], words[1])
+    distinct = list(dict.fromkeys(composites))
+    location, location_sets = make_sets([row.locations for row in rows])
+    ip, ip_sets = make_sets([row.ips for row in rows])
+    return MinuteStore(
+        entities=np.arange(len(entities)),
+        offsets=np.cumsum([0, *map(len, entities)]),
+        minute=np.array([row.minute for row in rows], dtype=np.int32),
+        behavior=np.array([distinct.index(words) for words in composites], dtype=np.int32),
+        location=location,
+        num_events=np.array([sum(row.counts.values()) for row in rows], dtype=np.int32),
+        num_failures=np.array([row.num_failures for row in rows], dtype=np.int32),
+        composites=np.array(distinct, dtype=np.int64).reshape(-1, 2),
+        location_sets=location_sets,
+        extra={"ip": ip},
+        extra_sets={"ip": ip_sets},
+        behavior_counts={
+            name: np.array([row.counts.get(SCHEMA.behavior_code(name), 0) for row in rows], dtype=np.int32)
+            for name in ("login", "b33")
+        },
+    )
+
+
+def make_sets(sets: list[frozenset[str]]) -> tuple[np.ndarray, list[str]]:
+    names = ["\x1f".join(sorted(members)) for members in sets]
+    distinct = list(dict.fromkeys(name for name in names if name))
+    return np.array([distinct.index(name) if name else -1 for name in names], dtype=np.int32), distinct
+
+
+def entities() -> list[list[Row]]:
+    """Busy ones, a single minute, none in the window, none at all."""
+    random = np.random.default_rng(5)
+    rows = [random_rows(random, size) for size in (80, 1, 300, 7)]
+    rows += [[random_row(random, END - LENGTH - 1), random_row(random, END)], [random_row(random, END - 5)], []]
+    return rows
+
+
+def label_of(line: str, store: MinuteStore) -> tuple[DomainLabel, list[object]]:
+    label = domain_label(line, store, SCHEMA)
+    windows = Windows.cut(store, np.arange(len(store.entities)), np.full(len(store.entities), END), LENGTH)
+    return label, label.of(windows).tolist()
+
+
+def in_window(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if END - LENGTH <= row.minute < END]
+
+
+def num_switches(sets: list[frozenset[str]]) -> int:
+    switches, before = 0, None
+    for members in sets:
+        if members:
+            if before is not None and members != before:
+                switches += 1
+            before = members
+    return switches
+
+
+COUNTS: dict[str, Callable[[list[Row]], int]] = {
+    "failures": lambda rows: sum(row.num_failures for row in rows),
+    "events": lambda rows: sum(sum(row.counts.values()) for row in rows),
+    "minutes": lambda rows: len(rows),
+    "count:login": lambda rows: sum(row.counts.get(SCHEMA.behavior_code("login"), 0) for row in rows),
+    "count:b33": lambda rows: sum(row.counts.get(SCHEMA.behavior_code("b33"), 0) for row in rows),
+    "switches:location": lambda rows: num_switches([row.locations for row in rows]),
+    "switches:ip": lambda rows: num_switches([row.ips for row in rows]),
+    "distinct:location": lambda rows: len({name for row in rows for name in row.locations}),
+    "distinct:ip": lambda rows: len({name for row in rows for name in row.ips}),
+}
+
+
+def class_of(count: int) -> int:
+    """Below 16 its own; then classes that begin at 16, 16 * 1.5, 16 * 1.5 ** 2, ...; 32 in all."""
+    if count < 16:
+        return count
+    return min(31, 16 + sum(1 for i in range(1, 40) if count >= 16 * 1.5**i))
+
+
+@pytest.mark.parametrize("line", COUNTS)
+def test_counts(line: str) -> None:
+    label, got = label_of(line, make_store(entities()))
+
+    assert label.name == line
+    assert not label.is_histogram
+    assert label.num_classes == NUM_COUNT_CLASSES
+    assert got == [class_of(COUNTS[line](in_window(rows))) for rows in entities()]
+    assert len(set(got)) > 2
+
+
+def shares(bars: list[list[int]], num_bars: int) -> list[float]:
+    """Each minute may have several bars; all bars of all minutes weigh the same."""
+    counts = Counter(bar for of_minute in bars for bar in of_minute)
+    return [counts[bar] / max(1, counts.total()) for bar in range(num_bars)]
+
+
+def local(minute: int) -> datetime:
+    return datetime.fromtimestamp(60 * minute, UTC).astimezone(ZoneInfo("Asia/Kolkata"))
+
+
+@pytest.mark.parametrize(
+    ("what", "num_bars", "bars"),
+    [
+        ("hour", 24, lambda row: [local(row.minute).hour]),
+        ("weekday", 7, lambda row: [local(row.minute).weekday()]),
+        ("behavior", len(BEHAVIORS) + 1, lambda row: sorted(row.counts)),
+    ],
+)
+def test_histograms(what: str, num_bars: int, bars: Callable[[Row], list[int]]) -> None:
+    label, got = label_of(f"histogram:{what}", make_store(entities()))
+
+    assert label.is_histogram
+    assert label.num_classes == num_bars
+    expected = [shares([bars(row) for row in in_window(rows)], num_bars) for rows in entities()]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_histogram_of_locations() -> None:
+    """The most frequent have a bar each, by name where equally frequent; bar 0 is for all others, and for none."""
+    everywhere = Counter(name for rows in entities() for row in rows for name in row.locations)
+    frequent = sorted(everywhere, key=lambda name: (-everywhere[name], name))[: NUM_LOCATION_BARS - 1]
+    assert len(everywhere) > len(frequent)
+
+    label, got = label_of("histogram:location", make_store(entities()))
+
+    def bars(row: Row) -> list[int]:
+        return [frequent.index(name) + 1 if name in frequent else 0 for name in row.locations] or [0]
+
+    assert label.num_classes == NUM_LOCATION_BARS
+    expected = [shares([bars(row) for row in in_window(rows)], NUM_LOCATION_BARS) for rows in entities()]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_histogram_of_lags() -> None:
+    """Bars of eight lag tokens; the first minute of a window has no lag and falls into bar 0."""
+    label, got = label_of("histogram:lag", make_store(entities()))
+
+    def bars(rows: list[Row]) -> list[list[int]]:
+        lags = [b.minute - a.minute for a, b in pairwise(rows)]
+        return [[0]][: len(rows)] + [[int(lag_tokens(np.array([lag]))[0]) // 8] for lag in lags]
+
+    assert label.num_classes == int(lag_tokens(np.array([10**8]))[0]) // 8 + 1
+    expected = [shares(bars(in_window(rows)), label.num_classes) for rows in entities()]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+LINES = [*COUNTS, *(f"histogram:{what}" for what in ("behavior", "hour", "weekday", "lag"))]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_label_does_not_depend_on_other_entities(line: str) -> None:
+    _, together = label_of(line, make_store(entities()))
+
+    for rows, expected in zip(entities(), together, strict=True):
+        assert label_of(line, make_store([rows]))[1] == [expected]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_label_does_not_depend_on_what_is_outside_the_window(line: str) -> None:
+    _, cut = label_of(line, make_store([in_window(rows) for rows in entities()]))
+
+    assert label_of(line, make_store(entities()))[1] == cut
+
+
+@pytest.mark.parametrize("what", ["behavior", "hour", "weekday", "lag", "location"])
+def test_shares_sum_to_one_or_to_nothing(what: str) -> None:
+    _, got = label_of(f"histogram:{what}", make_store(entities()))
+
+    expected = [1.0 if in_window(rows) else 0.0 for rows in entities()]
+    assert 0.0 in expected
+    np.testing.assert_allclose(np.sum(got, axis=1), expected, rtol=1e-6)
+
+
+def test_a_location_that_no_entity_has_is_bar_0() -> None:
+    rows = [Row(END - 3, {1: 1}, 0, frozenset(), frozenset())]
+
+    _, got = label_of("histogram:location", make_store([rows]))
+
+    assert got == [[1.0] + [0.0] * (NUM_LOCATION_BARS - 1)]
+    assert label_of("switches:location", make_store([rows]))[1] == [0]
+    assert label_of("distinct:ip", make_store([rows]))[1] == [0]
+
+
+@given(st.lists(st.integers(0, 2**31 - 1), min_size=1))
+def test_classes_of_counts_rise_and_are_what_the_loop_says(counts: list[int]) -> None:
+    classes = count_classes(np.sort(np.array(counts))).tolist()
+
+    assert classes == sorted(classes)
+    assert classes == [class_of(count) for count in sorted(counts)]
+
+
+def test_classes_of_counts_leave_no_class_out() -> None:
+    assert sorted(set(count_classes(np.arange(20_000)).tolist())) == list(range(NUM_COUNT_CLASSES))
+
+
+def test_behaviors_to_count() -> None:
+    assert counted_behaviors(["failures", "count:post", "histogram:hour", "count:a:b", "count:post"]) == ["a:b", "post"]
+
+
+@pytest.mark.parametrize("line", [*LINES, "histogram:location", "count:register"])
+def test_lines_that_are_understood(line: str) -> None:
+    check_domain_task(line, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("", "unknown kind ''"),
+        ("failure", "unknown kind 'failure'"),
+        ("Failures", "unknown kind 'Failures'"),
+        ("failures:login", "failures takes nothing after it"),
+        ("count", "count takes b00, "),
+        ("count:", "count takes b00, "),
+        ("count:nothing", "'nothing' is not known"),
+        ("switches:ID card", "switches takes location, ip"),
+        ("distinct:behavior", "distinct takes location, ip"),
+        ("histogram:minute", "histogram takes behavior, hour, weekday, lag, location"),
+        ("histogram", "histogram takes behavior"),
+        ("two\nlines", r"two\nlines"),
+        ("count:two\nlines", r"two\nlines"),
+    ],
+)
+def test_lines_that_are_refused(line: str, told: str) -> None:
+    for refuse in (
+        lambda: check_domain_task(line, SCHEMA),
+        lambda: domain_label(line, make_store(entities()), SCHEMA),
+    ):
+        with pytest.raises(InputError) as error:
+            refuse()
+        assert told in str(error.value)
+        assert "\n" not in str(error.value)
+        assert repr(line) in str(error.value)
+
+
+def test_a_schema_without_locations_has_no_locations_to_count() -> None:
+    schema = Schema(columns=Columns(entity="who", timestamp="when", behavior="what"), behaviors={"login": PAPER_FAST})
+
+    for line in ("switches:location", "distinct:location"):
+        with pytest.raises(InputError, match="takes nothing after it"):
+            check_domain_task(line, schema)
