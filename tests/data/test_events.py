@@ -105,6 +105,13 @@ def test_a_missing_column_and_those_there_are(connection: duckdb.DuckDBPyConnect
         read_times(connection, path)
 
 
+def test_files_with_other_columns_are_one_line(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    write_times(tmp_path / "a.parquet", pa.array([1_700_000_000]))
+    write_table(tmp_path / "b.parquet", who=[1], label=[0])
+    with pytest.raises(InputError, match=r"b\.parquet has other columns than .*a\.parquet: no 'when', 'what'"):
+        open_events(connection, tmp_path)
+
+
 def test_hidden_files_and_folders_are_left_out(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     write_times(tmp_path / "ds=1" / "a.parquet", pa.array([1]))
     write_times(tmp_path / "_delta_log" / "a.parquet", pa.array([1]))

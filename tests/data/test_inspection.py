@@ -144,7 +144,7 @@ def test_what_cannot_be_decided_names_the_candidates_and_the_flag(tmp_path: Path
     with pytest.raises(InputError, match=r"has no column 'nobody'; it has buyer_id"):
         inspect(path, columns={"entity": "nobody"})
     untimed = {name: values for name, values in events.items() if name != "timestamp"}
-    with pytest.raises(InputError, match="says when.*--timestamp"):
+    with pytest.raises(InputError, match=r"says when.*--timestamp"):
         inspect(write(tmp_path / "untimed.parquet", untimed))
 
 

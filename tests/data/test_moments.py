@@ -192,6 +192,8 @@ def test_entities_that_are_no_integers(numbered, tmp_path, ids):
         ({"entity_id": ["a", "b"], "as_of": ["2024-04-02", "soon"]}, "as_of can't be read as a moment: 'soon' is not"),
         ({"entity_id": ["a"], "as_of": [20_240_402]}, "as_of can't be read as a moment"),
         ({"entity_id": ["a"], "as_of": ["9999-12-31T23:59:59-10:00"]}, "as_of can't be read as a moment"),
+        ({"entity_id": ["a"], "as_of": ["9999-12-31"]}, "as_of 9999-12-31 is outside of the years 2 to 9998"),
+        ({"entity_id": ["a", "b"], "as_of": ["2024-04-02", "0001-06-01"]}, "as_of 0001-06-01 is outside of the years"),
         ({"entity_id": pa.array([], pa.string()), "as_of": pa.array([], pa.timestamp("us"))}, "has no rows"),
     ],
 )
@@ -211,7 +213,7 @@ def test_a_table_that_is_not_whole(minutes, tmp_path, content):
 
 
 def test_no_table(minutes):
-    with pytest.raises(InputError, match="there is no nowhere.csv"):
+    with pytest.raises(InputError, match=r"there is no nowhere.csv"):
         read_moments("nowhere.csv", minutes)
 
 

@@ -175,7 +175,7 @@ def test_entities_before_a_moment(events, minutes):
 
 
 def test_a_behavior_that_the_schema_does_not_list_cannot_be_counted(minutes):
-    with pytest.raises(InputError, match="behavior 'log out' is not in the schema, which lists edit.page, log_in"):
+    with pytest.raises(InputError, match=r"behavior 'log out' is not in the schema, which lists edit.page, log_in"):
         load_store(minutes, counted_behaviors=["log out"])
 
 
@@ -198,7 +198,9 @@ def store_of(minutes_of):
 
 
 FAR = 10**8
-MINUTES_BY_ENTITY = st.lists(st.lists(st.integers(-FAR, FAR), unique=True, max_size=6).map(sorted), min_size=1, max_size=5)
+MINUTES_BY_ENTITY = st.lists(
+    st.lists(st.integers(-FAR, FAR), unique=True, max_size=6).map(sorted), min_size=1, max_size=5
+)
 
 
 @given(MINUTES_BY_ENTITY, st.data())
@@ -229,7 +231,9 @@ def test_select_takes_the_rows_of_every_column(minutes):
 
 def test_minutes_before_the_epoch(tmp_path):
     schema = small_schema()
-    schema = schema.model_copy(update={"time": schema.time.model_copy(update={"earliest": datetime(1960, 1, 1).date()})})
+    schema = schema.model_copy(
+        update={"time": schema.time.model_copy(update={"earliest": datetime(1960, 1, 1).date()})}
+    )
     start = datetime(1969, 12, 31, 23, 30, tzinfo=UTC)
     events = [Event("a", start + timedelta(minutes=17 * i, seconds=-1), "login") for i in range(4)]
     minutes: MinuteTable = small_minutes(tmp_path, events, schema)

@@ -86,7 +86,9 @@ def test_the_order_of_minutes_changes_nothing(behaviors):
     assert known.hash == again.hash
 
 
-@given(st.lists(st.sampled_from([LOGIN, POST, BUY, LOGIN_POST, LOGIN_BUY, POST_BUY, LOGIN_POST_BUY])), st.integers(1, 4))
+@given(
+    st.lists(st.sampled_from([LOGIN, POST, BUY, LOGIN_POST, LOGIN_BUY, POST_BUY, LOGIN_POST_BUY])), st.integers(1, 4)
+)
 def test_what_has_a_row(behaviors, min_count):
     """The definition, with plain loops."""
     counts = Counter(behaviors)
@@ -160,5 +162,5 @@ def test_save_and_load(tmp_path, minutes):
     again = Vocabulary.load(tmp_path / "vocabulary.json")
     assert again == known
     assert again.hash == known.hash
-    with pytest.raises(InputError, match="is not a model: it has no other.json"):
+    with pytest.raises(InputError, match=r"is not a model: it has no other.json"):
         Vocabulary.load(tmp_path / "other.json")

@@ -65,7 +65,9 @@ def test_each_minute_is_in_all_spans_that_cover_it_and_in_one_at_least(span_minu
     position, span = grid.place(np.arange(window_minutes))
     starts = [k * stride_minutes for k in range(grid.num_spans)]
     expected = {
-        (m, k) for m, (k, start) in product(range(window_minutes), enumerate(starts)) if start <= m < start + span_minutes
+        (m, k)
+        for m, (k, start) in product(range(window_minutes), enumerate(starts))
+        if start <= m < start + span_minutes
     }
     found = list(zip(position.tolist(), span.tolist(), strict=True))
     assert set(found) == expected

@@ -1,9 +1,17 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from threadpoolctl import threadpool_limits
 
 from downstream.examples import aggregated, random_events, windows_of, write_embeddings
 from infobehavior.downstream import evaluate
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in `evaluate`: pools of threads that wait for each other on a busy machine take ten times as long."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -130,6 +130,14 @@ def test_an_embeddings_table_without_a_window_length(embeddings, labels, account
         evaluate(other, labels, "bot", account_minutes.path, tmp_path / "out")
 
 
+def test_a_damaged_training_log_is_found_before_the_work(embeddings, labels, account_minutes, tmp_path):
+    other = shutil.copytree(embeddings, tmp_path / "other")
+    (other / "_training_log.jsonl").write_text('{"step": 1, "lo')
+    with pytest.raises(InputError, match=r"_training_log.jsonl is damaged"):
+        evaluate(other, labels, "bot", account_minutes.path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_means_and_spreads_are_over_folds(rows):
     # An AUC of 3 folds has a spread of at most half its range.
     assert all(row["auc_std"] <= 0.5 for row in rows)

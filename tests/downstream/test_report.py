@@ -86,7 +86,7 @@ def content(manual, learnt, both):
         for features in folds
         for classifier in ("lr", "gbdt", "mlp")
     }
-    return ReportContent([], found, np.zeros(1, bool), np.zeros((1, 1)), pa.table({}), {}, None)
+    return ReportContent([], found, np.zeros(1, bool), np.zeros((1, 1)), pa.table({}), {}, [])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_labels_with_markup_stay_text():
     positive = np.arange(20) < 10
     definition = {"label": "<b>", "positive_class": "</script>", "negative_class": "'\"&", "seed": 0}
     vectors = np.random.default_rng(0).normal(size=(20, 4))
-    chart = map_chart(ReportContent([], {}, positive, vectors, pa.table({}), definition, None))
+    chart = map_chart(ReportContent([], {}, positive, vectors, pa.table({}), definition, []))
     assert chart.to_html(full_html=False, include_plotlyjs=False).count("</script>") == 1
 
 
@@ -136,7 +136,7 @@ def test_importances_name_the_feature_that_decides():
     manual = pa.table([random.normal(size=200), positive.astype(float)], schema=pa.schema(fields))
     found = {("manual", "gbdt"): CrossValidated([], np.zeros(1), [5, 7, 9])}
     settings = {"oversample": 4, "seed": 0}
-    best, *_ = feature_importances(ReportContent([], found, positive, np.zeros((1, 1)), manual, settings, None))
+    best, *_ = feature_importances(ReportContent([], found, positive, np.zeros((1, 1)), manual, settings, []))
     assert (best.name, best.meaning) == ("place_share_01 (JFK)", "share of minutes at JFK")
     assert best.share > 0.9
 

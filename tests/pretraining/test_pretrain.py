@@ -10,7 +10,7 @@ import torch
 from infobehavior import InfoBehavior, aggregate, pretrain
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import CONFIG_FILE
-from infobehavior.pretraining.pretrain import TRAINING_LOG
+from infobehavior.pretraining.pretrain import TRAINING_LOG, _prepare
 from small_minutes import (
     FIRST_DAY,
     NUM_DAYS,
@@ -92,6 +92,8 @@ def test_another_seed_makes_another_model(minutes, tmp_path, model_bytes):
     files = trained(minutes, tmp_path, seed=1)
     assert files[TRAINING_LOG] != model_bytes[TRAINING_LOG]
     assert not {name for name in files if name.startswith("weights-")} & set(model_bytes)
+    begins = [_prepare(minutes.path, tiny_config(seed=seed), None, None).model.transformer.cls for seed in (0, 1)]
+    assert not torch.equal(*begins)
 
 
 def test_what_torch_drew_before_changes_nothing(minutes, tmp_path, model_bytes):
@@ -144,8 +146,10 @@ def test_order_files_format_and_time_zone_of_the_process_change_nothing(
             {"domain_task": tuple(f"histogram:{what}" for what in ("behavior", "hour", "weekday", "lag", "location"))},
             {"coarse", "fine", *(f"histogram:{what}" for what in ("behavior", "hour", "weekday", "lag", "location"))},
         ),
-        ({"domain_task": ("events", "minutes", "distinct:location", "count:sign up")},
-         {"coarse", "fine", "events", "minutes", "distinct:location", "count:sign up"}),
+        (
+            {"domain_task": ("events", "minutes", "distinct:location", "count:sign up")},
+            {"coarse", "fine", "events", "minutes", "distinct:location", "count:sign up"},
+        ),
     ],
 )
 def test_each_task_can_be_left_out_or_added(minutes, tmp_path, changes, tasks):
@@ -199,7 +203,9 @@ EVERY_TASK = ("failures", "count:login", "switches:location", "distinct:address"
 def later_events(start, who):
     """Events of new kinds, of a new entity too, that a training which may not see them must not feel."""
     new = [
-        Event(name, start + timedelta(minutes=7 * i, microseconds=i), "login" if i % 3 else "sign up", place, "no", "::1")
+        Event(
+            name, start + timedelta(minutes=7 * i, microseconds=i), "login" if i % 3 else "sign up", place, "no", "::1"
+        )
         for i in range(20)
         for name in who
         for place in ("Aachen", "Zürich")
@@ -255,7 +261,7 @@ def test_a_day_before_all_events(minutes, tmp_path):
 
 
 def test_windows_that_are_too_long(minutes, tmp_path):
-    with pytest.raises(InputError, match="two adjacent windows of 365 days .* use a shorter --window-days"):
+    with pytest.raises(InputError, match=r"two adjacent windows of 365 days .* use a shorter --window-days"):
         trained(minutes, tmp_path, pairs="latest", window_days=365)
 
 
@@ -265,7 +271,7 @@ def test_a_day_that_is_none(minutes, tmp_path):
 
 
 def test_what_is_no_folder_of_minutes(model_folder, tmp_path):
-    with pytest.raises(InputError, match="is not a folder of minutes: it has no _definition.json"):
+    with pytest.raises(InputError, match=r"is not a folder of minutes: it has no _definition.json"):
         pretrain(model_folder, tmp_path, config=tiny_config())
 
 

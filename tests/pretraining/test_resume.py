@@ -13,33 +13,27 @@ from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import CONFIG_FILE
 from infobehavior.pretraining.checkpoint import CHECKPOINT_FILE, read_state
 from infobehavior.pretraining.pretrain import TRAINING_LOG, Training, _prepare
-from small_minutes import epoch_minute, folder_bytes, small_minutes, tiny_config
+from small_minutes import epoch_minute, folder_bytes, plain_minutes, small_minutes, tiny_config
 
 PROGRAM = """
 import json, os, signal, sys
-import safetensors.torch
-from infobehavior.model.infobehavior import InfoBehavior
-from infobehavior.pretraining import config, pretrain
+from infobehavior.pretraining import checkpoint, config, pretrain
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def killing_at(number, call):
+def killing_at(number, call, last=lambda *given, **options: die()):
     "Make the call of a number, counted from 1, the process's last one."
     calls = []
     def counted(*given, **options):
         calls.append(given)
-        return die() if len(calls) == number else call(*given, **options)
+        return last(*given, **options) if len(calls) == number else call(*given, **options)
     return counted
 
-def half_a_file(tensors, path, metadata=None):
-    whole = safetensors.torch.save(tensors, metadata)
-    with open(path, "wb") as file:
-        file.write(whole[: len(whole) // 2])
-        file.flush()
-        die()
+def half_a_file(path, content):
+    path.write_bytes(content[: len(content) // 2])
+    die()
 
-save_file = safetensors.torch.save_file
 minutes, settings, jobs = sys.argv[1], config.PretrainConfig.model_validate_json(sys.argv[2]), json.loads(sys.argv[3])
 signals = []
 for out, sabotage in jobs:
@@ -54,20 +48,20 @@ print(json.dumps(signals))
 """Trains in processes that kill themselves with -9 at a chosen point; they are forked, so torch is imported once."""
 
 KILLS = {
-    "before the first checkpoint": (
-        "pretrain.Training.step = killing_at(2, pretrain.Training.step)",
+    "before anything is written": (
+        "pretrain.save_checkpoint = killing_at(1, pretrain.save_checkpoint)",
         None,
+    ),
+    "in the second step": (
+        "pretrain.Training.step = killing_at(2, pretrain.Training.step)",
+        0,
     ),
     "between two checkpoints": (
         "pretrain.Training.step = killing_at(4, pretrain.Training.step)",
         2,
     ),
     "in the middle of a checkpoint": (
-        "steps = []\n"
-        "def save(*given, **options):\n"
-        "    steps.append(1)\n"
-        "    return (half_a_file if len(steps) == 2 else save_file)(*given, **options)\n"
-        "safetensors.torch.save_file = save",
+        "checkpoint._write_bytes = killing_at(3, checkpoint._write_bytes, half_a_file)",
         2,
     ),
     "after the last step": (
@@ -120,7 +114,7 @@ def killed(minutes, tmp_path_factory):
 def test_a_training_that_is_killed_and_resumed_ends_with_the_same_bytes(minutes, model_folder, killed, name):
     out, steps_kept = killed[name], KILLS[name][1]
     state = read_state(out)
-    assert (state and len(state["log"])) == steps_kept
+    assert (None if state is None else len(state["log"])) == steps_kept
     pretrain(minutes.path, out, config=tiny_config(), resume=True)
     assert folder_bytes(out) == folder_bytes(model_folder)
 
@@ -173,13 +167,13 @@ def test_a_checkpoint_of_another_configuration_is_refused(minutes, interrupted):
 
 def test_a_checkpoint_of_other_minutes_is_refused(events, interrupted, tmp_path):
     others = small_minutes(tmp_path / "others", [replace(events[0], place="Bonn"), *events[1:]])
-    with pytest.raises(InputError, match="is of training .*, but these minutes and this configuration make"):
+    with pytest.raises(InputError, match=r"is of training .*, but these minutes and this configuration make"):
         pretrain(others.path, interrupted, config=tiny_config(), resume=True)
 
 
 def test_a_finished_model_of_another_training_is_not_overwritten_by_resuming(minutes, model_folder):
     before = folder_bytes(model_folder)
-    with pytest.raises(InputError, match="holds the finished model of training .*, but these minutes and this config"):
+    with pytest.raises(InputError, match=r"holds the finished model of training .*, but these minutes and this config"):
         pretrain(minutes.path, model_folder, config=tiny_config(seed=1), resume=True)
     assert folder_bytes(model_folder) == before
 
@@ -222,9 +216,9 @@ def test_the_key_tells_minutes_apart(events, minutes, tmp_path, change):
 def test_the_names_of_entities_do_not_matter_but_their_borders_do(events, minutes, tmp_path):
     config = tiny_config()
     renamed = small_minutes(tmp_path / "renamed", [replace(event, who=f"account {event.who[-1]}") for event in events])
-    last = {event.who: max(other.at for other in events if other.who == event.who) for event in events}
+    last = max(minute for who, minute in plain_minutes(events) if who == "user 0")
     split = [
-        replace(event, who="user 00") if event.who == "user 0" and event.at >= last["user 0"] else event
+        replace(event, who="user 00") if event.who == "user 0" and epoch_minute(event.at) == last else event
         for event in events
     ]
     borders = small_minutes(tmp_path / "borders", split)
@@ -262,3 +256,27 @@ def test_a_checkpoint_holds_the_log(interrupted):
     state = read_state(interrupted)
     assert [row["step"] for row in state["log"]] == [1, 2]
     assert not (interrupted / TRAINING_LOG).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_any_step(minutes, tmp_path, monkeypatch):
+    (tmp_path / "model").write_text("not a folder")
+    monkeypatch.delattr(Training, "step")
+    with pytest.raises(FileExistsError):
+        pretrain(minutes.path, tmp_path / "model", config=tiny_config())
+
+
+def test_a_full_disk_is_an_os_error(minutes, tmp_path):
+    """A limit on the size of files stands for the disk."""
+    program = """
+import resource, sys
+from infobehavior.pretraining import config, pretrain
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+try:
+    pretrain.pretrain(sys.argv[1], sys.argv[2], config=config.PretrainConfig.model_validate_json(sys.argv[3]))
+except OSError as error:
+    sys.exit(error.strerror)
+"""
+    words = [str(minutes.path), str(tmp_path / "model"), tiny_config().model_dump_json()]
+    process = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert process.stderr == "File too large\n"
+    assert folder_bytes(tmp_path / "model") == {}

@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 after bad input, 130 after an interruption.
     """
+    # Threads that wait by spinning make training many times slower on a machine that has other work to do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _log_to_stderr()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

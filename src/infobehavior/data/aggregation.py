@@ -3,7 +3,9 @@
 The SQL below is the definition. It knows UTC epoch minutes only; local days come from `zoneinfo` as numbers.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -61,6 +63,9 @@ CHUNKS = 8
 
 A log that isn't sorted by time is scanned once a chunk; one that is, once in all.
 """
+
+NUM_WRITERS = 4
+"""A small day's file is done when the disk has confirmed it: several days wait together."""
 
 ROW_GROUP_ROWS = 131_072
 NUM_UNKNOWN_SHOWN = 20
@@ -208,15 +213,24 @@ def _write_minutes(
     """Write all days; returns the rows of each."""
     rows_of_day: dict[date, int] = {}
     _make_behaviors_table(connection, schema)
-    with progress("Aggregating minutes", sum(count > 0 for count in survey.events_of_day)) as advance:
+    with (
+        progress("Aggregating minutes", sum(count > 0 for count in survey.events_of_day)) as advance,
+        ThreadPoolExecutor(NUM_WRITERS) as pool,
+    ):
         for first_day, end_day in _chunks(survey):
             days = day_of_number(first_day), day_of_number(end_day)
             first, end = (day_bounds(day, schema.time.time_zone)[0] for day in days)
             _make_minutes_table(connection, clean, schema, first, end)
+            pending: deque[Future[None]] = deque()
             for day, table in _days(connection, schema, first, end):
-                write_atomically(partition_file(folder, day), partial(_write_parquet, table))
+                write = partial(_write_parquet, table)
+                pending.append(pool.submit(write_atomically, partition_file(folder, day), write))
                 rows_of_day[day] = table.num_rows
+                while len(pending) > NUM_WRITERS:
+                    pending.popleft().result()
                 advance(1, day.isoformat())
+            for written in pending:
+                written.result()
     return rows_of_day
 
 

@@ -63,8 +63,9 @@ class CleanEvents:
     def between(self, first: int, end: int) -> str:
         """The usable events of the epoch seconds [first, end)."""
         skim = f"(SELECT * FROM {self.source} WHERE {self._row_group_filter(first, end)})"
+        inside = f"microsecond >= {first * MICROSECONDS} AND microsecond < {end * MICROSECONDS}"
         query = f"{self.before}{skim}{self.after}"
-        return f"SELECT * FROM ({query}) WHERE reason IS NULL AND epoch >= {first} AND epoch < {end}"
+        return f"SELECT * FROM ({query}) WHERE reason IS NULL AND {inside}"
 
     def _row_group_filter(self, first: int, end: int) -> str:
         """A condition on the raw column, which lets DuckDB skip the row groups that are certainly outside."""

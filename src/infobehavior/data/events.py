@@ -21,7 +21,7 @@ from infobehavior.data.schema import Columns
 from infobehavior.errors import InputError
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
-CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 INTEGER_TYPES = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"} | {"UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
@@ -183,15 +183,21 @@ def _is_csv(file: Path) -> bool:
 
 
 def _open_parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], description: str) -> EventSource:
-    names: list[str] = []
-    for file in files:
-        try:
-            metadata = pq.read_metadata(file)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{file} is not a whole Parquet file ({one_line(error)}); write it again") from None
-        names = names or metadata.schema.to_arrow_schema().names
+    names = _parquet_columns(files[0])
+    for file in files[1:]:
+        absent = [repr(name) for name in names if name not in set(_parquet_columns(file))]
+        if absent:
+            raise InputError(f"{file} has other columns than {files[0]}: no {', '.join(absent)}")
     sql = f"read_parquet({_file_list(files)}, {_hive(files, names)})"
     return _described(connection, sql, description, 0, ())
+
+
+def _parquet_columns(file: Path) -> list[str]:
+    try:
+        names: list[str] = pq.read_schema(file).names
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{file} is not a whole Parquet file ({one_line(error)}); write it again") from None
+    return names
 
 
 def _described(

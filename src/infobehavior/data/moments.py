@@ -19,6 +19,8 @@ from infobehavior.data.store import MinuteStore
 from infobehavior.errors import InputError
 
 MICROSECONDS_PER_MINUTE = 60_000_000
+# Whole years within those of `datetime`, so that each moment has a local time in every zone.
+EARLIEST_MOMENT, LATEST_MOMENT = (parse_moment(date(year, 1, 1), "UTC") for year in (2, 9999))
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,15 @@ def _moments(column: pa.ChunkedArray, schema: Schema, path: Path) -> NDArray[np.
 def _parsed(values: Sequence[Any], schema: Schema, path: Path) -> NDArray[np.int64]:
     """Microseconds since the epoch of Python values."""
     try:
-        return np.array([parse_moment(value, schema.time.time_zone) for value in values], dtype=np.int64)
+        parsed = np.array([parse_moment(value, schema.time.time_zone) for value in values], dtype=np.int64)
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: as_of can't be read as a moment: {error}") from None
+    if (outside := (parsed < EARLIEST_MOMENT) | (parsed >= LATEST_MOMENT)).any():
+        raise InputError(
+            f"{path}: as_of {values[int(outside.argmax())]} is outside of the years 2 to 9998; leave rows out that "
+            "stand for never"
+        )
+    return parsed
 
 
 def _refuse_nulls(name: str, num_nulls: int, num_rows: int, path: Path) -> None:

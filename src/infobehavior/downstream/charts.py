@@ -43,7 +43,7 @@ class ReportContent:
         vectors: the embeddings, one row a window.
         manual: the hand-made features, one row a window.
         definition: where the figures come from.
-        training_log: the model's training log; it may be missing.
+        training_log: rows of the model's training log; none if the embeddings came without it.
     """
 
     rows: list[dict[str, Any]]
@@ -52,7 +52,7 @@ class ReportContent:
     vectors: NDArray[np.float32]
     manual: pa.Table
     definition: dict[str, Any]
-    training_log: Path
+    training_log: list[dict[str, float]]
 
 
 @dataclass(frozen=True)

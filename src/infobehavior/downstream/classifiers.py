@@ -184,8 +184,14 @@ class _Mlp:
         self._scaler = StandardScaler().fit(train.features)
         self._train = train
         self._features = self._scaler.transform(train.features)
+        # Some 32 steps an epoch, whatever the size: epochs are what is chosen, and must be fine enough.
+        batch_size = int(np.clip(len(train.positive) // 32, 8, 256))
         self._model = MLPClassifier(
-            (64,), alpha=penalty, learning_rate_init=3e-4, batch_size=min(64, len(train.positive)), random_state=seed
+            (64,),
+            alpha=penalty,
+            learning_rate_init=5e-4,
+            batch_size=min(batch_size, len(train.positive)),
+            random_state=seed,
         )
 
     def train_epoch(self) -> None:

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from infobehavior.artefacts import read_json, write_json
 from infobehavior.data.minutes import MinuteTable, open_minutes
-from infobehavior.downstream.charts import ReportContent
+from infobehavior.downstream.charts import ReportContent, read_training_log
 from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.downstream.cross_validation import CrossValidated, cross_validate, make_folds
 from infobehavior.downstream.embeddings import Embeddings, read_embeddings
@@ -33,6 +33,7 @@ from infobehavior.progress import progress
 
 FEATURE_SETS = ("manual", "infobehavior", "both")
 DEFINITION_FILE = "_definition.json"
+TRAINING_LOG = "_training_log.jsonl"
 METRICS = ("auc", "average_precision", "recall_at_precision_95", "recall_at_precision_50", "f1")
 
 
@@ -87,7 +88,7 @@ def evaluate(
 
     Returns:
         The rows of ``metrics.json``: one per feature set and classifier; metrics are means over folds, and
-        ``<metric>_std`` is their standard deviation over folds.
+        ``<metric>_std`` is their standard deviation over folds (``nmi_std``: over seeds).
 
     Raises:
         InputError: the inputs don't belong together, or the label is of no use.
@@ -101,10 +102,12 @@ def evaluate(
     data = join_labels(embedded, column, group)
     settings = {"folds": folds, "seed": seed, "oversample": oversample, "label": label, "group": group}
     definition = _definition(embedded, Path(labels), data, settings)
+    log = read_training_log(embedded.path / TRAINING_LOG)
+    Path(out).mkdir(parents=True, exist_ok=True)
     # One thread: a sum over several is not the same from run to run, and their pools fight over the cores.
     with threadpool_limits(1):
         results = _results(data, table, _window_minutes(embedded), folds=folds, seed=seed, oversample=oversample)
-        _write(Path(out), embedded, data, results, definition)
+        _write(Path(out), data, results, definition, log)
     return results.rows
 
 
@@ -223,7 +226,11 @@ def _iso(microseconds: int) -> str:
 
 
 def _write(
-    out: Path, embeddings: Embeddings, data: LabelledWindows, results: Results, definition: dict[str, Any]
+    out: Path,
+    data: LabelledWindows,
+    results: Results,
+    definition: dict[str, Any],
+    log: list[dict[str, float]],
 ) -> None:
     """The definition comes last: a folder that has one is whole."""
     content = ReportContent(
@@ -233,7 +240,7 @@ def _write(
         vectors=data.vectors,
         manual=results.manual,
         definition=definition,
-        training_log=embeddings.path / "_training_log.jsonl",
+        training_log=log,
     )
     (out / DEFINITION_FILE).unlink(missing_ok=True)
     write_report(out / "report.html", content)

@@ -1,10 +1,9 @@
 """The baseline of 4.2.2: features that a fraud engineer would make by hand, from the minutes of the same windows."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import duckdb
 import jinja2
 import numpy as np
 import pyarrow as pa
@@ -54,55 +53,70 @@ def manual_features(minutes: MinuteTable | Path | str, windows: pa.Table, window
     """
     table = minutes if isinstance(minutes, MinuteTable) else open_minutes(minutes)
     if windows.num_rows == 0:
-        return _described(pa.table({"places": pa.array([], pa.list_(pa.string()))}), describe_features(table.schema))
+        return pa.schema([_field(feature) for feature in describe_features(table.schema)]).empty_table()
     bounds = _bounds(windows, window_minutes)
     first, end = pc.min(bounds["start_minute"]).as_py(), pc.max(bounds["end_minute"]).as_py()
-    sql, features = _render(table.schema, _source(table.files(first, end), table.schema))
+    text = _Text(table.schema, _source(table.files(first, end), table.schema))
     # One thread, since the order in which several add up floats is not the same from run to run.
     with connect(threads=1) as connection:
         connection.register("windows", bounds)
         connection.register("offsets", _offsets(table.schema.time.time_zone, first, end))
-        return _described(connection.sql(sql).to_arrow_table(), features)
+        return _described(_execute(connection, text.sql), text.columns)
 
 
 def describe_features(schema: Schema) -> list[Feature]:
     """List the features that `manual_features` makes for a schema, in the order of its columns."""
-    return _render(schema, "minutes")[1]
+    return [column.feature for column in _Text(schema, "minutes").columns]
 
 
-def _render(schema: Schema, minutes: str) -> tuple[str, list[Feature]]:
-    """The SQL text, and the features in the order in which it selects them."""
-    features: list[Feature] = []
+@dataclass(frozen=True)
+class _Column:
+    """Where a feature is in the query's result: a column, or a place in the lists of a column."""
 
-    def feature(expression: str, name: str, meaning: str) -> str:
-        features.append(Feature(name, " ".join(meaning.split())))
+    feature: Feature
+    column: str
+    place: int | None = None
+
+
+class _Text:
+    """The SQL for a schema, and the features that it selects.
+
+    Attributes:
+        sql: the text.
+        columns: the features, in the order in which the text names them.
+    """
+
+    def __init__(self, schema: Schema, minutes: str) -> None:
+        self.columns: list[_Column] = []
+        self._schema = schema
+        self._per_behavior: list[str] = []
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("infobehavior.downstream", "."), undefined=jinja2.StrictUndefined
+        )
+        self.sql = environment.get_template("manual_features.sql.jinja").render(
+            minutes=minutes,
+            num_words=schema.num_words,
+            num_codes=len(schema.behaviors) + 1,
+            columns=["location", *schema.columns.extra],
+            num_top_places=NUM_TOP_PLACES,
+            num_top_tokens=NUM_TOP_TOKENS,
+            feature=self._feature,
+            behavior_feature=self._behavior_feature,
+            per_behavior=self._per_behavior,
+            quoted=quoted,
+        )
+
+    def _feature(self, expression: str, name: str, meaning: str) -> str:
+        self.columns.append(_Column(Feature(name, " ".join(meaning.split())), name))
         return f"{expression} AS {quoted(name)}"
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("infobehavior.downstream", "."), undefined=jinja2.StrictUndefined
-    )
-    sql = environment.get_template("manual_features.sql.jinja").render(
-        minutes=minutes,
-        behaviors=list(_behaviors(schema)),
-        num_words=schema.num_words,
-        num_codes=len(schema.behaviors) + 1,
-        columns=["location", *schema.columns.extra],
-        num_top_places=NUM_TOP_PLACES,
-        num_top_tokens=NUM_TOP_TOKENS,
-        feature=feature,
-        quoted=quoted,
-    )
-    return sql, features
-
-
-def _behaviors(schema: Schema) -> Iterator[dict[str, Any]]:
-    yield {"name": "?", "code": 0, "levelled": False}
-    for name in schema.behavior_names:
-        yield {
-            "name": name,
-            "code": schema.behavior_code(name),
-            "levelled": schema.behaviors[name].has_levels,
-        }
+    def _behavior_feature(self, expression: str, name: str, meaning: str, levelled: bool = False) -> str:
+        """The same feature of each behavior; `levelled`: only of those that have levels."""
+        self._per_behavior.append(name)
+        for code, behavior in enumerate(["?", *self._schema.behavior_names]):
+            if not levelled or (code and self._schema.behaviors[behavior].has_levels):
+                self.columns.append(_Column(Feature(f"{name}[{behavior}]", meaning), name, code))
+        return f"list({expression} ORDER BY codes.code) AS {quoted(name)}"
 
 
 def _bounds(windows: pa.Table, window_minutes: int) -> pa.Table:
@@ -136,18 +150,35 @@ def _offsets(time_zone: str, first: int, end: int) -> pa.Table:
     return pa.table({"from_minute": from_minute, "offset_minutes": offset_minutes})
 
 
-def _described(selected: pa.Table, features: list[Feature]) -> pa.Table:
+def _execute(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """By way of a table, since a relation would plan the text twice."""
+    connection.execute(f"CREATE TEMP TABLE features AS {sql}")
+    return connection.sql("FROM features ORDER BY row").to_arrow_table()
+
+
+def _described(selected: pa.Table, columns: list[_Column]) -> pa.Table:
     """The features as floats, each with its meaning (and its place, if it is about one) in its field's metadata."""
-    places = selected["places"][0].as_py() if selected.num_rows else []
+    places = selected["places"][0].as_py()
     about = {f"place_share_{rank:02d}": place for rank, place in enumerate(places, start=1)}
-    fields, columns = [], []
-    for feature in features:
-        metadata = {"meaning": feature.meaning}
-        if feature.name in about:
-            metadata = {"meaning": f"share of minutes at {about[feature.name]}", "place": about[feature.name]}
-        fields.append(pa.field(feature.name, pa.float64(), nullable=False, metadata=metadata))
-        columns.append(selected[feature.name].cast(pa.float64()) if selected.num_rows else pa.array([], pa.float64()))
-    return pa.table(columns, schema=pa.schema(fields))
+    matrices = {
+        name: pc.list_flatten(selected[name]).to_numpy().reshape(selected.num_rows, -1)
+        for name in dict.fromkeys(column.column for column in columns if column.place is not None)
+    }
+    values = [
+        selected[column.column].cast(pa.float64())
+        if column.place is None
+        else pa.array(matrices[column.column][:, column.place], pa.float64())
+        for column in columns
+    ]
+    fields = [_field(column.feature, about.get(column.feature.name)) for column in columns]
+    return pa.table(values, schema=pa.schema(fields))
+
+
+def _field(feature: Feature, place: str | None = None) -> pa.Field:
+    metadata = {"meaning": feature.meaning}
+    if place is not None:
+        metadata = {"meaning": f"share of minutes at {place}", "place": place}
+    return pa.field(feature.name, pa.float64(), nullable=False, metadata=metadata)
 
 
 def as_matrix(features: pa.Table) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ from typing import Any
 import jinja2
 import numpy as np
 import plotly.graph_objects as go
-from markupsafe import Markup
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
@@ -23,7 +22,6 @@ from infobehavior.downstream.charts import (
     map_chart,
     map_rows,
     precision_recall_chart,
-    read_training_log,
     training_chart,
 )
 from infobehavior.downstream.classifiers import CLASSIFIERS
@@ -39,12 +37,8 @@ METRIC_TITLES = {
 
 
 def write_report(target: Path, content: ReportContent) -> None:
-    """Write the report of an evaluation.
-
-    Raises:
-        InputError: the training log is damaged.
-    """
-    log = read_training_log(content.training_log)
+    """Write the report of an evaluation."""
+    log = content.training_log
     mapped = map_rows(content.positive, content.definition["seed"])
     importances = feature_importances(content)
     charts = {
@@ -77,7 +71,7 @@ def write_report(target: Path, content: ReportContent) -> None:
         legends=legends(content, log),
         last_training=log[-1] if log else None,
         charts=charts,
-        plotly_script=Markup(get_plotlyjs()),
+        plotly_script=get_plotlyjs(),
     )
     write_atomically(target, lambda path: _write_text(path, page))
 
@@ -126,9 +120,9 @@ def _best_values(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {metric: max(row[metric] for row in rows) for metric in METRIC_TITLES}
 
 
-def _html(figure: go.Figure, name: str) -> Markup:
+def _html(figure: go.Figure, name: str) -> str:
     config = {"responsive": True, "displayModeBar": False, "displaylogo": False}
     html = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=f"chart-{name}", config=config, default_width="100%"
     )
-    return Markup(html)
+    return str(html)

@@ -41,8 +41,10 @@ def check_table(out: Path, model: InfoBehavior, minutes: MinuteTable) -> None:
     """Refuse to put embeddings of one model beside those of another.
 
     Raises:
-        InputError: `out` holds a table that was made otherwise; says which two things disagree.
+        InputError: `out` is a file, or holds a table that was made otherwise; says which two things disagree.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"can't write embeddings to {out}: it is a file; give a folder")
     if not (out / DEFINITION_FILE).exists():
         return
     there, here = read_json(out / DEFINITION_FILE, "an embeddings table"), definition(model, minutes)

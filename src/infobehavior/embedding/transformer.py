@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from infobehavior.data.minutes import open_minutes
 from infobehavior.data.moments import as_moments, distinct_moments
 from infobehavior.embedding.encode import embed_moments
+from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
 
 
@@ -50,7 +51,7 @@ class BehaviorTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
             float32 (rows, model_dim), in the order of the rows.
 
         Raises:
-            InputError: an entity or a moment is null or can't be read.
+            InputError: the rows have other columns, or an entity or a moment is null or can't be read.
             sklearn.exceptions.NotFittedError: `fit` was not called.
         """
         check_is_fitted(self)
@@ -71,8 +72,17 @@ class BehaviorTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
 
 
 def _columns(rows: Any) -> tuple[list[Any], list[Any]]:
-    """Entities and moments of a data frame, or of an array of two columns."""
+    """Entities and moments of a data frame, or of an array of two columns.
+
+    Raises:
+        InputError: there are no such columns.
+    """
     if hasattr(rows, "columns"):
+        there = list(rows.columns)
+        if missing := [name for name in ("entity_id", "as_of") if name not in there]:
+            raise InputError(f"the given rows have no column {' and '.join(missing)}; they have {there}")
         return list(rows["entity_id"]), list(rows["as_of"])
     array = np.asarray(rows, dtype=object)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise InputError(f"the given rows have shape {array.shape}; expected two columns, entity_id and as_of")
     return array[:, 0].tolist(), array[:, 1].tolist()

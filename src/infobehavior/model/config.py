@@ -17,7 +17,7 @@ class EncoderConfig(BaseModel):
     stride_minutes: PositiveInt = Field(340, description="from one span's start to the next one's, in minutes")
     minute_dim: PositiveInt = Field(64, description="size of a minute's embedding")
     kernel_sizes: tuple[PositiveInt, ...] = Field(
-        (3, 4, 5), description="windows of the span CNN, in minutes with events"
+        (3, 4, 5), min_length=1, description="windows of the span CNN, in minutes with events"
     )
     num_feature_maps: PositiveInt = Field(64, description="feature maps of each window of the span CNN")
     num_layers: PositiveInt = Field(4, description="layers of the Transformer")

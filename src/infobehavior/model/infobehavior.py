@@ -84,9 +84,7 @@ class InfoBehavior(nn.Module):
         )
         self.span_cnn = SpanCNN(config.minute_dim, config.kernel_sizes, config.num_feature_maps)
         span_dim = config.num_feature_maps * len(config.kernel_sizes)
-        self.span_projection = (
-            nn.Identity() if span_dim == config.model_dim else nn.Linear(span_dim, config.model_dim)
-        )
+        self.span_projection = nn.Identity() if span_dim == config.model_dim else nn.Linear(span_dim, config.model_dim)
         self.transformer = BidirectionalTransformer(
             self.grid.num_spans,
             config.model_dim,
@@ -236,5 +234,3 @@ def _remove_others(folder: Path, kept: set[str]) -> None:
 
 def _write_bytes(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-
-

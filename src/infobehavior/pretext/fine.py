@@ -35,9 +35,7 @@ class FineTask(nn.Module):
         """Equation 3 for one of the two months."""
         chosen = (months.masked & in_month).nonzero().squeeze(1)
         window = months.span_window[chosen]
-        logits = similarity(
-            months.local_repr[chosen], months.span_repr[chosen], self.kind, self.temperature
-        )
+        logits = similarity(months.local_repr[chosen], months.span_repr[chosen], self.kind, self.temperature)
         is_negative = window[:, None] != window[None, :]
         is_positive = torch.eye(len(chosen), dtype=torch.bool, device=chosen.device)
         logits = logits.masked_fill(~(is_negative | is_positive), -torch.inf)

@@ -44,9 +44,7 @@ def pair_months(
     labels: Mapping[str, Shaped[Tensor, "windows ..."]],
 ) -> MonthPairs:
     """Put an encoded batch of first months, followed by second months, into the form that tasks read."""
-    return MonthPairs(
-        encoded.global_repr, encoded.local_repr, encoded.span_repr, masked, batch.span_window, labels
-    )
+    return MonthPairs(encoded.global_repr, encoded.local_repr, encoded.span_repr, masked, batch.span_window, labels)
 
 
 def similarity(

@@ -24,10 +24,8 @@ def save_checkpoint(
     names = [name for name, _ in modules.named_parameters()]
     for index, values in optimizer.state_dict()["state"].items():
         tensors.update({f"optimizer.{names[index]}.{key}": value.contiguous() for key, value in values.items()})
-    metadata = {"state": json.dumps(state)}
-    write_atomically(
-        folder / CHECKPOINT_FILE, lambda path: safetensors.torch.save_file(tensors, str(path), metadata=metadata)
-    )
+    content = safetensors.torch.save(tensors, metadata={"state": json.dumps(state)})
+    write_atomically(folder / CHECKPOINT_FILE, lambda path: _write_bytes(path, content))
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
@@ -60,3 +58,7 @@ def load_checkpoint(folder: Path, modules: nn.Module, optimizer: torch.optim.Opt
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

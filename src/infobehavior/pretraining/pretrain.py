@@ -202,9 +202,9 @@ def _content_hash(store: MinuteStore) -> str:
         "num_minutes": num_minutes[num_minutes > 0],
         **{name: getattr(store, name) for name in ("minute", "num_events", "num_failures")},
         **{f"count:{name}": counts for name, counts in store.behavior_counts.items()},
-        "behavior": np.ascontiguousarray(store.composites[store.behavior]),
+        "behavior": store.composites[store.behavior],
     }
-    hashes = {name: hashlib.sha256(column).hexdigest() for name, column in columns.items()}
+    hashes = {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in columns.items()}
     return definition_hash([hashes, {name: _sets_hash(ids, names) for name, (ids, names) in sets.items()}])
 
 
@@ -214,7 +214,7 @@ def _sets_hash(ids: NDArray[np.int32], names: list[str]) -> str:
     by_name = sorted(used.tolist(), key=lambda i: names[i])
     rank = np.full(len(names) + 1, -1, dtype=np.int32)
     rank[by_name] = np.arange(len(by_name))
-    return definition_hash([[names[i] for i in by_name], hashlib.sha256(rank[ids]).hexdigest()])
+    return definition_hash([[names[i] for i in by_name], hashlib.sha256(rank[ids].tobytes()).hexdigest()])
 
 
 def _finished(out: Path, training: Training) -> InfoBehavior | None:
@@ -260,6 +260,8 @@ def _train(training: Training, out: Path, log: list[dict[str, float]]) -> None:
     """Take the steps that are left, with a checkpoint now and then, and write the log."""
     config = training.config
     training.model.train()
+    if not log:  # so that a disk that is full or can't be written to is found out before any work is done
+        save_checkpoint(out, training.modules, training.optimizer, {"key": training.key, "log": log})
     started, before = time.monotonic(), len(log)
     with progress("pre-training", config.num_steps - before) as advance:
         for step in range(before, config.num_steps):
