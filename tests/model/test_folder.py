@@ -205,6 +205,8 @@ ENCODER = CONFIG.model_dump(mode="json")
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no card": (lose("config.json"), "is not a model: it has no config.json"),
+    "another time zone": (change(time_zone="Mars/Base"), "was edited"),
+    "an encoder that was edited": (change(encoder=ENCODER | {"behavior_rows": "composite_and_parts"}), "was edited"),
     "no weights": (lose("*.safetensors"), "is not whole: it has no weights-"),
     "no vocabulary": (lose("vocabulary-*.json"), "it has no vocabulary-"),
     "half of the weights": (truncate("*.safetensors"), "is damaged: its SHA-256"),

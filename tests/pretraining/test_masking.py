@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infobehavior.pretraining.masking import draw_mask
@@ -9,6 +9,7 @@ from infobehavior.pretraining.pairs import seeded
 RATES = st.floats(0.01, 0.99)
 
 
+@example([2, 1, 3, 0], 0.9, 0)
 @given(st.lists(st.integers(0, 60), max_size=8), RATES, st.integers(0, 99))
 def test_each_window_has_its_share(lengths, mask_rate, seed):
     masked = draw_mask(torch.tensor(lengths, dtype=torch.int64), mask_rate, seeded(seed))

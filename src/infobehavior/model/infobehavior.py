@@ -127,8 +127,10 @@ class InfoBehavior(nn.Module):
     @property
     def model_id(self) -> str:
         """Names the model: a hash of its configuration, vocabulary and weights."""
-        weights = hashlib.sha256(safetensors.torch.save(self._weights())).hexdigest()
-        return definition_hash([self.config.model_dump(), self.vocabulary.hash, self.time_zone, weights])
+        weights = hashlib.sha256()
+        for name, tensor in sorted(self._weights().items()):
+            weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+        return definition_hash([self.config.model_dump(), self.vocabulary.hash, self.time_zone, weights.hexdigest()])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as safetensors and JSON; a folder that holds an older model changes in one step."""
@@ -168,6 +170,8 @@ class InfoBehavior(nn.Module):
         model = cls(card.encoder, vocabulary, card.time_zone)
         model.pretraining = card.pretraining
         model.load_state_dict(_read_weights(folder / card.weights_file, card, model.state_dict()), strict=True)
+        if model.model_id != card.model_id:
+            raise InputError(f"{folder / CONFIG_FILE} was edited: it describes another model than {card.model_id}")
         return model.eval()
 
     def _weights(self) -> dict[str, Tensor]:

@@ -91,7 +91,7 @@ def check_domain_task(line: str, schema: Schema) -> None:
     Raises:
         InputError: as `domain_label`.
     """
-    kind, _, what = line.partition(":")
+    kind, colon, what = line.partition(":")
     columns = [*(["location"] if schema.columns.location else []), *schema.columns.extra]
     choices: dict[str, Sequence[str]] = {
         "failures": [""],
@@ -104,7 +104,7 @@ def check_domain_task(line: str, schema: Schema) -> None:
     }
     if kind not in choices:
         raise InputError(f"domain task {line!r}: unknown kind {kind!r}; one of {', '.join(choices)}")
-    if what not in choices[kind]:
+    if what not in choices[kind] or (colon and not what):
         named = ", ".join(filter(None, choices[kind])) or "nothing after it"
         raise InputError(f"domain task {line!r}: {what!r} is not known to the minutes' schema; {kind} takes {named}")
 

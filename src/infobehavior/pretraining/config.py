@@ -1,8 +1,8 @@
 """How to pre-train; the defaults are the paper's numbers (section 4.1.2), the presets name whole settings."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from infobehavior.errors import InputError
 from infobehavior.model.config import EncoderConfig
@@ -48,6 +48,12 @@ class PretrainConfig(BaseModel):
     seed: NonNegativeInt = Field(0, description="seed of weights, batches, masks and dropout")
     num_threads: PositiveInt = Field(2, description="processor threads; results depend on it in the last digits")
     checkpoint_every: PositiveInt = Field(100, description="steps between checkpoints")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if twice := {line for line in self.domain_task if self.domain_task.count(line) > 1}:
+            raise ValueError(f"domain_task {sorted(twice)[0]!r} is given twice")
+        return self
 
 
 TWO_CORES: dict[str, Any] = {
