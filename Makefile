@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO_INSTALLED := $(VENV)/.demo-installed
 DEV_INSTALLED := $(VENV)/.dev-installed
 
-.PHONY: demo test check format tree clean
+.PHONY: demo test check format results tree clean
 
 # The whole path on real data: events, minutes, encoder, embeddings, evaluation, report.
 demo: $(DEMO_INSTALLED)
@@ -15,14 +15,18 @@ test: check
 	$(BIN)/pytest
 
 check: $(DEV_INSTALLED)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(DEV_INSTALLED)
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+# Measures the path on real event logs and writes docs/results.md; about an hour and a half, and it needs the logs.
+results: $(DEMO_INSTALLED)
+	$(BIN)/python benchmarks/results.py
 
 # The README names each file of the package, with the first sentence of its docstring.
 tree:

@@ -10,6 +10,7 @@ from infobehavior.downstream.charts import (
     feature_importances,
     map_chart,
     map_rows,
+    precision_recall_chart,
     read_training_log,
 )
 from infobehavior.downstream.cross_validation import CrossValidated
@@ -112,6 +113,14 @@ def test_labels_with_markup_stay_text():
     vectors = np.random.default_rng(0).normal(size=(20, 4))
     chart = map_chart(ReportContent([], {}, positive, vectors, pa.table({}), definition, []))
     assert chart.to_html(full_html=False, include_plotlyjs=False).count("</script>") == 1
+
+
+def test_the_curve_has_each_recall_with_its_best_precision():
+    positive = np.array([True, False, True, False])
+    found = {("both", "lr"): CrossValidated([], np.array([0.9, 0.8, 0.7, 0.1]), [])}
+    report = ReportContent([], found, positive, np.zeros((4, 1)), pa.table({}), {}, [])
+    (curve,) = precision_recall_chart(report).data
+    assert (curve.x, curve.y) == ((0.5, 1.0), (1.0, pytest.approx(2 / 3, abs=1e-4)))
 
 
 @pytest.mark.parametrize(("num_positives", "shown"), [(10, 10), (999, 999), (4000, 1000), (5500, 1500)])

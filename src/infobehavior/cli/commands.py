@@ -149,10 +149,10 @@ def evaluate(
 ) -> None:
     """Compare the representation with hand-made features (4.2)."""
     from infobehavior.downstream.evaluation import evaluate as run
-    from infobehavior.downstream.evaluation import metric_lines
+    from infobehavior.downstream.evaluation import metric_lines, summary_lines
 
     rows = run(embeddings, labels, label, minutes, out, group=group, date=date, folds=folds, seed=seed)
-    _print([*metric_lines(rows), f"report: {out / 'report.html'}"])
+    _print([*metric_lines(rows), *summary_lines(out), f"report: {out / 'report.html'}"])
 
 
 @app.command()

@@ -115,11 +115,10 @@ def precision_recall_chart(content: ReportContent) -> go.Figure:
     """A curve for each feature set and classifier, from the pooled predictions of all test folds."""
     figure = _figure("recall", "precision")
     for (features, classifier), found in content.cross_validated.items():
-        precisions, recalls, _ = precision_recall_curve(content.positive, found.scores)
-        kept = np.unique(np.linspace(0, len(recalls) - 1, CURVE_POINTS).astype(int))
+        recalls, precisions = _precision_by_recall(content.positive, found.scores)
         figure.add_scatter(
-            x=recalls[kept].round(4).tolist(),
-            y=precisions[kept].round(4).tolist(),
+            x=recalls.round(4).tolist(),
+            y=precisions.round(4).tolist(),
             name=f"{FEATURE_TITLES[features]}, {classifier_title(classifier)}",
             mode="lines",
             line={"color": COLORS[features], "dash": DASHES[classifier], "width": 2},
@@ -127,6 +126,19 @@ def precision_recall_chart(content: ReportContent) -> go.Figure:
     figure.update_xaxes(range=[0, 1])
     figure.update_yaxes(range=[0, 1.02])
     return figure
+
+
+def _precision_by_recall(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The curve by rising recall, with the best precision of each; evenly thinned where positives are many."""
+    precisions, recalls, _ = precision_recall_curve(positive, scores)
+    # The last point (precision 1, recall 0) is of no threshold.
+    distinct, group = np.unique(recalls[:-1], return_inverse=True)
+    best = np.zeros(len(distinct))
+    np.maximum.at(best, group, precisions[:-1])
+    kept = np.unique(np.linspace(0, len(distinct) - 1, CURVE_POINTS).astype(int))
+    return distinct[kept], best[kept]
 
 
 def map_rows(positive: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
