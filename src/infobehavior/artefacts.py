@@ -29,6 +29,9 @@ def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         _flush(temporary)
         temporary.replace(target)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # a full disk doesn't say which file was too much
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _flush(target.parent)

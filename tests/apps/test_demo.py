@@ -45,6 +45,8 @@ def calls(monkeypatch):
         monkeypatch.setattr(demo_module, name, recorder(name))
     monkeypatch.setattr("infobehavior.downstream.evaluation.metric_lines", lambda rows: [])
     monkeypatch.setattr(demo_module, "metric_lines", lambda rows: [])
+    monkeypatch.setattr("infobehavior.downstream.evaluation.summary_lines", lambda out: [])
+    monkeypatch.setattr(demo_module, "summary_lines", lambda out: [])
     return calls
 
 
@@ -59,7 +61,7 @@ def test_the_printed_commands_do_what_the_demo_does(calls, capsys, tmp_path):
         assert main(shlex.split(line)[1:]) == 0
     for (name, args, options), (name_demo, args_demo, options_demo) in zip(calls, of_the_demo, strict=True):
         assert (name, args) == (name_demo, args_demo)
-        defaults = {"folds": 5} if name == "evaluate" else {}
+        defaults = {"folds": 5, "oversample": 4} if name == "evaluate" else {}
         assert options == options_demo | defaults
 
 

@@ -10,7 +10,8 @@ import torch
 from infobehavior import InfoBehavior, aggregate, pretrain
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import CONFIG_FILE
-from infobehavior.pretraining.pretrain import TRAINING_LOG, _prepare
+from infobehavior.pretraining.pretrain import TRAINING_LOG
+from infobehavior.pretraining.training import prepare_training
 from small_minutes import (
     FIRST_DAY,
     NUM_DAYS,
@@ -92,7 +93,9 @@ def test_another_seed_makes_another_model(minutes, tmp_path, model_bytes):
     files = trained(minutes, tmp_path, seed=1)
     assert files[TRAINING_LOG] != model_bytes[TRAINING_LOG]
     assert not {name for name in files if name.startswith("weights-")} & set(model_bytes)
-    begins = [_prepare(minutes.path, tiny_config(seed=seed), None, None).model.transformer.cls for seed in (0, 1)]
+    begins = [
+        prepare_training(minutes.path, tiny_config(seed=seed), None, None).model.transformer.cls for seed in (0, 1)
+    ]
     assert not torch.equal(*begins)
 
 

@@ -12,7 +12,8 @@ from infobehavior import pretrain
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import CONFIG_FILE
 from infobehavior.pretraining.checkpoint import CHECKPOINT_FILE, read_state
-from infobehavior.pretraining.pretrain import TRAINING_LOG, Training, _prepare
+from infobehavior.pretraining.pretrain import TRAINING_LOG, Training
+from infobehavior.pretraining.training import prepare_training
 from small_minutes import epoch_minute, folder_bytes, plain_minutes, small_minutes, tiny_config
 
 PROGRAM = """
@@ -209,7 +210,7 @@ def test_the_key_tells_minutes_apart(events, minutes, tmp_path, change):
     changed = replace(alone, **change | ({"at": alone.at + change["at"]} if "at" in change else {}))
     rest = [event for event in events if event is not alone]
     again, other = (small_minutes(tmp_path / str(i), [*rest, event]) for i, event in enumerate([alone, changed]))
-    keys = [_prepare(table.path, config, None, None).key for table in (minutes, again, other)]
+    keys = [prepare_training(table.path, config, None, None).key for table in (minutes, again, other)]
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -222,7 +223,7 @@ def test_the_names_of_entities_do_not_matter_but_their_borders_do(events, minute
         for event in events
     ]
     borders = small_minutes(tmp_path / "borders", split)
-    keys = [_prepare(table.path, config, None, None).key for table in (minutes, renamed, borders)]
+    keys = [prepare_training(table.path, config, None, None).key for table in (minutes, renamed, borders)]
     assert keys[0] == keys[1] != keys[2]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from infobehavior.apps.flights import write_flights
 from infobehavior.data.aggregation import aggregate
 from infobehavior.data.inspection import inspect
-from infobehavior.downstream.evaluation import evaluate, metric_lines
+from infobehavior.downstream.evaluation import evaluate, metric_lines, summary_lines
 from infobehavior.embedding.embed import embed
 from infobehavior.errors import InputError
 from infobehavior.pretraining.config import preset
@@ -77,7 +77,7 @@ def demo(out: str | Path = "demo-output", *, num_steps: int = NUM_STEPS) -> Path
         _print(embed(minutes, model, embeddings, date=LAST_DAY).lines())
     options = {"labels": labels, "label": LABEL, "minutes": minutes, "out": report}
     with _step("6 of 6: which aircraft are old?", "evaluate", embeddings, **options):
-        _print(metric_lines(evaluate(embeddings, labels, LABEL, minutes, report)))
+        _print([*metric_lines(evaluate(embeddings, labels, LABEL, minutes, report)), *summary_lines(report)])
     print(_GOODBYE.format(report=report / "report.html"))
     return report / "report.html"
 

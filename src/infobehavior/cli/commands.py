@@ -146,12 +146,15 @@ def evaluate(
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="folds of the cross-validation")] = 5,
     seed: Annotated[int, typer.Option(help="seed of folds and classifiers")] = 0,
+    oversample: Annotated[int, typer.Option(min=1, help="copies of each positive in training (4.2.3)")] = 4,
 ) -> None:
     """Compare the representation with hand-made features (4.2)."""
     from infobehavior.downstream.evaluation import evaluate as run
     from infobehavior.downstream.evaluation import metric_lines, summary_lines
 
-    rows = run(embeddings, labels, label, minutes, out, group=group, date=date, folds=folds, seed=seed)
+    rows = run(
+        embeddings, labels, label, minutes, out, group=group, date=date, folds=folds, seed=seed, oversample=oversample
+    )
     _print([*metric_lines(rows), *summary_lines(out), f"report: {out / 'report.html'}"])
 
 

@@ -1,5 +1,6 @@
 """The minutes of many entities in memory: one array a column, sorted by entity and minute."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from infobehavior.artefacts import definition_hash
 from infobehavior.data.events import connect
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.schema import BEHAVIORS_PER_WORD, Schema
@@ -137,9 +139,7 @@ def load_store(
     return _from_arrow(table, schema, counted_behaviors)
 
 
-def entities_of(
-    minutes: MinuteTable, end_minute: int | None = None
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def entities_of(minutes: MinuteTable, end_minute: int | None = None) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """All entities that have minutes before `end_minute`, sorted, and how many minutes each has."""
     files = minutes.files(None, end_minute)
     if not files:
@@ -153,20 +153,44 @@ def entities_of(
     return table["entity_id"].to_numpy(), table["n"].to_numpy()
 
 
+def content_hash(store: MinuteStore) -> str:
+    """Tells one set of minutes from another that has the same vocabulary.
+
+    It depends on the rows alone: not on tokens, sets or entities that have no row, such as those that `as_of` cut off.
+    """
+    num_minutes = np.diff(store.offsets)
+    sets = {"location": (store.location, store.location_sets)}
+    sets |= {name: (ids, store.extra_sets[name]) for name, ids in store.extra.items()}
+    columns = {
+        "num_minutes": num_minutes[num_minutes > 0],
+        **{name: getattr(store, name) for name in ("minute", "num_events", "num_failures")},
+        **{f"count:{name}": counts for name, counts in store.behavior_counts.items()},
+        "behavior": store.composites[store.behavior],
+    }
+    hashes = {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in columns.items()}
+    return definition_hash([hashes, {name: _sets_hash(ids, names) for name, (ids, names) in sets.items()}])
+
+
+def _sets_hash(ids: NDArray[np.int32], names: list[str]) -> str:
+    """Hash of a column of sets, whatever the numbers that stand for them."""
+    used = np.unique(ids[ids >= 0])
+    by_name = sorted(used.tolist(), key=lambda i: names[i])
+    rank = np.full(len(names) + 1, -1, dtype=np.int32)
+    rank[by_name] = np.arange(len(by_name))
+    return definition_hash([[names[i] for i in by_name], hashlib.sha256(rank[ids].tobytes()).hexdigest()])
+
+
 def count_sql(schema: Schema, behavior: str) -> str:
     """SQL of a behavior's exact count in a row of minutes: its place in `counts` is its rank among those present."""
     code = schema.behavior_code(behavior)
     if code == 0:
-        raise InputError(
-            f"behavior {behavior!r} is not in the schema, which lists {', '.join(schema.behavior_names)}"
-        )
+        raise InputError(f"behavior {behavior!r} is not in the schema, which lists {', '.join(schema.behavior_names)}")
     word, position = divmod(code, BEHAVIORS_PER_WORD)
     present_before = [f"bit_count({_present(f'levels_{i}')})" for i in range(word)]
     below = (1 << (2 * position)) - 1
     present_before.append(f"bit_count({_present(f'levels_{word}')} & {below})")
     return (
-        f"CASE WHEN (levels_{word} >> {2 * position}) & 3 = 0 THEN 0 "
-        f"ELSE counts[1 + {' + '.join(present_before)}] END"
+        f"CASE WHEN (levels_{word} >> {2 * position}) & 3 = 0 THEN 0 ELSE counts[1 + {' + '.join(present_before)}] END"
     )
 
 

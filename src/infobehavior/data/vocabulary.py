@@ -89,9 +89,7 @@ class Vocabulary(BaseModel):
         composites = [tuple(row) for row in store.composites.tolist()]
         return cls(
             minutes_hash=minutes_hash,
-            behaviors=_frequent(
-                composites, _occurrences(store.behavior, len(composites)), behavior_parts, min_count
-            ),
+            behaviors=_frequent(composites, _occurrences(store.behavior, len(composites)), behavior_parts, min_count),
             locations=_frequent(
                 store.location_sets,
                 _occurrences(store.location, len(store.location_sets)),
@@ -126,9 +124,7 @@ class Vocabulary(BaseModel):
         """Tokens of NO_LOCATION and then of each set of locations, so set `i` is bag `i + 1`."""
         ids = {name: token for token, name in enumerate(self.locations, start=FIRST_LOCATION)}
         nowhere: tuple[list[int], int] = ([NO_LOCATION], KNOWN)
-        return Bags.of(
-            [nowhere] + [_bag(name, location_parts(name), ids, "composite") for name in location_sets]
-        )
+        return Bags.of([nowhere] + [_bag(name, location_parts(name), ids, "composite") for name in location_sets])
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""

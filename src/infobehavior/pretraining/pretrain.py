@@ -1,37 +1,19 @@
-"""`pretrain`: from minutes to a model (sections 3.3.4, 3.4 and 4.1)."""
+"""`pretrain`: from minutes to a model, with checkpoints on the way (section 4.1)."""
 
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from infobehavior.artefacts import definition_hash, write_atomically
-from infobehavior.data.batches import Tokenizer
-from infobehavior.data.minutes import open_minutes
-from infobehavior.data.moments import cut_at, end_of_day, read_moments
-from infobehavior.data.store import MinuteStore, load_store
-from infobehavior.data.vocabulary import Vocabulary
+from infobehavior.artefacts import write_atomically
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
-from infobehavior.pretext.coarse import CoarseTask
-from infobehavior.pretext.domain import CountTask, HistogramTask
-from infobehavior.pretext.fine import FineTask
-from infobehavior.pretext.labels import DomainLabel, check_domain_task, counted_behaviors, domain_label
-from infobehavior.pretext.months import pair_months
 from infobehavior.pretraining.checkpoint import CHECKPOINT_FILE, load_checkpoint, read_state, save_checkpoint
 from infobehavior.pretraining.config import PretrainConfig
-from infobehavior.pretraining.masking import draw_mask
-from infobehavior.pretraining.pairs import PairSampler, seeded
-from infobehavior.pretraining.schedule import learning_rate_at
+from infobehavior.pretraining.training import Training, prepare_training
 from infobehavior.progress import progress
 
 logger = logging.getLogger("infobehavior")
@@ -68,7 +50,7 @@ def pretrain(
     config, out = config or PretrainConfig(), Path(out)
     torch.set_num_threads(config.num_threads)
     torch.use_deterministic_algorithms(True)
-    training = _prepare(Path(minutes), config, until, as_of)
+    training = prepare_training(Path(minutes), config, until, as_of)
     if resume and (finished := _finished(out, training)):
         logger.info("%s is already trained", out)
         _remove_own_checkpoint(out, training)
@@ -78,143 +60,6 @@ def pretrain(
     training.model.save_pretrained(out)
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return training.model.eval()
-
-
-@dataclass
-class Training:
-    """Everything that a step needs.
-
-    Attributes:
-        config: how to train.
-        key: hash of whatever decides the result: data, vocabulary, configuration.
-        model: the encoder.
-        tasks: pretext tasks by name; leaving one out ablates it.
-        sampler: which windows a step has.
-        tokenizer: makes batches of windows.
-        labels: labels of the domain-related tasks.
-        optimizer: AdamW over encoder and tasks.
-    """
-
-    config: PretrainConfig
-    key: str
-    model: InfoBehavior
-    tasks: nn.ModuleDict
-    sampler: PairSampler
-    tokenizer: Tokenizer
-    labels: list[DomainLabel]
-    optimizer: torch.optim.Optimizer
-
-    @property
-    def modules(self) -> nn.ModuleDict:
-        """The encoder and the tasks' own layers."""
-        return nn.ModuleDict({"model": self.model, "tasks": self.tasks})
-
-    def step(self, step: int) -> dict[str, float]:
-        """Take one step: equation 6, clipping, AdamW; gives each task's loss."""
-        config = self.config
-        windows = self.sampler.windows(step)
-        batch = self.tokenizer.batch(windows)
-        masked = draw_mask(batch.window_lengths, config.mask_rate, seeded(config.seed, 2, step))
-        torch.manual_seed(int(seeded(config.seed, 3, step).integers(2**62)))
-        labels: Mapping[str, Tensor] = {label.name: label.of(windows) for label in self.labels}
-        months = pair_months(batch, self.model(batch, masked), masked, labels)
-        losses = {_task_name(key): task(months) for key, task in self.tasks.items()}
-        total = torch.stack(list(losses.values())).sum()
-        rate = learning_rate_at(step, config.num_steps, config.learning_rate, config.warmup_proportion)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.modules.parameters(), config.clip_norm)
-        self.optimizer.step()
-        parts = {name: loss.item() for name, loss in losses.items()}
-        return {"step": step + 1, "loss": total.item(), **parts, "learning_rate": rate}
-
-
-def _prepare(path: Path, config: PretrainConfig, until: str | None, as_of: str | Path | None) -> Training:
-    minutes = open_minutes(path)
-    for line in config.domain_task:
-        check_domain_task(line, minutes.schema)
-    end = end_of_day(until or minutes.days[-1], minutes.schema)
-    first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
-    store = load_store(minutes, first, end, counted_behaviors=counted_behaviors(config.domain_task))
-    if as_of is not None:
-        store = cut_at(store, read_moments(as_of, minutes))
-    vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
-    torch.manual_seed(config.seed)
-    model = InfoBehavior(config.encoder, vocabulary, minutes.schema.time.time_zone)
-    labels = [domain_label(line, store, minutes.schema) for line in config.domain_task]
-    tasks = _tasks(config, labels)
-    sampler = PairSampler(
-        store, config.encoder.window_minutes, config.pairs, end, config.min_minutes, config.batch_size, config.seed
-    )
-    logger.info(
-        "%d minutes of %d entities, %d with a pair of windows; %d behavior and %d location tokens",
-        store.num_minutes,
-        len(store.entities),
-        sampler.num_entities,
-        vocabulary.num_behavior_tokens,
-        vocabulary.num_location_tokens,
-    )
-    optimizer = torch.optim.AdamW(
-        [*model.parameters(), *tasks.parameters()],
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    key = definition_hash([config.model_dump(exclude={"checkpoint_every"}), vocabulary.hash, end, _content_hash(store)])
-    return Training(config, key, model, tasks, sampler, model.tokenizer(store), labels, optimizer)
-
-
-def _tasks(config: PretrainConfig, labels: list[DomainLabel]) -> nn.ModuleDict:
-    """The tasks that the configuration leaves in; each key tells the task's name in the log."""
-    tasks = nn.ModuleDict()
-    if config.coarse_task:
-        tasks["coarse"] = CoarseTask(config.similarity, config.temperature, config.negatives)
-    if config.fine_task:
-        tasks["fine"] = FineTask(config.similarity, config.temperature, config.fine_reduction)
-    for label in labels:
-        make = HistogramTask if label.is_histogram else CountTask
-        tasks[_module_key(label.name)] = make(label.name, config.encoder.model_dim, label.num_classes)
-    if not tasks:
-        raise InputError("no pretext task is left: leave the coarse or fine task in, or name a --domain-task")
-    return tasks
-
-
-def _module_key(name: str) -> str:
-    """A task's name without dots, which a module's key can't have and a behavior's name can."""
-    return name.replace("%", "%25").replace(".", "%2E")
-
-
-def _task_name(key: str) -> str:
-    return key.replace("%2E", ".").replace("%25", "%")
-
-
-def _content_hash(store: MinuteStore) -> str:
-    """Tells one set of minutes from another that has the same vocabulary.
-
-    It depends on the rows alone: not on tokens, sets or entities that have no row, such as those that `as_of` cut off.
-    """
-    num_minutes = np.diff(store.offsets)
-    sets = {"location": (store.location, store.location_sets)}
-    sets |= {name: (ids, store.extra_sets[name]) for name, ids in store.extra.items()}
-    columns = {
-        "num_minutes": num_minutes[num_minutes > 0],
-        **{name: getattr(store, name) for name in ("minute", "num_events", "num_failures")},
-        **{f"count:{name}": counts for name, counts in store.behavior_counts.items()},
-        "behavior": store.composites[store.behavior],
-    }
-    hashes = {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in columns.items()}
-    return definition_hash([hashes, {name: _sets_hash(ids, names) for name, (ids, names) in sets.items()}])
-
-
-def _sets_hash(ids: NDArray[np.int32], names: list[str]) -> str:
-    """Hash of a column of sets, whatever the numbers that stand for them."""
-    used = np.unique(ids[ids >= 0])
-    by_name = sorted(used.tolist(), key=lambda i: names[i])
-    rank = np.full(len(names) + 1, -1, dtype=np.int32)
-    rank[by_name] = np.arange(len(by_name))
-    return definition_hash([[names[i] for i in by_name], hashlib.sha256(rank[ids].tobytes()).hexdigest()])
 
 
 def _finished(out: Path, training: Training) -> InfoBehavior | None:

@@ -1,0 +1,140 @@
+"""A training: its parts, made from minutes and a configuration, and its step (sections 3.3.4, 3.4.2 and 4.1.2)."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from infobehavior.artefacts import definition_hash
+from infobehavior.data.batches import Tokenizer
+from infobehavior.data.minutes import open_minutes
+from infobehavior.data.moments import cut_at, end_of_day, read_moments
+from infobehavior.data.store import content_hash, load_store
+from infobehavior.data.vocabulary import Vocabulary
+from infobehavior.errors import InputError
+from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.pretext.coarse import CoarseTask
+from infobehavior.pretext.domain import CountTask, HistogramTask
+from infobehavior.pretext.fine import FineTask
+from infobehavior.pretext.labels import DomainLabel, check_domain_task, counted_behaviors, domain_label
+from infobehavior.pretext.months import pair_months
+from infobehavior.pretraining.config import PretrainConfig
+from infobehavior.pretraining.masking import draw_mask
+from infobehavior.pretraining.pairs import PairSampler, seeded
+from infobehavior.pretraining.schedule import learning_rate_at
+
+logger = logging.getLogger("infobehavior")
+
+
+@dataclass
+class Training:
+    """Everything that a step needs.
+
+    Attributes:
+        config: how to train.
+        key: hash of whatever decides the result: data, vocabulary, configuration.
+        model: the encoder.
+        tasks: pretext tasks by name; leaving one out ablates it.
+        sampler: which windows a step has.
+        tokenizer: makes batches of windows.
+        labels: labels of the domain-related tasks.
+        optimizer: AdamW over encoder and tasks.
+    """
+
+    config: PretrainConfig
+    key: str
+    model: InfoBehavior
+    tasks: nn.ModuleDict
+    sampler: PairSampler
+    tokenizer: Tokenizer
+    labels: list[DomainLabel]
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """The encoder and the tasks' own layers."""
+        return nn.ModuleDict({"model": self.model, "tasks": self.tasks})
+
+    def step(self, step: int) -> dict[str, float]:
+        """Take one step: equation 6, clipping, AdamW; gives each task's loss."""
+        config = self.config
+        windows = self.sampler.windows(step)
+        batch = self.tokenizer.batch(windows)
+        masked = draw_mask(batch.window_lengths, config.mask_rate, seeded(config.seed, 2, step))
+        torch.manual_seed(int(seeded(config.seed, 3, step).integers(2**62)))
+        labels: Mapping[str, Tensor] = {label.name: label.of(windows) for label in self.labels}
+        months = pair_months(batch, self.model(batch, masked), masked, labels)
+        losses = {_task_name(key): task(months) for key, task in self.tasks.items()}
+        total = torch.stack(list(losses.values())).sum()
+        rate = learning_rate_at(step, config.num_steps, config.learning_rate, config.warmup_proportion)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.modules.parameters(), config.clip_norm)
+        self.optimizer.step()
+        parts = {name: loss.item() for name, loss in losses.items()}
+        return {"step": step + 1, "loss": total.item(), **parts, "learning_rate": rate}
+
+
+def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_of: str | Path | None) -> Training:
+    """Read the minutes that training may see, and make everything that a step needs from them; see `pretrain`."""
+    minutes = open_minutes(path)
+    for line in config.domain_task:
+        check_domain_task(line, minutes.schema)
+    end = end_of_day(until or minutes.days[-1], minutes.schema)
+    first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
+    store = load_store(minutes, first, end, counted_behaviors=counted_behaviors(config.domain_task))
+    if as_of is not None:
+        store = cut_at(store, read_moments(as_of, minutes))
+    vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
+    torch.manual_seed(config.seed)
+    model = InfoBehavior(config.encoder, vocabulary, minutes.schema.time.time_zone)
+    labels = [domain_label(line, store, minutes.schema) for line in config.domain_task]
+    tasks = _tasks(config, labels)
+    sampler = PairSampler(
+        store, config.encoder.window_minutes, config.pairs, end, config.min_minutes, config.batch_size, config.seed
+    )
+    logger.info(
+        "%d minutes of %d entities, %d with a pair of windows; %d behavior and %d location tokens",
+        store.num_minutes,
+        len(store.entities),
+        sampler.num_entities,
+        vocabulary.num_behavior_tokens,
+        vocabulary.num_location_tokens,
+    )
+    optimizer = torch.optim.AdamW(
+        [*model.parameters(), *tasks.parameters()],
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    key = definition_hash([config.model_dump(exclude={"checkpoint_every"}), vocabulary.hash, end, content_hash(store)])
+    return Training(config, key, model, tasks, sampler, model.tokenizer(store), labels, optimizer)
+
+
+def _tasks(config: PretrainConfig, labels: list[DomainLabel]) -> nn.ModuleDict:
+    """The tasks that the configuration leaves in; each key tells the task's name in the log."""
+    tasks = nn.ModuleDict()
+    if config.coarse_task:
+        tasks["coarse"] = CoarseTask(config.similarity, config.temperature, config.negatives)
+    if config.fine_task:
+        tasks["fine"] = FineTask(config.similarity, config.temperature, config.fine_reduction)
+    for label in labels:
+        make = HistogramTask if label.is_histogram else CountTask
+        tasks[_module_key(label.name)] = make(label.name, config.encoder.model_dim, label.num_classes)
+    if not tasks:
+        raise InputError("no pretext task is left: leave the coarse or fine task in, or name a --domain-task")
+    return tasks
+
+
+def _module_key(name: str) -> str:
+    """A task's name without dots, which a module's key can't have and a behavior's name can."""
+    return name.replace("%", "%25").replace(".", "%2E")
+
+
+def _task_name(key: str) -> str:
+    return key.replace("%2E", ".").replace("%25", "%")
