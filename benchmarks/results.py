@@ -263,11 +263,11 @@ _HEADER = """\
 Written by `python benchmarks/results.py` from `docs/results/*.json`; don't edit.
 
 Each table is the nine rows of `metrics.json`: mean ± standard deviation over folds (of NMI: over seeds). `manual` are
-the hand-made features of `downstream/manual_features.sql.jinja`, from the same windows of the same minutes. Nothing was
-chosen on the test folds: what a classifier chooses it chooses on a part of its training fold, and the preset was chosen
-on another label of git_activity, `label_corp`, which isn't reported here. One run a row, so differences below a standard
-deviation are not to be believed. The data sets are real; git_activity isn't in this repository, since it describes
-people.
+the hand-made features of `downstream/manual_features.sql.jinja`, from the same windows of the same minutes. Nothing
+was chosen on the test folds: what a classifier chooses it chooses on a part of its training fold, and the preset was
+chosen on another label of git_activity, `label_corp`, which isn't reported here. One run a row, so differences below
+a standard deviation are not to be believed. The data sets are real; git_activity isn't in this repository, since it
+describes people.
 """
 
 
