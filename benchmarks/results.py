@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -108,7 +109,7 @@ TASKS = [
         label="label_old",
         question="Was the aircraft built in 2000 or before? Windows end with 2013.",
         window_days=365,
-        num_steps=1_000,
+        num_steps=500,
         moments="SELECT entity_id, TIMESTAMPTZ '2014-01-01 00:00:00+00' AS as_of, label_old FROM labels "
         "WHERE label_old IS NOT NULL ORDER BY entity_id",
         group="",
@@ -135,7 +136,8 @@ def measure(task: Task, data: Path, work: Path) -> None:
     if not data.is_dir():
         print(f"{task.name} is left out: there is no {data}; name the folder of the logs with --data", file=sys.stderr)
         return
-    work.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     events, labels, minutes = data / "events.parquet", work / "labels.parquet", work / "minutes"
     _write_labels(task, data, labels)
     config = _config(task)

@@ -22,7 +22,7 @@ from infobehavior.data.batches import MINUTES_SINCE_MONDAY
 from infobehavior.data.clock import local_minutes
 from infobehavior.data.schema import SET_SEPARATOR, Schema
 from infobehavior.data.store import MinuteStore
-from infobehavior.data.vocabulary import FIRST_OF_WINDOW, Bags, Composite, behavior_parts, lag_tokens
+from infobehavior.data.vocabulary import Bags, Composite, behavior_parts, lag_tokens
 from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
 
@@ -169,8 +169,10 @@ def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> Doma
 
     def shares(windows: Windows) -> Tensor:
         rows, window = windows.rows()
-        no_lag = (what == "lag") & (np.diff(window, prepend=-1) > 0)  # what lies before a window doesn't count
-        bar, offsets = bars.take(np.where(no_lag, FIRST_OF_WINDOW, ids[rows].astype(np.int64)))
+        if what == "lag":  # what lies before a window doesn't count, so its first minute has no lag
+            has_lag = np.diff(window, prepend=-1) == 0
+            rows, window = rows[has_lag], window[has_lag]
+        bar, offsets = bars.take(ids[rows].astype(np.int64))
         of_window = np.repeat(window, np.diff(np.append(offsets, len(bar))))
         counts = np.bincount(of_window * num_bars + bar, minlength=len(windows) * num_bars).reshape(-1, num_bars)
         totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
