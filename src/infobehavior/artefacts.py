@@ -4,11 +4,14 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from infobehavior.errors import InputError
+
+UNFINISHED_FILE = "_unfinished.json"
 
 
 def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
@@ -37,10 +40,19 @@ def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
     _flush(target.parent)
 
 
+def write_text(target: Path, text: str) -> None:
+    """Write UTF-8 text, atomically."""
+    write_atomically(target, lambda path: _write_bytes(path, text.encode()))
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write bytes, atomically."""
+    write_atomically(target, lambda path: _write_bytes(path, content))
+
+
 def write_json(target: Path, content: Any) -> None:
     """Write `content` as readable JSON with sorted keys, atomically."""
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(target, lambda path: _write_text(path, text))
+    write_text(target, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -61,6 +73,41 @@ def read_json(path: Path, what: str) -> Any:
         raise InputError(f"{path} is damaged, not JSON ({error}); make it again") from None
 
 
+@contextmanager
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Mark a folder of several files as unfinished while it is written.
+
+    The mark stays after a kill or an error, so that no reader takes a half for the whole; the same run again removes
+    it.
+
+    Args:
+        folder: is created.
+        what: what is being written, for the message and to know the same run again.
+
+    Raises:
+        InputError: another run was interrupted here.
+    """
+    mark = folder / UNFINISHED_FILE
+    if mark.exists() and (before := read_json(mark, "an unfinished folder")["what"]) != what:
+        raise InputError(
+            f"{folder} is unfinished: {before} was interrupted; run that again first, or remove the folder"
+        )
+    write_json(mark, {"what": what})
+    yield
+    mark.unlink()
+
+
+def refuse_interrupted(folder: Path) -> None:
+    """Refuse to read a folder whose writing hasn't come to its end.
+
+    Raises:
+        InputError: see above.
+    """
+    if (folder / UNFINISHED_FILE).exists():
+        what = read_json(folder / UNFINISHED_FILE, "an unfinished folder")["what"]
+        raise InputError(f"{folder} is unfinished: {what} is still running or was interrupted; run it again")
+
+
 def definition_hash(definition: Any) -> str:
     """Sixteen hexadecimal digits that name a definition: the SHA-256 of its canonical JSON.
 
@@ -72,8 +119,8 @@ def definition_hash(definition: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _flush(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, in one line."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,8 @@ class InputError(ValueError):
     The message is one line: it names the file, column or flag, says what was expected and what came, and what
     to do. The command line prints it and exits with 2; Python callers catch it as a ``ValueError``.
     """
+
+
+def one_line(error: Exception | str) -> str:
+    """A message without its line breaks."""
+    return " ".join(str(error).split())

@@ -207,13 +207,13 @@ def test_tables_that_cannot_be_used(minutes, tmp_path, columns, message):
 @pytest.mark.parametrize("content", [b"PAR1 and then nothing", b""])
 def test_a_table_that_is_not_whole(minutes, tmp_path, content):
     (tmp_path / "moments.parquet").write_bytes(content)
-    with pytest.raises(InputError, match=r"can't read .*moments.parquet: ") as raised:
+    with pytest.raises(InputError, match=r"can't read .*moments.parquet as Parquet: ") as raised:
         read_moments(tmp_path / "moments.parquet", minutes)
     assert "\n" not in str(raised.value)
 
 
 def test_no_table(minutes):
-    with pytest.raises(InputError, match=r"there is no nowhere.csv"):
+    with pytest.raises(InputError, match=r"there is no file nowhere.csv"):
         read_moments("nowhere.csv", minutes)
 
 

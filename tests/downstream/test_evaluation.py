@@ -101,7 +101,7 @@ def test_minutes_of_another_definition(embeddings, labels, account_minutes, tmp_
         ({"oversample": 0}, r"oversample must be 1 or more, got 0"),
         ({"minutes": "/nowhere"}, r"/nowhere is not a folder of minutes"),
         ({"embeddings": "/nowhere"}, r"/nowhere is not a folder of embeddings"),
-        ({"labels": "/nowhere.csv"}, r"there is no file of labels /nowhere.csv"),
+        ({"labels": "/nowhere.csv"}, r"there is no file /nowhere.csv"),
     ],
 )
 def test_bad_input_is_one_clear_line(embeddings, labels, account_minutes, tmp_path, change, message):

@@ -82,7 +82,7 @@ def test_missing_columns_and_files(table, tmp_path):
         table(columns, group="people")
     with pytest.raises(InputError, match=r"has no column 'entity_id'; it has who"):
         table({"who": [1]})
-    with pytest.raises(InputError, match=r"there is no file of labels"):
+    with pytest.raises(InputError, match=r"there is no file "):
         read_labels(tmp_path / "none.csv", "y", None, "UTC")
     (tmp_path / "half.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(InputError, match=r"can't read .*half.parquet as Parquet") as caught:
@@ -101,7 +101,7 @@ def test_as_of_without_a_zone_is_local_time(table):
 
 
 def test_an_as_of_that_is_no_moment(table):
-    with pytest.raises(InputError, match=r"column 'as_of': 'soon' is not a moment"):
+    with pytest.raises(InputError, match=r"as_of can't be read as a moment: 'soon' is not a moment"):
         table({"entity_id": [1, 2], "y": [0, 1], "as_of": ["2024-01-01", "soon"]})
 
 
@@ -114,7 +114,7 @@ def test_join_counts_what_is_left_out(embeddings, labels):
         "embeddings without a label": 2,
         "labels without an embedding": 4,
         "rows whose label is null": 2,
-        "windows without a group, each its own": 1,
+        "windows without a group, each with its entity": 1,
     }
 
 

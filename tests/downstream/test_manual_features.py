@@ -98,7 +98,7 @@ def expected(events, as_of, schema=SCHEMA):
         "log_tokens": math.log1p(len(set(tokens))),
         "token_change_share": share(sum(a != b for a, b in zip(tokens, [None, *tokens], strict=False)), n),
         "log_count[post]": math.log1p(known.count("post")),
-        "share[?]": share(known.count("?"), len(inside)),
+        "share[]": share(known.count("?"), len(inside)),
         "max[post]": math.log1p(max((c["post"] for c in per_minute.values()), default=0)),
         "minute_share[register]": share(sum(c["register"] > 0 for c in per_minute.values()), n),
         "alone_share[post]": share(sum(set(c) == {"post"} for c in per_minute.values()), n),

@@ -172,6 +172,7 @@ def test_the_definition_and_the_training_log(table, model, minutes, model_folder
         "window_minutes": WINDOW_MINUTES,
         "embedding_dim": EMBEDDING_DIM,
         "time_zone": TIME_ZONE,
+        "trained_until": model.pretraining["trained_until"],
     }
     assert summary.model_id == model.model_id
     assert (folder / "_training_log.jsonl").read_bytes() == (model_folder / "_training_log.jsonl").read_bytes()

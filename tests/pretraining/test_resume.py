@@ -18,6 +18,7 @@ from small_minutes import epoch_minute, folder_bytes, plain_minutes, small_minut
 
 PROGRAM = """
 import json, os, signal, sys
+from infobehavior import artefacts
 from infobehavior.pretraining import checkpoint, config, pretrain
 
 def die():
@@ -62,7 +63,7 @@ KILLS = {
         2,
     ),
     "in the middle of a checkpoint": (
-        "checkpoint._write_bytes = killing_at(3, checkpoint._write_bytes, half_a_file)",
+        "artefacts._write_bytes = killing_at(3, artefacts._write_bytes, half_a_file)",
         2,
     ),
     "after the last step": (
@@ -262,7 +263,7 @@ def test_a_checkpoint_holds_the_log(interrupted):
 def test_a_folder_that_cannot_be_written_is_found_out_before_any_step(minutes, tmp_path, monkeypatch):
     (tmp_path / "model").write_text("not a folder")
     monkeypatch.delattr(Training, "step")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(InputError, match="it is a file"):
         pretrain(minutes.path, tmp_path / "model", config=tiny_config())
 
 

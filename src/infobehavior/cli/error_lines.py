@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel, ValidationError
 
-from infobehavior.errors import InputError
+from infobehavior.errors import InputError, one_line
 
 
 def error_line(error: Exception) -> str | None:
@@ -15,17 +15,17 @@ def error_line(error: Exception) -> str | None:
         return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
-        return _one_line(error.format_message()) + (f" (see {context.command_path} --help)" if context else "")
+        return one_line(error.format_message()) + (f" (see {context.command_path} --help)" if context else "")
     if isinstance(error, InputError):
-        return _one_line(str(error))
+        return one_line(str(error))
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-        return _one_line(f"not enough memory: {error}")
+        return one_line(f"not enough memory: {error}")
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, OSError) or libraries & {"pyarrow", "safetensors", "safetensors_rust"}:
-        return _one_line(str(error))
+        return one_line(str(error))
     if libraries & {"duckdb", "_duckdb"}:
-        return _one_line(str(error).partition("\n")[0])
+        return one_line(str(error).partition("\n")[0])
     return None
 
 
@@ -34,8 +34,4 @@ def _fault(fault: Any) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     expected = fault["msg"].removeprefix("Value error, ")
     came = "" if isinstance(fault["input"], dict | BaseModel) else f" (got {fault['input']!r})"
-    return _one_line(f"{where}: {expected}{came}" if where else f"{expected}{came}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return one_line(f"{where}: {expected}{came}" if where else f"{expected}{came}")

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infobehavior.artefacts import write_atomically, write_json
+from infobehavior.artefacts import UNFINISHED_FILE, write_atomically, write_json, writing
 from infobehavior.data.cleaning import (
     CleanEvents,
     clean_events,
@@ -110,10 +110,11 @@ def aggregate(
         with readable(source.description):
             survey = _survey(connection, source, clean, schema)
             try:
-                _write_definition(folder, schema, clean.entity_type)
-                rows_of_day = _write_minutes(connection, clean, schema, survey, folder)
-                summary = _summarize(connection, source, clean, schema, survey, folder, rows_of_day, existing)
-                write_json(folder / SUMMARY_FILE, summary.as_json())
+                with writing(folder, f"the aggregation of {source.description}"):
+                    _write_definition(folder, schema, clean.entity_type)
+                    rows_of_day = _write_minutes(connection, clean, schema, survey, folder)
+                    summary = _summarize(connection, source, clean, schema, survey, folder, rows_of_day, existing)
+                    write_json(folder / SUMMARY_FILE, summary.as_json())
             except OSError as error:
                 raise InputError(f"can't write to {folder}: {error.strerror or error}") from error
     return summary
@@ -124,7 +125,7 @@ def _existing_days(folder: Path, schema: Schema, entity_type: str) -> frozenset[
     if not (folder / DEFINITION_FILE).exists():
         if folder.exists() and not folder.is_dir():
             raise InputError(f"can't write minutes to {folder}: it is a file; give a folder")
-        if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        if folder.exists() and any(_is_foreign(entry) for entry in folder.iterdir()):
             raise InputError(f"{folder} has files that aren't minutes (no {DEFINITION_FILE}); give a new folder")
         return frozenset()
     table = read_definition(folder)
@@ -139,6 +140,10 @@ def _existing_days(folder: Path, schema: Schema, entity_type: str) -> frozenset[
             "in [columns] of the schema"
         )
     return frozenset(table.days)
+
+
+def _is_foreign(entry: Path) -> bool:
+    return not entry.name.startswith(".") and entry.name != UNFINISHED_FILE
 
 
 def _write_definition(folder: Path, schema: Schema, entity_type: str) -> None:

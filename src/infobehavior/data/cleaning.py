@@ -10,7 +10,9 @@ from infobehavior.data.clock import MICROSECONDS, SECONDS_PER_DAY, SECONDS_PER_M
 from infobehavior.data.events import (
     FRACTION_TYPES,
     INTEGER_TYPES,
+    NAIVE_TIME_TYPES,
     NUM_EXAMPLES,
+    ZONED_TIME_TYPES,
     EventSource,
     only_row,
     quoted,
@@ -210,9 +212,9 @@ def _texts(values: Sequence[str]) -> str:
 def _read_time(connection: duckdb.DuckDBPyConnection, source: EventSource, schema: Schema) -> _Reading:
     column, given = quoted(schema.columns.timestamp), source.columns[schema.columns.timestamp]
     missing = f"{column} IS NULL"
-    if given == "TIMESTAMP WITH TIME ZONE":
-        return _Reading(f"epoch_us({column})", "moments with a time zone", missing)
-    if given.startswith("TIMESTAMP") or given == "DATE":
+    if given in ZONED_TIME_TYPES:
+        return _Reading(f"epoch_us(CAST({column} AS TIMESTAMPTZ))", "moments with a time zone", missing)
+    if given in NAIVE_TIME_TYPES:
         naive = f"epoch_us(CAST({column} AS TIMESTAMP))"
         zone = schema.time.time_zone
         return _Reading(_to_utc(connection, source, naive, schema), f"local time of {zone}", missing)

@@ -7,7 +7,15 @@ from typing import Any
 
 import duckdb
 
-from infobehavior.data.events import FRACTION_TYPES, INTEGER_TYPES, EventSource, only_row, quoted
+from infobehavior.data.events import (
+    FRACTION_TYPES,
+    INTEGER_TYPES,
+    NAIVE_TIME_TYPES,
+    ZONED_TIME_TYPES,
+    EventSource,
+    only_row,
+    quoted,
+)
 from infobehavior.errors import InputError
 
 MAX_BEHAVIORS = 1000
@@ -165,7 +173,7 @@ def _time_columns(
     connection: duckdb.DuckDBPyConnection, source: EventSource, profiles: Sequence[ColumnProfile]
 ) -> set[str]:
     """Columns that can be times: of such a type, text that reads as times, numbers with a time's name."""
-    typed = {p.name for p in profiles if p.type.startswith("TIMESTAMP") or p.type == "DATE"}
+    typed = {p.name for p in profiles if p.type in ZONED_TIME_TYPES | NAIVE_TIME_TYPES}
     texts = [p.name for p in profiles if p.type == "VARCHAR"]
     sample = f"(SELECT * FROM {source.sql} LIMIT {SAMPLE_ROWS})"
     reads = [

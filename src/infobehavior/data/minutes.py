@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from infobehavior.artefacts import read_json
+from infobehavior.artefacts import read_json, refuse_interrupted
 from infobehavior.data.clock import day_bounds
 from infobehavior.data.schema import Schema, parse_schema
 from infobehavior.errors import InputError
@@ -66,6 +66,7 @@ def open_minutes(path: str | Path) -> MinuteTable:
     """
     folder = Path(path)
     table = read_definition(folder)
+    refuse_interrupted(folder)
     if not table.days:
         raise InputError(f"{folder} has no days (ds=.../{PARTITION_FILE}); run `infobehavior aggregate` again")
     return table

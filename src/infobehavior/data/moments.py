@@ -6,21 +6,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infobehavior.data.clock import day_bounds, local_date, parse_moment
-from infobehavior.data.events import INTEGER_TYPES, connect, quoted_text
+from infobehavior.data.clock import day_bounds, local_date
+from infobehavior.data.events import INTEGER_TYPES
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.schema import Schema
 from infobehavior.data.store import MinuteStore
+from infobehavior.data.tables import as_moment, column_moments, numpy_moments, read_table
 from infobehavior.errors import InputError
 
 MICROSECONDS_PER_MINUTE = 60_000_000
-# Whole years within those of `datetime`, so that each moment has a local time in every zone.
-EARLIEST_MOMENT, LATEST_MOMENT = (parse_moment(date(year, 1, 1), "UTC") for year in (2, 9999))
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,12 @@ class Moments:
     @property
     def end(self) -> NDArray[np.int64]:
         """UTC epoch minute at which each window ends: a minute that `as_of` cuts in two is left out whole."""
-        return self.as_of // MICROSECONDS_PER_MINUTE
+        return window_end(self.as_of)
+
+
+def window_end(as_of: NDArray[np.int64]) -> NDArray[np.int64]:
+    """UTC epoch minute at which the windows of moments (microseconds since the epoch) end."""
+    return as_of // MICROSECONDS_PER_MINUTE
 
 
 def end_of_day(day: date | str, schema: Schema) -> int:
@@ -72,7 +75,7 @@ def read_moments(path: str | Path, minutes: MinuteTable) -> Moments:
             can't be read.
     """
     path = Path(path)
-    table = _read(path)
+    table = read_table(path)
     missing = [name for name in ("entity_id", "as_of") if name not in table.column_names]
     if missing:
         raise InputError(f"{path} has no column {' and '.join(missing)}; it has {', '.join(table.column_names)}")
@@ -80,9 +83,8 @@ def read_moments(path: str | Path, minutes: MinuteTable) -> Moments:
         raise InputError(f"{path} has no rows; expected at least one (entity_id, as_of)")
     for name in ("entity_id", "as_of"):
         _refuse_nulls(name, table[name].null_count, table.num_rows, path)
-    return distinct_moments(
-        _entity_ids(table["entity_id"], minutes, path), _moments(table["as_of"], minutes.schema, path)
-    )
+    moments = column_moments(table["as_of"], minutes.schema.time.time_zone, str(path))
+    return distinct_moments(_entity_ids(table["entity_id"], minutes, path), numpy_moments(moments))
 
 
 def as_moments(
@@ -102,7 +104,9 @@ def as_moments(
         column = pa.chunked_array([pa.array(entity_ids)])
     except (pa.ArrowException, TypeError) as error:
         raise InputError(f"{where}: entity_id has values of several types: {error}") from None
-    return _entity_ids(column, minutes, where), _parsed([_plain(value) for value in moments], minutes.schema, where)
+    zone = minutes.schema.time.time_zone
+    parsed = [as_moment(_plain(value), zone, str(where)) for value in moments]
+    return _entity_ids(column, minutes, where), np.array(parsed, dtype=np.int64)
 
 
 def distinct_moments(entity_id: NDArray[Any], as_of: NDArray[np.int64]) -> Moments:
@@ -127,18 +131,6 @@ def cut_at(store: MinuteStore, moments: Moments) -> MinuteStore:
     return store.select(store.minute < end[store.row_entity])
 
 
-def _read(path: Path) -> pa.Table:
-    reader = "read_csv" if path.name.lower().endswith((".csv", ".csv.gz")) else "read_parquet"
-    options = ", all_varchar = true, header = true" if reader == "read_csv" else ""
-    if not path.exists():
-        raise InputError(f"there is no {path}")
-    try:
-        with connect() as connection:
-            return connection.sql(f"SELECT * FROM {reader}({quoted_text(str(path))}{options})").to_arrow_table()
-    except duckdb.Error as error:
-        raise InputError(f"can't read {path}: {' '.join(str(error).split())}") from None
-
-
 def _entity_ids(column: pa.ChunkedArray, minutes: MinuteTable, path: Path) -> NDArray[Any]:
     """Entities in the type that the minutes have."""
     is_text = minutes.entity_type not in INTEGER_TYPES
@@ -149,33 +141,6 @@ def _entity_ids(column: pa.ChunkedArray, minutes: MinuteTable, path: Path) -> ND
     except pa.ArrowException as error:
         kind = "text" if is_text else "an integer"
         raise InputError(f"{path}: entity_id is {kind} in the minutes, but here: {error}") from None
-
-
-def _moments(column: pa.ChunkedArray, schema: Schema, path: Path) -> NDArray[np.int64]:
-    """Microseconds since the epoch of each value; few of them are distinct, so each distinct one is read once."""
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    try:
-        distinct = encoded.dictionary.to_pylist()
-    except ValueError as error:
-        raise InputError(f"{path}: as_of can't be read as a moment: {error}") from None
-    moments: NDArray[np.int64] = _parsed(distinct, schema, path)[encoded.indices.to_numpy()]
-    return moments
-
-
-def _parsed(values: Sequence[Any], schema: Schema, path: Path) -> NDArray[np.int64]:
-    """Microseconds since the epoch of Python values."""
-    try:
-        parsed = np.array([parse_moment(value, schema.time.time_zone) for value in values], dtype=np.int64)
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path}: as_of can't be read as a moment: {error}") from None
-    if (outside := (parsed < EARLIEST_MOMENT) | (parsed >= LATEST_MOMENT)).any():
-        raise InputError(
-            f"{path}: as_of {values[int(outside.argmax())]} is outside of the years 2 to 9998; leave rows out that "
-            "stand for never"
-        )
-    return parsed
 
 
 def _refuse_nulls(name: str, num_nulls: int, num_rows: int, path: Path) -> None:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from infobehavior.artefacts import definition_hash, write_atomically
+from infobehavior.artefacts import definition_hash, write_text
 from infobehavior.errors import InputError
 
 BEHAVIORS_PER_WORD = 31
@@ -314,11 +314,7 @@ def _fault(location: tuple[int | str, ...], message: str) -> str:
 def write_schema(schema: Schema, path: Path | str) -> None:
     """Write a schema as a TOML file with comments, for a person to edit."""
     text = schema_text(schema)
-    write_atomically(Path(path), lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(Path(path), text)
 
 
 def schema_text(schema: Schema) -> str:

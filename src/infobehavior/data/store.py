@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infobehavior.artefacts import definition_hash
-from infobehavior.data.events import connect
+from infobehavior.data.events import connect, quoted
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.schema import BEHAVIORS_PER_WORD, Schema
 from infobehavior.errors import InputError
@@ -119,7 +119,7 @@ def load_store(
     columns = [
         *("entity_id", "minute", "num_events", "num_failures", "location"),
         *_word_columns(schema),
-        *(_quoted(name) for name in schema.columns.extra),
+        *(quoted(name) for name in schema.columns.extra),
         *(f"{count_sql(schema, name)} AS count_{i}" for i, name in enumerate(counted_behaviors)),
     ]
     bounds = {
@@ -200,10 +200,6 @@ def _present(word: str) -> str:
     return f"(({word} | ({word} >> 1)) & {every_other_bit})"
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _word_columns(schema: Schema) -> list[str]:
     return [f"levels_{i}" for i in range(schema.num_words)]
 
@@ -239,10 +235,11 @@ def _runs(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def _dictionary(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
     """Index of each value among the distinct ones, in order of appearance, -1 for null; and the distinct ones."""
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return encoded.indices.fill_null(-1).to_numpy().astype(np.int32), encoded.dictionary.to_pylist()
+    chunks = column.dictionary_encode().unify_dictionaries().chunks
+    if not chunks:
+        return np.array([], dtype=np.int32), []
+    indices = [chunk.indices.fill_null(-1).to_numpy().astype(np.int32) for chunk in chunks]
+    return np.concatenate(indices), chunks[0].dictionary.to_pylist()
 
 
 def _composites(table: pa.Table, num_words: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from infobehavior.artefacts import read_json
-from infobehavior.errors import InputError
+from infobehavior.artefacts import read_json, refuse_interrupted
+from infobehavior.errors import InputError, one_line
 
 WHAT = "a folder of embeddings"
 
@@ -48,6 +48,9 @@ def read_embeddings(path: Path, day: date | str | None = None) -> Embeddings:
     if not isinstance(definition, dict) or definition.get("kind") != "embeddings":
         kind = definition.get("kind") if isinstance(definition, dict) else None
         raise InputError(f"{path} is not {WHAT}: its _definition.json says kind = {kind!r}")
+    if definition.get("format") != 1:
+        raise InputError(f"{path} has format {definition.get('format')!r}, this version reads 1; embed again")
+    refuse_interrupted(path)
     partitions = sorted(path.glob("ds=*/embeddings.parquet"))
     files = [file for file in partitions if day is None or file.parent.name == f"ds={day}"]
     if not files:
@@ -81,8 +84,3 @@ def _matrix(column: pa.ChunkedArray, path: Path) -> NDArray[np.float32]:
 def shortened(text: str, most: int = 200) -> str:
     """A long text without its end."""
     return text if len(text) <= most else text[:most] + " …"
-
-
-def one_line(error: Exception) -> str:
-    """An error's message, without line breaks."""
-    return " ".join(str(error).split())

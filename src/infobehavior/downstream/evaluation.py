@@ -103,7 +103,7 @@ def evaluate(
     settings = {"folds": folds, "seed": seed, "oversample": oversample, "label": label, "group": group}
     definition = _definition(embedded, Path(labels), data, settings)
     log = read_training_log(embedded.path / TRAINING_LOG)
-    Path(out).mkdir(parents=True, exist_ok=True)
+    _claim(Path(out))
     # One thread: a sum over several is not the same from run to run, and their pools fight over the cores.
     with threadpool_limits(1):
         results = _results(data, table, _window_minutes(embedded), folds=folds, seed=seed, oversample=oversample)
@@ -133,6 +133,18 @@ def summary_lines(out: str | Path) -> list[str]:
     """
     definition = read_json(Path(out) / DEFINITION_FILE, "the folder of an evaluation")
     return [*definition["headline"], *(f"{count} {reason}" for reason, count in definition["counts"].items())]
+
+
+def _claim(out: Path) -> None:
+    """Make the folder of an evaluation; refuse one that holds something else."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"can't write an evaluation to {out}: it is a file; give a folder")
+    if (out / DEFINITION_FILE).exists():
+        there = read_json(out / DEFINITION_FILE, "the folder of an evaluation")
+        kind = there.get("kind") if isinstance(there, dict) else None
+        if kind != "evaluation":
+            raise InputError(f"{out} holds {kind or 'something else'}, not an evaluation; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def _check_same_minutes(embeddings: Embeddings, minutes: MinuteTable) -> None:
@@ -207,9 +219,9 @@ def _definition(
         "format": 1,
         "model_id": embeddings.definition.get("model_id"),
         "minutes_hash": embeddings.definition.get("minutes_hash"),
+        "trained_until": embeddings.definition.get("trained_until"),
         "window_minutes": _window_minutes(embeddings),
         "embedding_dim": int(data.vectors.shape[1]),
-        "simulated": bool(embeddings.definition.get("simulated", False)),
         "labels": labels.name,
         "labels_hash": hashlib.sha256(labels.read_bytes()).hexdigest()[:16],
         "negative_class": data.classes[0],

@@ -4,18 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from infobehavior.data.clock import parse_moment
-from infobehavior.data.events import connect, quoted_text
-from infobehavior.downstream.embeddings import Embeddings, one_line, shortened
+from infobehavior.data.tables import column_moments, read_table
+from infobehavior.downstream.embeddings import Embeddings, shortened
 from infobehavior.errors import InputError
-
-CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class LabelledWindows:
         windows: `entity_id` and `as_of`.
         vectors: the embeddings.
         positive: True for the positive class.
-        groups: equal numbers belong together; None if no group was named.
+        groups: equal numbers stay on one side of a split; None if each window stands alone.
         classes: the value of the negative class and that of the positive one.
         counts: rows used and rows left out, by reason.
     """
@@ -72,7 +70,7 @@ def read_labels(path: Path, label: str, group: str | None, time_zone: str) -> La
     Raises:
         InputError: the file can't be read, lacks a column, or the label doesn't have two classes.
     """
-    raw = _read_table(path)
+    raw = read_table(path)
     missing = [name for name in ("entity_id", label, *([group] if group else [])) if name not in raw.column_names]
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}; it has {shortened(', '.join(raw.column_names))}")
@@ -82,26 +80,14 @@ def read_labels(path: Path, label: str, group: str | None, time_zone: str) -> La
     table = pa.table(
         {
             "entity": _as_text(raw["entity_id"]),
-            "as_of": _moments(raw["as_of"], path, time_zone) if has_as_of else pa.nulls(len(raw), pa.int64()),
+            "as_of": column_moments(raw["as_of"], time_zone, str(path))
+            if has_as_of
+            else pa.nulls(len(raw), pa.int64()),
             "positive": positive,
             "group": _as_text(raw[group]) if group else pa.nulls(len(raw), pa.string()),
         }
     )
     return LabelColumn(table, description, has_as_of, classes)
-
-
-def _read_table(path: Path) -> pa.Table:
-    if not path.is_file():
-        raise InputError(f"there is no file of labels {path}")
-    is_csv = path.name.lower().endswith(CSV_SUFFIXES)
-    source = f"read_csv({quoted_text(str(path))}, all_varchar = true, header = true)"
-    if not is_csv:
-        source = f"read_parquet({quoted_text(str(path))}, hive_partitioning = false)"
-    try:
-        with connect(threads=1) as connection:
-            return connection.sql(f"SELECT * FROM {source}").to_arrow_table()
-    except duckdb.Error as error:
-        raise InputError(f"can't read {path} as {'CSV' if is_csv else 'Parquet'}: {one_line(error)}") from None
 
 
 def _binary(column: pa.ChunkedArray, description: str) -> tuple[pa.Array, tuple[str, str]]:
@@ -142,21 +128,11 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string())
 
 
-def _moments(column: pa.ChunkedArray, path: Path, time_zone: str) -> pa.Array:
-    """Microseconds since the epoch; few values are distinct, so each distinct one is read once."""
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    try:
-        known = {value: parse_moment(value, time_zone) for value in pc.unique(column.drop_null()).to_pylist()}
-    except (InputError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}, column 'as_of': {error}") from None
-    return pa.array([known.get(value) for value in column.to_pylist()], pa.int64())
-
-
 def join_labels(embeddings: Embeddings, labels: LabelColumn, group: str | None) -> LabelledWindows:
     """Pair each embedding with its label: by entity and moment if the labels have `as_of`, else by entity.
 
-    Entities are compared as text, so 7 and '7' are the same. A null group is a group of its own.
+    Entities are compared as text, so 7 and '7' are the same. The windows of an entity stay together, and so do
+    those of a group; a window without a group stays with its entity's.
 
     Raises:
         InputError: an entity has several windows or several labels and nothing says which belong together, or no
@@ -176,14 +152,14 @@ def join_labels(embeddings: Embeddings, labels: LabelColumn, group: str | None) 
         windows=embeddings.windows.take(rows),
         vectors=embeddings.vectors[rows],
         positive=found["positive"].to_numpy(zero_copy_only=False).astype(np.bool_),
-        groups=_group_numbers(found["group"]) if group else None,
+        groups=_belonging_together(found["entity"], found["group"]),
         classes=labels.classes,
         counts={
             "windows with an embedding and a label": found.num_rows,
             "embeddings without a label": windows.num_rows - found.num_rows,
             "labels without an embedding": usable.num_rows - found.num_rows,
             "rows whose label is null": labels.table.num_rows - usable.num_rows,
-            **({"windows without a group, each its own": found["group"].null_count} if group else {}),
+            **({"windows without a group, each with its entity": found["group"].null_count} if group else {}),
         },
     )
 
@@ -242,10 +218,24 @@ def _no_match(embeddings: Embeddings, usable: pa.Table, labels: LabelColumn) -> 
     )
 
 
-def _group_numbers(group: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Equal groups get equal numbers, in order of appearance; each null gets a number of its own."""
-    codes = pc.index_in(group, pc.unique(group.drop_null())).to_numpy(zero_copy_only=False)
-    alone = np.isnan(codes.astype(np.float64))
-    numbers = np.where(alone, 0, codes.astype(np.float64)).astype(np.int64)
-    numbers[alone] = (numbers.max(initial=0) + 1) + np.arange(alone.sum())
-    return numbers
+def _belonging_together(entity: pa.ChunkedArray, group: pa.ChunkedArray) -> NDArray[np.int64] | None:
+    """Equal numbers for windows that must stay on one side of a split: those of an entity, and those of a group.
+
+    An entity whose windows are in two groups joins the two. None if each window stands alone.
+    """
+    entities, groups = _codes(entity), _codes(group)
+    num_entities = int(entities.max()) + 1
+    has_group = groups >= 0
+    edges = (np.ones(int(has_group.sum())), (entities[has_group], num_entities + groups[has_group]))
+    num_nodes = num_entities + int(groups.max(initial=-1)) + 1
+    _, component = connected_components(coo_array(edges, shape=(num_nodes, num_nodes)), directed=False)
+    numbers = component[entities].astype(np.int64)
+    return numbers if len(np.unique(numbers)) < len(numbers) else None
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Equal numbers for equal values, -1 for null."""
+    codes: NDArray[np.int64] = (
+        pc.index_in(column, pc.unique(column.drop_null())).fill_null(-1).to_numpy().astype(np.int64)
+    )
+    return codes

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from infobehavior.data.clock import utc_offsets
 from infobehavior.data.events import connect, quoted, quoted_text
 from infobehavior.data.minutes import MinuteTable, open_minutes
+from infobehavior.data.moments import window_end
 from infobehavior.data.schema import Schema
 
 NUM_TOP_PLACES = 100
 NUM_TOP_TOKENS = 40
-MICROSECONDS_PER_MINUTE = 60_000_000
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Feature:
     """A hand-made feature.
 
     Attributes:
-        name: the column's name; ``share[Post]`` is the feature ``share`` of the behavior (or column) Post.
+        name: the column's name; ``share[Post]`` is the feature ``share`` of the behavior (or column) Post, ``share[]``
+            that of the behaviors that the schema doesn't list.
         meaning: what it holds, in words.
     """
 
@@ -113,7 +114,7 @@ class _Text:
     def _behavior_feature(self, expression: str, name: str, meaning: str, levelled: bool = False) -> str:
         """The same feature of each behavior; `levelled`: only of those that have levels."""
         self._per_behavior.append(name)
-        for code, behavior in enumerate(["?", *self._schema.behavior_names]):
+        for code, behavior in enumerate(["", *self._schema.behavior_names]):
             if not levelled or (code and self._schema.behaviors[behavior].has_levels):
                 self.columns.append(_Column(Feature(f"{name}[{behavior}]", meaning), name, code))
         return f"list({expression} ORDER BY codes.code) AS {quoted(name)}"
@@ -121,7 +122,7 @@ class _Text:
 
 def _bounds(windows: pa.Table, window_minutes: int) -> pa.Table:
     as_of = windows["as_of"].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy()
-    end = np.floor_divide(as_of, MICROSECONDS_PER_MINUTE)
+    end = window_end(as_of)
     return pa.table(
         {
             "row": np.arange(windows.num_rows),

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from infobehavior.artefacts import write_atomically
+from infobehavior.artefacts import write_text
 from infobehavior.downstream.charts import (
     COLORS,
     FEATURE_TITLES,
@@ -73,11 +73,7 @@ def write_report(target: Path, content: ReportContent) -> None:
         charts=charts,
         plotly_script=get_plotlyjs(),
     )
-    write_atomically(target, lambda path: _write_text(path, page))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(target, page)
 
 
 def headline(content: ReportContent) -> list[str]:

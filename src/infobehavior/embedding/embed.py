@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infobehavior.artefacts import writing
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day, read_moments
 from infobehavior.data.store import entities_of
@@ -81,8 +82,9 @@ def embed(
             f"none of {len(moments)} windows of {encoder.config.window_days} days has any events; {table.path} has "
             f"events from {table.days[0]} to {table.days[-1]}"
         )
-    days = write_partitions(out, encoder, table, windows)
-    copy_training_log(Path(model), out)
+    with writing(out, f"the embedding of minutes {table.hash} by model {encoder.model_id} for {date or as_of}"):
+        days = write_partitions(out, encoder, table, windows)
+        copy_training_log(Path(model), out)
     num_without = len(moments) - num_embedded
     return Summary(out, encoder.model_id, num_embedded, num_without, tuple(days), windows.fallbacks.shares())
 

@@ -15,6 +15,7 @@ from infobehavior.data.store import MinuteStore, entities_of, load_store
 from infobehavior.data.vocabulary import FROM_NOTHING, FROM_PARTS
 from infobehavior.data.windows import Windows
 from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.model.reproducible import DEFAULT_THREADS, reproducible
 from infobehavior.progress import progress
 
 MINUTES_PER_BATCH = 40_000
@@ -85,7 +86,8 @@ def embed_moments(minutes: MinuteTable, model: InfoBehavior, moments: Moments) -
     """Embed the window of each moment; memory is bounded by the size of a shard of entities."""
     result = EmbeddedWindows.zeros(moments, model.config.model_dim)
     model.eval()
-    with progress("embedding", len(moments)) as advance, torch.inference_mode():
+    num_threads = model.pretraining.get("config", {}).get("num_threads", DEFAULT_THREADS)
+    with progress("embedding", len(moments)) as advance, torch.inference_mode(), reproducible(num_threads):
         for shard in _shards(minutes, moments):
             tokenizer, windows, place = _open_shard(minutes, model, moments, shard)
             for chosen in _batches(windows):

@@ -34,6 +34,7 @@ def definition(model: InfoBehavior, minutes: MinuteTable) -> dict[str, Any]:
         "window_minutes": model.config.window_minutes,
         "embedding_dim": model.config.model_dim,
         "time_zone": minutes.schema.time.time_zone,
+        "trained_until": model.pretraining.get("trained_until"),
     }
 
 

@@ -1,6 +1,7 @@
 """InfoBehavior's encoder, whole (Figure 2): minutes, spans, sequence; and its folder on disk."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from infobehavior.artefacts import definition_hash, read_json, write_atomically, write_json
+from infobehavior.artefacts import definition_hash, read_json, write_bytes, write_json
 from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.store import MinuteStore
@@ -25,6 +26,7 @@ from infobehavior.model.transformer import BidirectionalTransformer
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
+OWN_FILE = re.compile(r"weights-[0-9a-f]{16}\.safetensors|vocabulary-[0-9a-f]{16}\.json")
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,18 @@ class InfoBehavior(nn.Module):
         return definition_hash([self.config.model_dump(), self.vocabulary.hash, self.time_zone, weights.hexdigest()])
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model as safetensors and JSON; a folder that holds an older model changes in one step."""
+        """Write the model as safetensors and JSON; a folder that holds an older model changes in one step.
+
+        Raises:
+            InputError: the folder has a `config.json` that isn't a model's.
+        """
         folder = Path(folder)
+        check_model_folder(folder)
         weights = safetensors.torch.save(self._weights())
         weights_sha256 = hashlib.sha256(weights).hexdigest()
         weights_file = f"weights-{weights_sha256[:16]}.safetensors"
         vocabulary_file = f"vocabulary-{self.vocabulary.hash}.json"
-        write_atomically(folder / weights_file, lambda path: _write_bytes(path, weights))
+        write_bytes(folder / weights_file, weights)
         self.vocabulary.save(folder / vocabulary_file)
         card = ModelCard(
             kind="model",
@@ -176,6 +183,25 @@ class InfoBehavior(nn.Module):
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse to write a model where something else is.
+
+    Raises:
+        InputError: `folder` is a file, or its `config.json` isn't a model's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"can't write a model to {folder}: it is a file; give a folder")
+    if (folder / CONFIG_FILE).exists():
+        _read_card(folder)
+
+
+def _remove_others(folder: Path, kept: set[str]) -> None:
+    """Remove the weights and vocabularies that older models, or saves that were killed, left."""
+    for path in folder.iterdir():
+        if OWN_FILE.fullmatch(path.name) and path.name not in kept:
+            path.unlink()
 
 
 def _read_card(folder: Path) -> ModelCard:
@@ -226,15 +252,3 @@ def _read_weights(path: Path, card: ModelCard, expected: dict[str, Tensor]) -> d
 
 def _shape(weights: dict[str, Tensor], name: str) -> str:
     return f"of shape {tuple(weights[name].shape)}" if name in weights else "absent"
-
-
-def _remove_others(folder: Path, kept: set[str]) -> None:
-    """Remove weights and vocabularies that an older model left."""
-    for pattern in ("weights-*.safetensors", "vocabulary-*.json"):
-        for path in folder.glob(pattern):
-            if path.name not in kept:
-                path.unlink()
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

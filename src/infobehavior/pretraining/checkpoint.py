@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from infobehavior.artefacts import write_atomically
+from infobehavior.artefacts import write_bytes
 from infobehavior.errors import InputError
 
 CHECKPOINT_FILE = "_checkpoint.safetensors"
@@ -25,7 +25,7 @@ def save_checkpoint(
     for index, values in optimizer.state_dict()["state"].items():
         tensors.update({f"optimizer.{names[index]}.{key}": value.contiguous() for key, value in values.items()})
     content = safetensors.torch.save(tensors, metadata={"state": json.dumps(state)})
-    write_atomically(folder / CHECKPOINT_FILE, lambda path: _write_bytes(path, content))
+    write_bytes(folder / CHECKPOINT_FILE, content)
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
@@ -58,7 +58,3 @@ def load_checkpoint(folder: Path, modules: nn.Module, optimizer: torch.optim.Opt
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

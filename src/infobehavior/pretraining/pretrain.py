@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from infobehavior.artefacts import write_atomically
 from infobehavior.errors import InputError
-from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.model.infobehavior import CONFIG_FILE, InfoBehavior, check_model_folder
+from infobehavior.model.reproducible import reproducible
 from infobehavior.pretraining.checkpoint import CHECKPOINT_FILE, load_checkpoint, read_state, save_checkpoint
 from infobehavior.pretraining.config import PretrainConfig
 from infobehavior.pretraining.training import Training, prepare_training
@@ -48,15 +47,15 @@ def pretrain(
         InputError: the minutes or the configuration can't be used, or `resume` finds another training's checkpoint.
     """
     config, out = config or PretrainConfig(), Path(out)
-    torch.set_num_threads(config.num_threads)
-    torch.use_deterministic_algorithms(True)
-    training = prepare_training(Path(minutes), config, until, as_of)
-    if resume and (finished := _finished(out, training)):
-        logger.info("%s is already trained", out)
-        _remove_own_checkpoint(out, training)
-        return finished
-    _train(training, out, _start(training, out, resume))
-    training.model.pretraining = {"config": config.model_dump(mode="json"), "key": training.key}
+    check_model_folder(out)  # refuses a folder of something else before any work is done
+    with reproducible(config.num_threads):
+        training = prepare_training(Path(minutes), config, until, as_of)
+        if resume and (finished := _finished(out, training)):
+            logger.info("%s is already trained", out)
+            _remove_own_checkpoint(out, training)
+            return finished
+        _train(training, out, _start(training, out, resume))
+    training.model.pretraining = training.record
     training.model.save_pretrained(out)
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return training.model.eval()
@@ -64,7 +63,7 @@ def pretrain(
 
 def _finished(out: Path, training: Training) -> InfoBehavior | None:
     """The model in `out`, if this very training made it; another's is not overwritten by mistake."""
-    if not (out / "config.json").exists():
+    if not (out / CONFIG_FILE).exists():
         return None
     model = InfoBehavior.from_pretrained(out)
     key = model.pretraining.get("key")

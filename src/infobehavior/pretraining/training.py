@@ -1,9 +1,13 @@
 """A training: its parts, made from minutes and a configuration, and its step (sections 3.3.4, 3.4.2 and 4.1.2)."""
 
+import hashlib
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +46,7 @@ class Training:
         tokenizer: makes batches of windows.
         labels: labels of the domain-related tasks.
         optimizer: AdamW over encoder and tasks.
+        record: what the model's card says of its training, for auditors: what it was allowed to see, and how.
     """
 
     config: PretrainConfig
@@ -52,6 +57,7 @@ class Training:
     tokenizer: Tokenizer
     labels: list[DomainLabel]
     optimizer: torch.optim.Optimizer
+    record: dict[str, Any]
 
     @property
     def modules(self) -> nn.ModuleDict:
@@ -77,6 +83,8 @@ class Training:
         nn.utils.clip_grad_norm_(self.modules.parameters(), config.clip_norm)
         self.optimizer.step()
         parts = {name: loss.item() for name, loss in losses.items()}
+        if not math.isfinite(total.item()):
+            raise InputError(f"the loss of step {step + 1} is {total.item()}: use a lower learning_rate")
         return {"step": step + 1, "loss": total.item(), **parts, "learning_rate": rate}
 
 
@@ -113,7 +121,23 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         fused=True,
     )
     key = definition_hash([config.model_dump(exclude={"checkpoint_every"}), vocabulary.hash, end, content_hash(store)])
-    return Training(config, key, model, tasks, sampler, model.tokenizer(store), labels, optimizer)
+    record = {
+        "config": config.model_dump(mode="json"),
+        "key": key,
+        "trained_until": _iso(end),
+        "as_of_sha256": None if as_of is None else hashlib.sha256(Path(as_of).read_bytes()).hexdigest(),
+        "first_minute": _iso(int(store.minute.min())),
+        "last_minute": _iso(int(store.minute.max())),
+        "num_minutes": store.num_minutes,
+        "num_entities_with_pairs": sampler.num_entities,
+        "torch": torch.__version__,
+    }
+    return Training(config, key, model, tasks, sampler, model.tokenizer(store), labels, optimizer, record)
+
+
+def _iso(minute: int) -> str:
+    """A UTC epoch minute for people."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(minutes=minute)).isoformat(timespec="minutes")
 
 
 def _tasks(config: PretrainConfig, labels: list[DomainLabel]) -> nn.ModuleDict:
