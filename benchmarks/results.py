@@ -268,8 +268,9 @@ Each table is the nine rows of `metrics.json`: mean ± standard deviation over f
 the hand-made features of `downstream/manual_features.sql.jinja`, from the same windows of the same minutes. Nothing
 was chosen on the test folds: what a classifier chooses it chooses on a part of its training fold, and the preset was
 chosen on another label of git_activity, `label_corp`, which isn't reported here. One run a row, so differences below
-a standard deviation are not to be believed. The data sets are real; git_activity isn't in this repository, since it
-describes people.
+a standard deviation are not to be believed. The encoder saw the windows that are evaluated, without labels, except
+for churn, where it saw nothing of a labelled account from its moment on. The data sets are real; git_activity isn't
+in this repository, since it describes people.
 """
 
 

@@ -76,6 +76,10 @@ def test_version(capsys):
         (["aggregate", "no-events.parquet", "--schema", "none.toml", "--out", "minutes"], "none.toml"),
         (["embed", "no-minutes", "--model", "no-model", "--out", "e", "--date", "2024-01-01"], "no-m"),
         (["embed", "no-minutes", "--model", "no-model", "--out", "e"], "as_of"),
+        *[
+            (["evaluate", "e", "--labels", "l", "--label", "y", "--minutes", "m", "--out", "r", "--seed", seed], "--seed")
+            for seed in ("-1", "4294967296")
+        ],
         (
             ["evaluate", "no-e", "--labels", "no-l", "--label", "risky", "--minutes", "no-m", "--out", "report"],
             "no-",

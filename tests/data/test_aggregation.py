@@ -2,6 +2,9 @@ import hashlib
 import json
 import os
 import random
+import signal
+import subprocess
+import sys
 import time
 import unicodedata
 from collections import Counter, defaultdict
@@ -248,7 +251,7 @@ def test_layout_of_the_input_changes_no_byte(tmp_path: Path, reference: dict[str
 @pytest.mark.usefixtures("other_time_zone")
 def test_time_zone_of_the_machine_and_threads_change_no_byte(tmp_path: Path, reference: dict[str, str]) -> None:
     assert os.environ["TZ"] == "Pacific/Auckland"
-    assert duckdb.sql("SELECT current_setting('TimeZone')").fetchall() == [("Pacific/Auckland",)]
+    assert duckdb.connect().sql("SELECT current_setting('TimeZone')").fetchall() == [("Pacific/Auckland",)]
     source = write_rows(some_rows(), tmp_path / "events.parquet")
     aggregate(source, integer_schema(), tmp_path / "minutes", threads=2, memory_limit="200MB")
     assert file_hashes(tmp_path / "minutes") == reference
@@ -416,3 +419,69 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError, match=r"can't write to .*minutes: No space left on device"):
         aggregate(source, SCHEMA, tmp_path / "minutes")
     assert not list((tmp_path / "minutes").rglob("*.parquet"))
+
+
+def test_a_run_that_wrote_no_day_blocks_no_other_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(table: pa.Table, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = write_rows(some_rows(), tmp_path / "events.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr(aggregation, "_write_parquet", no_space)
+        with pytest.raises(InputError, match="No space left"):
+            aggregate(source, SCHEMA, tmp_path / "minutes")
+    other = write_rows(some_rows(seed=2), tmp_path / "other.parquet")
+    aggregate(other, integer_schema(), tmp_path / "minutes")
+    aggregate(other, integer_schema(), tmp_path / "undisturbed")
+    assert file_hashes(tmp_path / "minutes") == file_hashes(tmp_path / "undisturbed")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from infobehavior.data import aggregation
+
+def write_half(table, path):
+    path.write_bytes(b"PAR1")
+    if "ds=2024-03-31" in str(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(table, path)
+
+whole, aggregation._write_parquet = aggregation._write_parquet, write_half
+aggregation.aggregate(sys.argv[1], sys.argv[2], sys.argv[3])
+"""
+
+
+def test_a_killed_run_is_refused_and_runs_again_to_the_same_bytes(tmp_path: Path) -> None:
+    source = write_rows(some_rows(), tmp_path / "events.parquet")
+    write_schema(SCHEMA, tmp_path / "schema.toml")
+    arguments = [str(path) for path in (source, tmp_path / "schema.toml", tmp_path / "minutes")]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert killed.returncode == -signal.SIGKILL
+    assert list((tmp_path / "minutes").rglob("*.tmp"))
+    with pytest.raises(InputError, match="is unfinished: the aggregation of") as caught:
+        open_minutes(tmp_path / "minutes")
+    assert "\n" not in str(caught.value)
+    aggregate(*arguments)
+    aggregate(source, SCHEMA, tmp_path / "undisturbed")
+    assert file_hashes(tmp_path / "minutes") == file_hashes(tmp_path / "undisturbed")
+    assert not list((tmp_path / "minutes").rglob("*.tmp"))
+
+
+def test_a_loss_of_most_rows_is_the_first_line(tmp_path: Path) -> None:
+    rows = some_rows(100)
+    far = [row | {"when": datetime(1970, 1, 1, tzinfo=UTC)} for row in rows]
+    summary = aggregate(write_rows(rows + far, tmp_path / "half.parquet"), SCHEMA, tmp_path / "half")
+    assert "WARNING" not in "\n".join(summary.lines())
+    summary = aggregate(write_rows(rows[1:] + far, tmp_path / "most.parquet"), SCHEMA, tmp_path / "most")
+    assert summary.lines()[0] == "WARNING: 100 of 199 rows are set aside: time out of range"
+
+
+def test_examples_are_one_short_line(tmp_path: Path) -> None:
+    rows = some_rows(10)
+    rows.append(rows[0] | {"when": None, "where": "a\nb" + "x" * 1000})
+    lines = aggregate(write_rows(rows, tmp_path / "events.parquet"), SCHEMA, tmp_path / "minutes").lines()
+    example = lines[lines.index("set aside: 1 rows, no time") + 1].strip()
+    assert len(example) == 200
+    assert example.endswith("x...")
+    assert not any("\n" in line for line in lines)

@@ -125,3 +125,9 @@ def test_moments_are_read_in_local_time(value: str | date | datetime, time_zone:
 def test_a_moment_that_is_none_is_named(value: str) -> None:
     with pytest.raises(InputError, match="is not a moment"):
         parse_moment(value, "UTC")
+
+
+@pytest.mark.parametrize(("value", "name"), [(7, "an integer"), (1.5, "a fraction"), (None, "NoneType")])
+def test_what_is_no_moment_at_all(value: object, name: str) -> None:
+    with pytest.raises(InputError, match=f"expected a date, a time or text, got {name}"):
+        parse_moment(value, "UTC")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infobehavior.data.cleaning import clean_events
-from infobehavior.data.events import connect, open_events
+from infobehavior.data.events import connect, open_events, readable
 from infobehavior.data.schema import ONE_TIME, Columns, Schema, Time
 from infobehavior.errors import InputError
 
@@ -186,6 +186,108 @@ def test_bytes_that_are_not_text_are_malformed(connection: duckdb.DuckDBPyConnec
     assert (source.num_rows, source.num_malformed) == (1, 1)
 
 
+def write_csv(path: Path, rows: list[str]) -> Path:
+    path.write_text("\n".join(["who,when,what", *rows, ""]))
+    return path
+
+
+def plain_rows(number: int = 6000) -> list[str]:
+    return [f"{i},2024-01-01,post" for i in range(number)]
+
+
+@pytest.mark.parametrize("row", ['4,2024-01-01,"post', '"4,2024-01-01,post'])
+@pytest.mark.parametrize("number", [30, 6000])
+def test_an_open_quote_is_not_one_malformed_row(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, row: str, number: int
+) -> None:
+    rows = plain_rows(number)
+    rows[4] = row
+    path = write_csv(tmp_path / "events.csv", rows)
+    with pytest.raises(
+        InputError, match=rf"events.csv, line 6: a quote opens that isn't closed, and {number - 5:,} lines"
+    ):
+        open_events(connection, path)
+
+
+def test_an_open_quote_in_a_file_larger_than_a_buffer(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    rows = [f"{i},2024-01-01,{'post' * 100}" for i in range(100_000)]
+    rows[4] = '4,2024-01-01,"post'
+    with pytest.raises(InputError, match=r"events.csv, line 6: a quote opens that isn't closed"):
+        open_events(connection, write_csv(tmp_path / "events.csv", rows))
+
+
+def test_a_later_quote_does_not_hide_an_open_one(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    rows = plain_rows()
+    rows[4], rows[2000] = '4,2024-01-01,"post', '2000,2024-01-01,post"'
+    write_csv(tmp_path / "a.csv", plain_rows(10))
+    write_csv(tmp_path / "b.csv", rows)
+    message = r"b.csv, line 6: the quote that opens in column 'what' swallows 1,996 lines that look like rows"
+    with pytest.raises(InputError, match=message):
+        open_events(connection, tmp_path)
+    rows[2000] = '2000,2024-01-01,"post"'
+    with pytest.raises(InputError, match=r"b.csv, line 6: a quote opens that isn't closed"):
+        open_events(connection, write_csv(tmp_path / "b.csv", rows))
+
+
+def test_the_few_lines_of_an_open_quote_at_the_end_are_counted(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    source = open_events(connection, write_csv(tmp_path / "a.csv", [*plain_rows(10), '1,2024-01-01,"post', "2,2,2"]))
+    assert (source.num_rows, source.num_malformed) == (10, 2)
+
+
+def test_quotes_in_values_and_values_of_many_lines_are_no_open_quotes(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    trace = '"' + "\n".join(f'at line {i}, in ""f""' for i in range(50)) + '"'
+    rows = [*plain_rows(10), f"1,2024-01-01,{trace}", *['2,2024-01-01,"5" disk'] * 9, *plain_rows(10)]
+    source = open_events(connection, write_csv(tmp_path / "a.csv", rows))
+    assert (source.num_rows, source.num_malformed) == (21, 9)
+
+
+def test_a_full_folder_for_temporary_files_is_named() -> None:
+    cause = 'IO Error: Async write failed: {"exception_message":"Could not write file: No space left on device"}'
+    with (
+        pytest.raises(InputError, match=r"the folder for temporary files, .*, is full while a log is read: set TMPDIR"),
+        readable("a log"),
+    ):
+        raise duckdb.IOException(cause)
+
+
+# ---------------------------------------------------------------------------------------------- types
+
+
+TIMES = [datetime(2024, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("column", "first", "other", "said"),
+    [
+        ("when", TIMES, pa.array(TIMES, pa.timestamp("us", "UTC")), ("a time without a zone", "a time with a zone")),
+        ("when", [date(2024, 1, 1)], TIMES, ("a date", "a time without a zone")),
+        ("who", ["1"], [1], ("text", "an integer")),
+        ("who", [1], [1.5], ("an integer", "a fraction")),
+    ],
+)
+def test_columns_have_one_type_in_all_files(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, column: str, first: Any, other: Any, said: Any
+) -> None:
+    plain: dict[str, Any] = {"who": [1], "when": TIMES, "what": ["post"], "note": [1]}
+    for name, values in (("a", first), ("b", other)):
+        write_table(tmp_path / f"{name}.parquet", **(plain | {column: values}))
+    message = rf"column '{column}' is {said[0]} in .*a\.parquet, but {said[1]} in .*b\.parquet"
+    with pytest.raises(InputError, match=message):
+        read_times(connection, tmp_path)
+
+
+def test_widths_units_and_unused_columns_may_differ(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", who=pa.array([1], pa.int64()), when=TIMES, what=["post"], note=[1])
+    times = pa.array(TIMES, pa.timestamp("ms"))
+    texts = pa.array(["post"]).dictionary_encode()
+    write_table(tmp_path / "b.parquet", who=pa.array([1], pa.int32()), when=times, what=texts, note=["7"])
+    assert read_times(connection, tmp_path) == [utc(2024, 1, 1)] * 2
+
+
 # ---------------------------------------------------------------------------------------------- times
 
 
@@ -230,6 +332,47 @@ def test_text_with_zones(connection: duckdb.DuckDBPyConnection, tmp_path: Path) 
         *["time without a zone where others have one"] * 2,
         *("time doesn't parse", "no time", "time doesn't parse"),
     ]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_moments_with_a_zone_in_any_unit(connection: duckdb.DuckDBPyConnection, tmp_path: Path, unit: str) -> None:
+    moments = pa.array([datetime(2024, 1, 1), datetime(2024, 7, 1)], pa.timestamp(unit, "UTC"))
+    path = write_times(tmp_path / "a.parquet", moments)
+    assert read_times(connection, path, in_zone("Europe/Berlin")) == [utc(2024, 1, 1), utc(2024, 7, 1)]
+
+
+def test_names_of_zones(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    names = [
+        "Z",
+        " UTC",
+        " GMT",
+        " gmt",
+        " Europe/London",
+        " Etc/GMT+0",
+        "+00:00",
+        " EST",
+        " CEST",
+        " PM",
+        " Mars/Base",
+    ]
+    path = write_times(tmp_path / "a.parquet", pa.array([f"2024-03-01 03:48:10{name}" for name in names]))
+    expected = [utc(2024, 3, 1, 3, 48, 10)] * 7 + ["time doesn't parse"] * 4
+    assert read_times(connection, path, in_zone("Asia/Tokyo")) == expected
+
+
+@pytest.mark.parametrize("zone", ["EST", "CEST", "PM", "UTC+3", "EST5", "(BC)"])
+def test_an_abbreviation_of_a_zone_is_not_local_time(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, zone: str
+) -> None:
+    path = write_times(tmp_path / "a.parquet", pa.array([f"2024-03-01 03:48:10 {zone}", "2024-03-01 03:48:10"]))
+    assert read_times(connection, path) == ["time doesn't parse", utc(2024, 3, 1, 3, 48, 10)]
+
+
+def test_the_rarer_form_of_times_is_the_odd_one(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    times = ["2024-01-01 00:00:00Z", "2024-01-01 00:00:00", "2024-01-01 09:00"]
+    path = write_times(tmp_path / "a.parquet", pa.array(times))
+    odd = "time with a zone where others have none"
+    assert read_times(connection, path, in_zone("Asia/Tokyo")) == [odd, utc(2023, 12, 31, 15), utc(2024, 1, 1)]
 
 
 def test_words_are_no_times(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:

@@ -210,3 +210,43 @@ def test_no_usable_row_is_one_line(tmp_path: Path) -> None:
     events["timestamp"] = [datetime(1970, 1, 1, tzinfo=UTC)] * 600
     with pytest.raises(InputError, match=r"no usable event: 600 time out of range"):
         inspect(write(tmp_path / "events.parquet", events))
+
+
+def test_ids_that_need_64_bits_without_a_sign_are_text(tmp_path: Path) -> None:
+    for ids, kind in (([2**63 + i for i in range(30)], "text"), (list(range(30)), "integer")):
+        events = some_events()
+        events["entity_id"] = pa.array([ids[entity] for entity in events["entity_id"]], pa.uint64())
+        source = write(tmp_path / f"{kind}.parquet", events)
+        assert inspect(source, tmp_path / f"{kind}.toml").schema.columns.entity_type == kind
+        summary = aggregate(source, tmp_path / f"{kind}.toml", tmp_path / f"{kind} minutes")
+        assert summary.num_kept == summary.num_read == 600
+
+
+def test_a_name_counts_before_a_type(tmp_path: Path) -> None:
+    """Integers with a null are fractions to pandas."""
+    events = some_events()
+    events["entity_id"] = [None, *map(float, events["entity_id"][1:])]
+    found = inspect(write(tmp_path / "events.parquet", events))
+    assert (found.schema.columns.entity, found.schema.columns.entity_type) == ("entity_id", "integer")
+    assert found.quarantined == {"no entity": 1}
+
+
+def test_an_edited_schema_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "schema.toml").write_text("# mine\n")
+    with pytest.raises(InputError, match=r"schema.toml is there with other content"):
+        inspect(tmp_path / "no events at all.parquet", tmp_path / "schema.toml")
+
+
+def test_a_behavior_with_a_line_break_is_one_line(tmp_path: Path) -> None:
+    events = some_events()
+    events["behavior"] = [name.replace("log in", "log\nin") for name in events["behavior"]]
+    lines = inspect(write(tmp_path / "events.parquet", events)).lines()
+    assert not any("\n" in line for line in lines)
+    assert any(line.startswith("log\\nin ") for line in lines)
+
+
+def test_a_loss_of_most_rows_is_the_first_line_here_too(tmp_path: Path) -> None:
+    events = some_events()
+    events["timestamp"] = events["timestamp"][:200] + [None] * 400
+    first = inspect(write(tmp_path / "events.parquet", events)).lines()[0]
+    assert first == "WARNING: 400 of 600 rows are set aside: no time"

@@ -190,7 +190,10 @@ def test_entities_that_are_no_integers(numbered, tmp_path, ids):
         ({"entity_id": ["a", "b"], "as_of": [None, MIDNIGHT]}, "as_of is null in 1 of 2 rows"),
         ({"entity_id": ["a", None, None], "as_of": [MIDNIGHT] * 3}, "entity_id is null in 2 of 3 rows"),
         ({"entity_id": ["a", "b"], "as_of": ["2024-04-02", "soon"]}, "as_of can't be read as a moment: 'soon' is not"),
-        ({"entity_id": ["a"], "as_of": [20_240_402]}, "as_of can't be read as a moment"),
+        (
+            {"entity_id": ["a"], "as_of": [20_240_402]},
+            "as_of can't be read as a moment: expected a date, a time or text, got an integer",
+        ),
         ({"entity_id": ["a"], "as_of": ["9999-12-31T23:59:59-10:00"]}, "as_of can't be read as a moment"),
         ({"entity_id": ["a"], "as_of": ["9999-12-31"]}, "as_of 9999-12-31 is outside of the years 2 to 9998"),
         ({"entity_id": ["a", "b"], "as_of": ["2024-04-02", "0001-06-01"]}, "as_of 0001-06-01 is outside of the years"),

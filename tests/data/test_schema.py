@@ -46,7 +46,7 @@ schemas = st.builds(
         timestamp_unit=st.sampled_from([None, "s", "ms", "us"]),
     ),
     time=st.builds(
-        Time, time_zone=st.sampled_from(["UTC", "Asia/Kolkata"]), earliest=st.dates(max_value=date(1999, 1, 1))
+        Time, time_zone=st.sampled_from(["UTC", "Asia/Kolkata"]), earliest=st.dates(date(1900, 1, 1), date(1999, 1, 1))
     ),
     failures=st.builds(Failures, outcomes=st.lists(names)),
     behaviors=st.dictionaries(names, levels, min_size=1),
@@ -188,3 +188,17 @@ def test_the_hash_tells_what_decides_a_token() -> None:
     assert plain.hash == Schema(columns=COLUMNS, behaviors={"b": PAPER_SLOW, "a": PAPER_FAST}).hash
     assert plain.hash != Schema(columns=COLUMNS, behaviors={"a": PAPER_FAST, "b": PAPER_FAST}).hash
     assert plain.hash != plain.model_copy(update={"time": Time(time_zone="Asia/Tokyo")}).hash
+
+
+@pytest.mark.parametrize("time", ["earliest = 0001-01-01", "earliest = 1899-12-31", "latest = 2200-01-02"])
+def test_days_that_no_log_has(tmp_path: Path, time: str) -> None:
+    path = tmp_path / "schema.toml"
+    path.write_text(f'{EVENTS}[time]\ntime_zone = "Asia/Tokyo"\n{time}\n[behaviors]\na = "one-time"\n')
+    with pytest.raises(InputError, match=r"time: expected earliest and latest between 1900-01-01 and 2200-01-01, got"):
+        read_schema(path)
+
+
+def test_thresholds_that_no_minute_reaches() -> None:
+    assert Behavior(medium=2, high=2**31 - 1).high == 2**31 - 1
+    with pytest.raises(ValueError, match="expected high to be at most 2147483647, got 99999999999"):
+        Behavior(medium=2, high=99_999_999_999)

@@ -1,6 +1,9 @@
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -239,3 +242,37 @@ def test_minutes_before_the_epoch(tmp_path):
     minutes: MinuteTable = small_minutes(tmp_path, events, schema)
     assert load_store(minutes).minute.tolist() == [-31, -14, 3, 20]
     assert load_store(minutes, -14, 4).minute.tolist() == [-14, 3]
+
+
+@pytest.fixture
+def spoiled(events, tmp_path):
+    """Minutes of which a day can be spoiled."""
+    return small_minutes(tmp_path, events)
+
+
+@pytest.mark.parametrize("read", [load_store, entities_of])
+@pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_bytes(b"PAR1 half")])
+def test_a_day_that_is_missing_or_damaged_is_named(spoiled, read, spoil):
+    spoil(spoiled.file(spoiled.days[3]))
+    with pytest.raises(
+        InputError,
+        match=rf"ds={spoiled.days[3]}/minutes.parquet is missing or damaged \(.*run `infobehavior aggregate`",
+    ) as raised:
+        read(spoiled)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_day_with_other_columns(spoiled):
+    pq.write_table(pa.table({"entity_id": ["a"], "minute": [1]}), spoiled.file(spoiled.days[0]))
+    with pytest.raises(
+        InputError, match=rf"a file of {spoiled.path} is missing or damaged .*run `infobehavior aggregate`"
+    ):
+        load_store(spoiled)
+
+
+def test_a_day_in_the_folder_of_another(spoiled):
+    shutil.copyfile(spoiled.file(spoiled.days[4]), spoiled.file(spoiled.days[3]))
+    with pytest.raises(
+        InputError, match=r"has a minute of entity user \d twice, so a day's file may be in the folder of"
+    ):
+        load_store(spoiled)

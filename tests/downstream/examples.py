@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from infobehavior.data.aggregation import aggregate
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.schema import Behavior, Columns, Failures, Schema, Time
+from infobehavior.data.store import load_store
 
 START = datetime(2024, 3, 20, tzinfo=UTC)
 WINDOW_DAYS = 20
@@ -73,6 +74,19 @@ def windows_of(entities: list[int], as_of: datetime = AS_OF) -> pa.Table:
     return pa.table({"entity_id": entities, "as_of": pa.array([as_of] * len(entities), pa.timestamp("us", "UTC"))})
 
 
+def with_counts(windows: pa.Table, minutes: MinuteTable) -> pa.Table:
+    """The events and minutes of each window, by looking at each minute."""
+    store, counts = load_store(minutes), []
+    for window in windows.to_pylist():
+        end = int(window["as_of"].timestamp()) // 60
+        inside = (store.minute >= end - WINDOW_DAYS * 1440) & (store.minute < end)
+        inside &= store.entities[store.row_entity] == window["entity_id"]
+        counts.append((int(store.num_events[inside].sum()), int(inside.sum())))
+    num_events, num_minutes = zip(*counts, strict=True)
+    windows = windows.append_column("num_events", pa.array(num_events, pa.int64()))
+    return windows.append_column("num_minutes", pa.array(num_minutes, pa.int32()))
+
+
 def write_embeddings(
     folder: Path, windows: pa.Table, minutes: MinuteTable, day: str = "2024-04-14", signal: float = 0.5
 ) -> Path:
@@ -82,7 +96,8 @@ def write_embeddings(
     vectors[:, 0] += signal * 4 * np.array([int(entity) % 4 == 0 for entity in windows["entity_id"].to_pylist()])
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 8)
     (folder / f"ds={day}").mkdir(parents=True, exist_ok=True)
-    pq.write_table(windows.append_column("embedding", embedding), folder / f"ds={day}" / "embeddings.parquet")
+    windows = with_counts(windows, minutes).append_column("embedding", embedding)
+    pq.write_table(windows, folder / f"ds={day}" / "embeddings.parquet")
     definition = {
         "kind": "embeddings",
         "format": 1,

@@ -72,6 +72,13 @@ def test_too_few_groups_of_a_class(num_groups):
         make_folds(positive, groups, 5, seed=0)
 
 
+@pytest.mark.parametrize("num_groups", [1, 4])
+def test_too_few_groups_in_all(num_groups):
+    positive = np.arange(100) % 7 < 2
+    with pytest.raises(InputError, match=rf"only {num_groups} groups among 100 windows .*: 5 folds need at least 5"):
+        make_folds(positive, np.arange(100) % num_groups, 5, seed=0)
+
+
 @pytest.mark.parametrize("folds", [2, 3, 4])
 def test_the_fewest_positives_that_are_allowed_suffice(folds):
     positive = np.arange(40) < 4

@@ -1,11 +1,17 @@
 import json
 import shutil
+from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from downstream.examples import AS_OF, aggregated, random_events, windows_of, write_embeddings
+from infobehavior.data.minutes import open_minutes
 from infobehavior.downstream import evaluate, metric_lines, summary_lines
+from infobehavior.downstream.embeddings import read_embeddings
+from infobehavior.downstream.evaluation import seen_later
 from infobehavior.errors import InputError
 
 METRICS = ("auc", "average_precision", "recall_at_precision_95", "recall_at_precision_50", "f1", "nmi")
@@ -75,6 +81,7 @@ def test_summary_lines_say_what_was_found_and_left_out(evaluated, tmp_path):
     lines = summary_lines(evaluated)
     assert lines[0].startswith("Alone, the representation")
     assert "4 labels without an embedding" in lines
+    assert "positive: bot = 1, negative: bot = 0" in lines
     with pytest.raises(InputError, match=r"is not the folder of an evaluation"):
         summary_lines(tmp_path)
 
@@ -98,6 +105,8 @@ def test_minutes_of_another_definition(embeddings, labels, account_minutes, tmp_
         ({"date": "2024-01-01"}, r"no embeddings of 2024-01-01; it has 2024-04-14"),
         ({"folds": 16}, r"only 15 positives among 58 windows that have a label: 16 folds need at least 16"),
         ({"folds": 1}, r"folds must be 2 or more, got 1"),
+        ({"seed": -1}, r"seed must be from 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, r"seed must be from 0 to 4294967295, got 4294967296"),
         ({"oversample": 0}, r"oversample must be 1 or more, got 0"),
         ({"minutes": "/nowhere"}, r"/nowhere is not a folder of minutes"),
         ({"embeddings": "/nowhere"}, r"/nowhere is not a folder of embeddings"),
@@ -112,13 +121,77 @@ def test_bad_input_is_one_clear_line(embeddings, labels, account_minutes, tmp_pa
 
 
 def test_one_class_among_the_windows_that_match(embeddings, account_minutes, tmp_path):
-    import pyarrow as pa
-
     # The only positives are accounts without an embedding.
     table = pa.table({"entity_id": list(range(64)), "bot": [entity >= 60 for entity in range(64)]})
     pq.write_table(table, tmp_path / "labels.parquet")
     with pytest.raises(InputError, match=r"60 windows that have a label are of one class: no positives"):
         evaluate(embeddings, tmp_path / "labels.parquet", "bot", account_minutes.path, tmp_path / "out")
+
+
+def test_minutes_of_another_log_with_the_same_schema(embeddings, labels, account_events, tmp_path):
+    shifted = [dict(event, who=(event["who"] + 4) % 60) for event in account_events]
+    other = aggregated(shifted, tmp_path)
+    message = (
+        r"entity 0 had \d+ events in \d+ minutes when it was embedded, but has \d+ events in \d+ minutes in .*: the "
+    )
+    with pytest.raises(InputError, match=message + "minutes are not those that were embedded, or days are missing"):
+        evaluate(embeddings, labels, "bot", other.path, tmp_path / "out")
+
+
+def test_a_day_that_is_missing_or_in_the_place_of_another(embeddings, labels, account_minutes, tmp_path):
+    for name in ("missing", "copied"):
+        minutes = open_minutes(shutil.copytree(account_minutes.path, tmp_path / name))
+        if name == "missing":
+            shutil.rmtree(minutes.file(minutes.days[8]).parent)
+        else:
+            shutil.copyfile(minutes.file(minutes.days[9]), minutes.file(minutes.days[8]))
+        with pytest.raises(InputError, match=r"the minutes are not those that were embedded, or days are missing"):
+            evaluate(embeddings, labels, "bot", minutes.path, tmp_path / "out")
+
+
+def test_groups_that_are_fewer_than_the_folds(embeddings, account_minutes, tmp_path):
+    table = pa.table({"entity_id": list(range(60)), "bot": [i % 4 == 0 for i in range(60)], "zone": ["a", "b"] * 30})
+    pq.write_table(table, tmp_path / "labels.parquet")
+    with pytest.raises(InputError, match=r"only 2 groups among 60 windows that have a label: 5 folds need at least 5"):
+        evaluate(embeddings, tmp_path / "labels.parquet", "bot", account_minutes.path, tmp_path / "out", group="zone")
+
+
+def test_features_that_are_constant_leak_no_warning(tmp_path):
+    """All entities do the same; warnings are errors here."""
+    event = random_events(1)[0] | {"when": AS_OF - timedelta(days=3)}
+    minutes = aggregated([event | {"who": entity} for entity in range(40)], tmp_path)
+    embedded = write_embeddings(tmp_path / "embeddings", windows_of(list(range(40))), minutes)
+    table = pa.table({"entity_id": list(range(40)), "bot": ["bot" if i % 4 == 0 else "human" for i in range(40)]})
+    pq.write_table(table, tmp_path / "labels.parquet")
+    out = tmp_path / "out"
+    rows = evaluate(embedded, tmp_path / "labels.parquet", "bot", minutes.path, out, folds=2, seed=2**32 - 1)
+    assert {(row["auc"], row["nmi"]) for row in rows if row["features"] == "manual"} == {(0.5, 0.0)}
+    assert "positive: bot = human, negative: bot = bot" in summary_lines(out)
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/none/out"])
+def test_a_folder_that_can_not_be_written_is_found_before_the_work(tmp_path, out):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"can't write an evaluation to .*; give a"):
+        evaluate("no-embeddings", "no-labels", "bot", "no-minutes", tmp_path / out)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("trained_until", "counts"),
+    [
+        (None, {}),
+        ("2024-04-14T00:00+00:00", {}),
+        (
+            "2024-04-14T00:01+00:00",
+            {"windows that end before the encoder's training did (it may have seen later events, never labels)": 60},
+        ),
+    ],
+)
+def test_windows_that_end_before_the_training_are_counted(embeddings, trained_until, counts):
+    embedded = read_embeddings(embeddings)
+    embedded.definition["trained_until"] = trained_until
+    assert seen_later(embedded, embedded.windows["as_of"].cast(pa.int64()).to_numpy()) == counts
 
 
 def test_an_embeddings_table_without_a_window_length(embeddings, labels, account_minutes, tmp_path):

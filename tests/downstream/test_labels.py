@@ -126,6 +126,34 @@ def test_groups_are_those_of_the_column_and_null_is_alone(embeddings, labels):
             assert (group_a == group_b) == (a == b or (a % 20 == b % 20 and 3 not in (a, b)))
 
 
+@pytest.mark.parametrize("column", ["entity_id", "y", "person"])
+def test_a_column_of_lists(table, column):
+    columns = {"entity_id": [1, 2], "y": [0, 1], "person": ["a", "b"]}
+    columns[column] = [[value] for value in columns[column]]
+    with pytest.raises(InputError, match=rf"labels.parquet, column '{column}' holds values of type list<"):
+        table(columns, group="person")
+
+
+def test_a_column_that_is_no_text(table):
+    columns = {"entity_id": [1, 2], "y": [0, 1], "person": pa.array([b"\xff", b"\xfe"], pa.binary())}
+    with pytest.raises(InputError, match=r"labels.parquet, column 'person' can't be read as text: .*UTF"):
+        table(columns, group="person")
+
+
+@pytest.mark.parametrize("csv", [False, True])
+def test_labels_of_nobody_are_left_out_and_counted(embeddings, table, csv):
+    labels = table({"entity_id": [None, 5, None, 6, 7, None], "y": [0, 0, 1, 1, None, None]}, csv=csv)
+    data = join_labels(read_embeddings(embeddings), labels, None)
+    assert data.windows["entity_id"].to_pylist() == [5, 6]
+    assert data.counts == {
+        "windows with an embedding and a label": 2,
+        "embeddings without a label": 58,
+        "labels without an embedding": 0,
+        "rows whose label is null": 2,
+        "labels whose entity_id is null": 2,
+    }
+
+
 def test_the_order_of_labels_changes_nothing(embeddings, table):
     orders = [list(range(60)), list(range(59, -1, -1))]
     joined = [
@@ -204,7 +232,11 @@ def test_damaged_embeddings(embeddings, tmp_path):
     with pytest.raises(InputError, match=r"embeddings.parquet is damaged .*embed again"):
         read_embeddings(broken)
     lists = pa.array([[1.0, 2.0], [3.0]], pa.list_(pa.float32()))
-    uneven = windows_of([1, 2]).append_column("embedding", lists)
+    uneven = windows_of([1, 2]).append_column("num_events", pa.array([1, 1]))
+    pq.write_table(uneven, broken / "ds=2024-04-14" / "embeddings.parquet")
+    with pytest.raises(InputError, match=r"embeddings.parquet has no column num_minutes, embedding; embed again"):
+        read_embeddings(broken)
+    uneven = uneven.append_column("num_minutes", pa.array([1, 1])).append_column("embedding", lists)
     pq.write_table(uneven, broken / "ds=2024-04-14" / "embeddings.parquet")
     with pytest.raises(InputError, match=r"embeddings of different lengths"):
         read_embeddings(broken)

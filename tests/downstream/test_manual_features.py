@@ -1,4 +1,5 @@
 import math
+import shutil
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby, pairwise
@@ -8,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from downstream.examples import AS_OF, SCHEMA, START, WINDOW_DAYS, aggregated, random_events, windows_of
+from downstream.examples import AS_OF, SCHEMA, START, WINDOW_DAYS, aggregated, random_events, windows_of, with_counts
 from infobehavior.data.schema import Behavior, Schema, Time
-from infobehavior.downstream.manual_features import as_matrix, describe_features, manual_features
+from infobehavior.downstream.manual_features import as_matrix, describe_features, manual_features, window_counts
+from infobehavior.errors import InputError
 
 WINDOW = WINDOW_DAYS * 1440
 ZONE = ZoneInfo("Europe/Berlin")
@@ -215,3 +217,27 @@ def test_the_description_names_each_column_once(account_minutes):
 def test_a_folder_of_minutes_is_as_good_as_an_open_one(account_minutes):
     opened = manual_features(account_minutes, windows_of([1, 2]), WINDOW)
     assert manual_features(account_minutes.path, windows_of([1, 2]), WINDOW).equals(opened)
+
+
+@pytest.mark.parametrize("moment", [AS_OF, AS_OF - timedelta(days=9, seconds=1), START - timedelta(days=300)])
+def test_counts_of_windows(account_minutes, moment):
+    windows = windows_of([7, 3, 9, 999], moment)
+    counts = window_counts(account_minutes, windows, WINDOW)
+    wanted = with_counts(windows, account_minutes)
+    for name in ("num_events", "num_minutes"):
+        assert counts[name].to_pylist() == wanted[name].to_pylist()
+
+
+def test_a_day_in_the_folder_of_another(account_events, tmp_path):
+    minutes = aggregated(account_events, tmp_path)
+    shutil.copyfile(minutes.file(minutes.days[9]), minutes.file(minutes.days[8]))
+    with pytest.raises(InputError, match=r"minutes has a minute of entity \d+ twice, so a day's file may be in the"):
+        manual_features(minutes, windows_of(list(range(60))), WINDOW)
+
+
+def test_a_damaged_day_is_named(account_events, tmp_path):
+    minutes = aggregated(account_events, tmp_path)
+    minutes.file(minutes.days[9]).write_bytes(b"PAR1")
+    for make in (manual_features, window_counts):
+        with pytest.raises(InputError, match=rf"ds={minutes.days[9]}/minutes.parquet is missing or damaged"):
+            make(minutes, windows_of([1]), WINDOW)

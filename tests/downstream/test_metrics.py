@@ -65,6 +65,11 @@ def test_nmi_is_one_for_clusters_that_are_the_classes_and_near_zero_for_noise():
     assert clustering_nmi(random.normal(size=(200, 3)), positive, seed=0)[0] < 0.1
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e12])
+def test_nmi_of_features_that_are_all_equal_is_zero(value):
+    assert clustering_nmi(np.full((50, 3), value), np.arange(50) < 20, seed=2**32 - 1) == (0.0, 0.0)
+
+
 def test_nmi_under_samples_negatives_to_one_in_twenty():
     # 5 positives in one place, 100 of 4000 negatives are kept; with all of them NMI would be lower.
     random = np.random.default_rng(0)

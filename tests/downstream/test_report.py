@@ -71,7 +71,9 @@ def test_headings_language_and_names_for_charts(page):
 
 def test_the_page_says_what_was_measured(page):
     assert "58 windows of 20 days, 15 of them positive (bot = 1, 25.9 %)" in page.text
-    assert re.search(r"Alone, the representation (does not beat|beats|only just beats) the manual features", page.text)
+    assert re.search(
+        r"Alone, the representation (does not (reliably )?beat|(only just )?beats) the manual features", page.text
+    )
     for words in ("0123456789abcdef", "Labels without an embedding 4", "Groups person", "Steps of pre-training 8"):
         assert words in page.text
     assert page.text.count("±") == 54
@@ -95,7 +97,8 @@ def content(manual, learnt, both):
     [
         ([0.7, 0.7, 0.7], "the representation does not beat the manual features: AUC 0.700"),
         ([0.9, 0.91, 0.9], "the representation beats the manual features: AUC 0.903"),
-        ([0.99, 0.79, 0.7], "the representation only just beats the manual features: AUC 0.827"),
+        ([0.99, 0.81, 0.7], "the representation only just beats the manual features: AUC 0.833"),
+        ([0.99, 0.79, 0.7], "the representation does not reliably beat the manual features: AUC 0.827"),
         ([0.8, 0.8, 0.8], "the representation does not beat the manual features"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -131,15 +132,28 @@ def test_each_row_is_what_the_model_says_of_that_window_alone(minutes, model, mo
 def test_entities_without_events_are_listed_and_not_in_the_table(events, moments, table):
     folder, summary = table
     listed = duckdb.sql(
-        "SELECT entity_id, epoch_us(as_of), filename "
-        f"FROM read_parquet('{folder}/_no_events/*.parquet', filename = true)"
+        "SELECT entity_id, epoch_us(as_of::TIMESTAMPTZ), filename "
+        f"FROM read_csv('{folder}/_no_events/*.csv', filename = true)"
     ).fetchall()
     without = {key for key, counts in expected_counts(events, moments).items() if counts[1] == 0}
     assert {(who, as_of) for who, as_of, _ in listed} == without
     assert len(listed) == summary.num_without_events
     assert ("nobody", microseconds(DAY_END)) in without
-    assert [name.endswith(f"/ds={DAY}.parquet") for who, _, name in listed if who == "nobody"] == [True]
+    assert [name.endswith(f"/ds={DAY}.csv") for who, _, name in listed if who == "nobody"] == [True]
     assert not without & rows_of(folder).keys()
+
+
+def test_the_list_of_entities_without_events_is_plain_text_and_can_be_embedded_later(minutes, model_folder, tmp_path):
+    names = ['a "b", c', "line\nbreak", "Łódź"]
+    rows = [("user 1", DAY_END), *((who, DAY_END + timedelta(microseconds=7)) for who in names)]
+    embed(minutes.path, model_folder, tmp_path / "out", as_of=write_moments(rows, tmp_path / "as_of.parquet"))
+    file = tmp_path / "out" / "_no_events" / "ds=2024-04-01.csv"
+    moment = "2024-03-31T22:00:00.000007+00:00"
+    assert file.read_bytes().decode() == (
+        f'entity_id,as_of\n"a ""b"", c",{moment}\n"line\nbreak",{moment}\nŁódź,{moment}\n'
+    )
+    with pytest.raises(InputError, match="none of 3 windows"):
+        embed(minutes.path, model_folder, tmp_path / "again", as_of=file)
 
 
 def test_rows_are_in_the_partition_of_the_last_instant_before_their_moment(table):
@@ -202,6 +216,16 @@ def test_duckdb_reads_it(table, model):
         everything = f"read_parquet('{folder}/**/ds=*/*.parquet', hive_partitioning = true)"
         seen = connection.sql(f"SELECT count(*), min(len(embedding)), any_value(model_id) FROM {everything}").fetchall()
     assert seen == [(summary.num_embedded, EMBEDDING_DIM, model.model_id)]
+
+
+@pytest.mark.parametrize("glob", ["ds=*/*.parquet", "*/*.parquet", "**/*.parquet"])
+def test_any_glob_finds_the_table_and_nothing_else(table, glob):
+    folder, summary = table
+    assert summary.num_without_events > 0
+    with duckdb.connect() as connection:
+        seen = connection.sql(f"SELECT ds::VARCHAR, count(*) FROM '{folder}/{glob}' GROUP BY ds").fetchall()
+    assert dict(seen) == Counter(row[-1] for row in rows_of(folder).values())
+    assert sum(count for _, count in seen) == summary.num_embedded
 
 
 def test_pandas_reads_the_folder(table):
@@ -385,6 +409,27 @@ def test_days_are_added_and_replaced(minutes, model_folder, tmp_path):
     assert [who for who, as_of in rows_of(out) if as_of == microseconds(DAY_END)] == ["user 2"]
 
 
+def test_rows_that_a_new_partition_does_not_have_are_counted(minutes, model_folder, tmp_path):
+    out, later = tmp_path / "out", DAY_END - timedelta(hours=3)
+    first = [("user 1", DAY_END), ("user 1", later), ("user 3", DAY_END), ("nobody", DAY_END)]
+    second = [("user 1", DAY_END), ("user 2", DAY_END), ("user 1", DAY_END - timedelta(days=1))]
+    removed = []
+    for i, rows in enumerate((first, second, second)):
+        path = write_moments(rows, tmp_path / f"{i}.parquet")
+        summary = embed(minutes.path, model_folder, out, as_of=path)
+        removed.append((summary.num_removed, [line for line in summary.lines() if "are gone" in line]))
+    line = "2 embeddings that the table had of these days are gone: not among these windows"
+    assert removed == [(0, []), (2, [line]), (0, [])]
+
+
+def test_a_damaged_partition_is_replaced(minutes, model_folder, tmp_path):
+    embed(minutes.path, model_folder, tmp_path, date=DAY)
+    before = folder_bytes(tmp_path)
+    (tmp_path / f"ds={DAY}" / "embeddings.parquet").write_bytes(b"PAR1")
+    assert embed(minutes.path, model_folder, tmp_path, date=DAY).num_removed == 0
+    assert folder_bytes(tmp_path) == before
+
+
 # ---------------------------------------------------------------------------------------------- fallbacks
 
 
@@ -431,10 +476,26 @@ def test_behaviors_that_the_model_has_never_seen(tmp_path):
     assert summary.fallbacks == {
         "behavior_from_parts": round(2 / 11, 6),
         "behavior_unknown": round(3 / 11, 6),
+        "behavior_not_in_schema": 0,
         "location_from_parts": 0,
         "location_unknown": 0,
     }
     assert "fell back to its parts: 18.18%, was unknown: 27.27%" in summary.lines()[2]
+
+
+def test_behaviors_that_the_schema_does_not_list_are_counted_though_the_model_knows_their_token(tmp_path):
+    hour = timedelta(hours=1)
+    schema = small_schema(dict.fromkeys([f"kind {i:02}" for i in range(40)], "one-time"))
+    kinds = ["kind 03", "kind 35", "new", "newer"]
+    old = [Event(f"user {i}", FIRST_DAY + 7 * j * hour, what) for i in range(3) for j, what in enumerate(kinds * 5)]
+    pretrain(small_minutes(tmp_path / "old", old, schema).path, tmp_path / "model", config=tiny_config(num_steps=1))
+    new = [Event("user 0", DAY_END - j * hour, what) for j, what in enumerate([*kinds, *kinds, "kind 03"], start=1)]
+    new.append(Event("user 0", DAY_END - hour, "newest"))
+    later = small_minutes(tmp_path / "new", new, schema)
+    summary = embed(later.path, tmp_path / "model", tmp_path / "out", date=DAY)
+    assert summary.fallbacks["behavior_unknown"] == 0
+    assert summary.fallbacks["behavior_not_in_schema"] == round(5 / 9, 6)
+    assert "minutes with a behavior that the schema doesn't list: 55.56%" in summary.lines()
 
 
 # ---------------------------------------------------------------------------------------------- what is refused
@@ -474,6 +535,14 @@ def test_windows_without_any_events(minutes, model_folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_ids_of_another_kind_are_shown(minutes, model_folder, tmp_path):
+    path = write_moments([(7, DAY_END), (8, DAY_END)], tmp_path / "as_of.parquet")
+    with pytest.raises(
+        InputError, match=r"none of 2 windows of 3 days has any events: as_of has ids such as 7, .* such as user 0$"
+    ):
+        embed(minutes.path, model_folder, tmp_path / "out", as_of=path)
+
+
 @pytest.mark.parametrize("options", [{}, {"date": DAY, "as_of": "as_of.parquet"}])
 def test_a_date_or_a_table_and_not_both(minutes, model_folder, tmp_path, options):
     with pytest.raises(InputError, match="give either a date or a table of moments"):
@@ -485,10 +554,44 @@ def test_folders_of_another_kind(minutes, model_folder, tmp_path):
         embed(model_folder, model_folder, tmp_path, date=DAY)
     with pytest.raises(InputError, match="is not a model"):
         embed(minutes.path, minutes.path, tmp_path, date=DAY)
-    with pytest.raises(InputError, match="holds embeddings with kind minutes"):
+    with pytest.raises(InputError, match="holds minutes, not embeddings; choose another --out"):
         embed(minutes.path, model_folder, minutes.path, date=DAY)
     with pytest.raises(InputError, match="it is a file; give a folder"):
         embed(minutes.path, model_folder, minutes.path / "_definition.json", date=DAY)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file", r"file: it is a file; give a folder"),
+        ("file/below/it", r"it: .*/file is a file; give a folder"),
+        ("/proc/none/out", r"can't write embeddings to /proc/none/out: .*; give another folder"),
+        ("full", r"full has files that aren't embeddings \(no _definition.json\); give a new folder"),
+        ("listed", r"listed holds something else, not embeddings"),
+    ],
+)
+def test_a_folder_that_can_not_be_written_is_found_before_the_work(
+    minutes, model_folder, tmp_path, monkeypatch, out, message
+):
+    (tmp_path / "file").touch()
+    for folder, name in (("full", "photo.jpg"), ("listed", "_definition.json")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text("[]")
+    before = folder_bytes(tmp_path)
+    monkeypatch.setattr("infobehavior.embedding.embed.embed_moments", None)
+    with pytest.raises(InputError, match=message):
+        embed(minutes.path, model_folder, tmp_path / out, date=DAY)
+    assert folder_bytes(tmp_path) == before
+
+
+def test_hidden_files_are_no_obstacle_but_a_table_without_its_definition_is(minutes, model_folder, tmp_path):
+    embed(minutes.path, model_folder, tmp_path, date=DAY)
+    (tmp_path / "._notes").touch()
+    embed(minutes.path, model_folder, tmp_path, date=DAY)
+    definition = tmp_path / "_definition.json"
+    definition.unlink()
+    with pytest.raises(InputError, match="aren't embeddings"):
+        embed(minutes.path, model_folder, tmp_path, date=DAY)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def aggregate(
     schema: Annotated[Path, typer.Option(help="schema of the events (`inspect` proposes one)", metavar="SCHEMA.toml")],
     out: Annotated[Path, typer.Option(help="folder of daily partitions to write", metavar="MINUTES")],
     drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="keep one of rows that are equal in every column")
+        bool, typer.Option("--drop-duplicates", help="keep one of rows that are equal in the schema's columns")
     ] = False,
     memory_limit: Annotated[str | None, typer.Option(help="memory that DuckDB may use, such as 2GB")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads that DuckDB may use")] = None,
@@ -145,7 +145,7 @@ def evaluate(
         typer.Option(help="which day of EMBEDDINGS to take, if it has several", metavar="YYYY-MM-DD"),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="folds of the cross-validation")] = 5,
-    seed: Annotated[int, typer.Option(help="seed of folds and classifiers")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of folds and classifiers")] = 0,
     oversample: Annotated[int, typer.Option(min=1, help="copies of each positive in training (4.2.3)")] = 4,
 ) -> None:
     """Compare the representation with hand-made features (4.2)."""

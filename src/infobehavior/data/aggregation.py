@@ -110,6 +110,7 @@ def aggregate(
         with readable(source.description):
             survey = _survey(connection, source, clean, schema)
             try:
+                _remove_failed(folder)
                 with writing(folder, f"the aggregation of {source.description}"):
                     _write_definition(folder, schema, clean.entity_type)
                     rows_of_day = _write_minutes(connection, clean, schema, survey, folder)
@@ -129,6 +130,8 @@ def _existing_days(folder: Path, schema: Schema, entity_type: str) -> frozenset[
             raise InputError(f"{folder} has files that aren't minutes (no {DEFINITION_FILE}); give a new folder")
         return frozenset()
     table = read_definition(folder)
+    if not table.days:
+        return frozenset()
     if table.hash != schema.hash:
         raise InputError(
             f"{folder} has minutes of schema {table.hash}, but the schema given is {schema.hash}: give another folder, "
@@ -140,6 +143,13 @@ def _existing_days(folder: Path, schema: Schema, entity_type: str) -> frozenset[
             "in [columns] of the schema"
         )
     return frozenset(table.days)
+
+
+def _remove_failed(folder: Path) -> None:
+    """A run that failed before its first day leaves no minutes, so another schema may take its place."""
+    if not (folder / DEFINITION_FILE).exists() or not read_definition(folder).days:
+        (folder / DEFINITION_FILE).unlink(missing_ok=True)
+        (folder / UNFINISHED_FILE).unlink(missing_ok=True)
 
 
 def _is_foreign(entry: Path) -> bool:

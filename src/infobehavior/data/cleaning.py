@@ -28,10 +28,13 @@ NO_BEHAVIOR = "no behavior"
 NO_TIME = "no time"
 BAD_TIME = "time doesn't parse"
 NO_ZONE = "time without a zone where others have one"
+HAS_ZONE = "time with a zone where others have none"
 OUT_OF_RANGE = "time out of range"
 
 _UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_ZONE_PATTERN = r"(?i)\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|UTC|[+-]\d{2}(:?\d{2})?|[A-Z]+/[A-Z_/+-]+)$"
+_ZONE_PATTERN = r"(?i)\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?|[A-Z]+/[A-Z0-9_/+-]+)$"
+# DuckDB reads what follows such a time as local time too: EST as if it weren't there, and 'epoch' as a word.
+_NAIVE_PATTERN = r"(?i)^\d+[-/ ]\d+[-/ ]\d+([T ]\s*\d[\d:.,]*)?$"
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class _Reading:
     microsecond: str
     how: str
     missing: str
-    without_zone: str = "false"
+    odd_zone: str = "false"
+    odd_reason: str = NO_ZONE
     unit: str | None = None
 
 
@@ -124,7 +128,7 @@ def clean_events(
         "no_behavior": _is_blank(columns.behavior),
         "microsecond": time.microsecond,
         "no_time": time.missing,
-        "no_zone": time.without_zone,
+        "odd_zone": time.odd_zone,
         "location": _set_member(columns.location),
         "failed": _failed_sql(schema),
         **{f"extra_{i}": _set_member(name) for i, name in enumerate(columns.extra)},
@@ -134,8 +138,8 @@ def clean_events(
     distinct = "DISTINCT" if drop_duplicates else ""
     return CleanEvents(
         source=source.sql,
-        before=f"SELECT *, {floor_divided('microsecond', MICROSECONDS)} AS epoch, {_reason_sql(schema)} AS reason "
-        f"FROM (SELECT {listed} FROM (SELECT {distinct} {used} FROM ",
+        before=f"SELECT *, {floor_divided('microsecond', MICROSECONDS)} AS epoch, "
+        f"{_reason_sql(schema, time)} AS reason FROM (SELECT {listed} FROM (SELECT {distinct} {used} FROM ",
         after="))",
         time_column=columns.timestamp,
         time_type=source.columns[columns.timestamp],
@@ -150,7 +154,7 @@ def floor_divided(sql: str, divisor: int) -> str:
     return f"(({sql}) // {divisor} - (({sql}) % {divisor} < 0)::INTEGER)"
 
 
-def _reason_sql(schema: Schema) -> str:
+def _reason_sql(schema: Schema, time: _Reading) -> str:
     zone = schema.time.time_zone
     earliest, latest = (parse_moment(day, zone) for day in (schema.time.earliest, schema.time.latest))
     reasons = {
@@ -158,7 +162,7 @@ def _reason_sql(schema: Schema) -> str:
         "entity_id IS NULL": ENTITY_NOT_INTEGER,
         "no_behavior": NO_BEHAVIOR,
         "no_time": NO_TIME,
-        "no_zone": NO_ZONE,
+        "odd_zone": time.odd_reason,
         "microsecond IS NULL": BAD_TIME,
         f"microsecond < {earliest} OR microsecond >= {latest}": OUT_OF_RANGE,
     }
@@ -241,25 +245,27 @@ def _read_numbers(
 
 
 def _read_text(connection: duckdb.DuckDBPyConnection, source: EventSource, text: str, schema: Schema) -> _Reading:
+    """Numbers, moments with a zone, or local times: whichever most values are; the others are odd."""
     missing = f"coalesce({text}, '') = ''"
     number = f"TRY_CAST({text} AS DOUBLE)"
-    has_zone = f"coalesce(regexp_matches({text}, {quoted_text(_ZONE_PATTERN)}), false)"
+    has_zone, is_naive = (
+        f"coalesce(regexp_matches({text}, {quoted_text(pattern)}), false)"
+        for pattern in (_ZONE_PATTERN, _NAIVE_PATTERN)
+    )
     num_numbers, num_zoned, num_naive = only_row(
         connection,
-        f"SELECT count({number}), count(*) FILTER (zoned), count({text}) FILTER (NOT zoned AND {number} IS NULL) "
-        f"FROM (SELECT *, {has_zone} AS zoned FROM {source.sql})",
+        f"SELECT count({number}), count(*) FILTER ({has_zone}), count(*) FILTER ({is_naive}) FROM {source.sql}",
     )
     if schema.columns.timestamp_unit or num_numbers > num_zoned + num_naive:
         return _read_numbers(connection, source, number, missing, schema)
-    if num_zoned:
-        compact = f"regexp_replace({text}, '\\s+([+-])', '\\1')"
-        moment = f"CASE WHEN {has_zone} THEN epoch_us(TRY_CAST({compact} AS TIMESTAMPTZ)) END"
-        naive = f"NOT {has_zone} AND TRY_CAST({text} AS TIMESTAMP) IS NOT NULL"
-        return _Reading(moment, "text with a time zone", missing, naive)
-    # DuckDB also understands 'epoch' and 'infinity', which no log means.
-    naive = f"CASE WHEN regexp_matches({text}, '^[0-9]') THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
+    compact = f"regexp_replace({text}, '\\s+([+-])', '\\1')"
+    zoned = f"CASE WHEN {has_zone} THEN epoch_us(TRY_CAST({compact} AS TIMESTAMPTZ)) END"
+    naive = f"CASE WHEN {is_naive} THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
+    if num_zoned and num_zoned >= num_naive:
+        return _Reading(zoned, "text with a time zone", missing, f"({naive}) IS NOT NULL", NO_ZONE)
     how = f"text in local time of {schema.time.time_zone}"
-    return _Reading(_to_utc(connection, source, naive, schema), how, missing)
+    local = _to_utc(connection, source, naive, schema)
+    return _Reading(local, how, missing, f"({zoned}) IS NOT NULL" if num_zoned else "false", HAS_ZONE)
 
 
 def _to_utc(connection: duckdb.DuckDBPyConnection, source: EventSource, naive: str, schema: Schema) -> str:

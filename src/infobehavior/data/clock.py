@@ -16,6 +16,7 @@ SECONDS_PER_DAY = MINUTES_PER_DAY * SECONDS_PER_MINUTE
 MICROSECONDS = 1_000_000
 
 _EPOCH = datetime(1970, 1, 1)
+_TYPE_NAMES = {int: "an integer", float: "a fraction", bool: "a boolean"}
 
 
 def local_minutes(minute: NDArray[np.integer], time_zone: str) -> NDArray[np.int64]:
@@ -154,7 +155,7 @@ def _midnight(day: date, time_zone: str) -> int:
     return wall - _whole_minutes(_naive(wall).replace(tzinfo=ZoneInfo(time_zone)).utcoffset())
 
 
-def parse_moment(value: str | date | datetime, time_zone: str) -> int:
+def parse_moment(value: object, time_zone: str) -> int:
     """Read a moment as epoch microseconds.
 
     Args:
@@ -162,9 +163,11 @@ def parse_moment(value: str | date | datetime, time_zone: str) -> int:
         time_zone: IANA name.
 
     Raises:
-        InputError: the text is not a moment.
+        InputError: the text is not a moment, or it is of another type.
     """
     moment = _from_text(value) if isinstance(value, str) else value
+    if not isinstance(moment, date):
+        raise InputError(f"expected a date, a time or text, got {_TYPE_NAMES.get(type(value), type(value).__name__)}")
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day)
     if moment.tzinfo is None:

@@ -18,6 +18,9 @@ from infobehavior.data.events import (
 )
 from infobehavior.errors import InputError
 
+WIDE_TYPES = frozenset({"UBIGINT", "HUGEINT"})
+"""Integers that may not fit in 64 bits with a sign, as the minutes have them."""
+
 MAX_BEHAVIORS = 1000
 MIN_ENTITIES = 50
 SAMPLE_ROWS = 20_000
@@ -93,8 +96,8 @@ def find_columns(
     times = _time_columns(connection, source, profiles)
     fits = {
         "timestamp": [p.name for p in profiles if p.name in times],
-        "entity": [p.name for p in profiles if p.name not in times and not _is_fraction(p)],
-        "behavior": [p.name for p in profiles if p.name not in times and not _is_fraction(p)],
+        "entity": [p.name for p in profiles if p.name not in times],
+        "behavior": [p.name for p in profiles if p.name not in times],
     }
     for role in fits:
         if role not in roles:
@@ -157,6 +160,8 @@ def _by_content(role: str, free: Sequence[str], profiles: Sequence[ColumnProfile
         fits = [p for p in candidates if MIN_ENTITIES <= p.num_distinct < 0.9 * source.num_rows]
     else:
         fits = candidates
+    if role != "timestamp":
+        fits = [p for p in fits if not _is_fraction(p)]
     if len(fits) == 1:
         return fits[0].name
     raise _undecided(role, [p.name for p in fits or profiles])
@@ -189,10 +194,10 @@ def _time_columns(
 def proposed_entity_type(connection: duckdb.DuckDBPyConnection, source: EventSource, name: str) -> str:
     """Whole numbers are integers also where a CSV has them as text, or pandas as fractions."""
     column, type_ = quoted(name), source.columns[name]
-    if type_ in INTEGER_TYPES:
+    if type_ in INTEGER_TYPES - WIDE_TYPES:
         return "integer"
-    if type_.startswith(FRACTION_TYPES):
-        odd = f"{column} <> floor({column})"
+    if type_ in WIDE_TYPES or type_.startswith(FRACTION_TYPES):
+        odd = f"{column} <> floor({column}) OR ({column} IS NOT NULL AND TRY_CAST({column} AS BIGINT) IS NULL)"
     else:
         odd = f"{column} <> '' AND NOT regexp_full_match(CAST({column} AS VARCHAR), '0|-?[1-9][0-9]{{0,17}}')"
     return "text" if only_row(connection, f"SELECT count(*) FILTER ({odd}) FROM {source.sql}")[0] else "integer"

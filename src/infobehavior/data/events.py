@@ -1,15 +1,10 @@
 """Opens an event log: Parquet or CSV, one file or many."""
 
-import csv
 import glob
-import gzip
-import io
 import tempfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +12,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infobehavior.data.csv_files import csv_header, is_csv, line_of_value, num_lines
 from infobehavior.data.schema import Columns
 from infobehavior.errors import InputError, one_line
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
-CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 ZONED_TIME_TYPES = frozenset({"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"})
 NAIVE_TIME_TYPES = frozenset({"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATE"})
@@ -30,6 +25,9 @@ INTEGER_TYPES = frozenset(
 )
 FRACTION_TYPES = ("FLOAT", "DOUBLE", "DECIMAL")
 NUM_EXAMPLES = 3
+
+MAX_OPEN_LINES = 3
+"""A quote that is still open after so many lines was forgotten."""
 
 
 @contextmanager
@@ -79,9 +77,10 @@ class EventSource:
         sql: what stands after FROM.
         columns: DuckDB's type of each column; of a CSV all are VARCHAR.
         num_rows: well-formed rows.
-        num_malformed: CSV rows with a wrong number of fields or broken quotes, which aren't among the rows.
+        num_malformed: lines of CSV rows with a wrong number of fields or broken quotes, which aren't among the rows.
         malformed_examples: some of them.
         description: what the caller called it, for messages.
+        type_conflicts: what to say if a column is used whose type isn't the same in all files.
     """
 
     sql: str
@@ -90,9 +89,10 @@ class EventSource:
     num_malformed: int
     malformed_examples: tuple[str, ...]
     description: str
+    type_conflicts: Mapping[str, str] = field(default_factory=dict)
 
     def require(self, columns: Columns) -> None:
-        """Check that the columns of a schema are there.
+        """Check that the columns of a schema are there, in one type.
 
         Raises:
             InputError: one isn't; lists those that are.
@@ -103,6 +103,9 @@ class EventSource:
             raise InputError(
                 f"{self.description} has no column {', '.join(missing)}; it has {there}: edit [columns] of the schema"
             )
+        for name in columns.used():
+            if name in self.type_conflicts:
+                raise InputError(self.type_conflicts[name])
 
 
 @contextmanager
@@ -113,10 +116,20 @@ def readable(description: str) -> Iterator[None]:
     except duckdb.OutOfMemoryException as error:
         raise InputError(
             f"{description} needs more memory or temporary space: raise the memory limit, use fewer threads, or set "
-            f"TMPDIR to a larger disk ({one_line(error)})"
+            f"TMPDIR to a larger disk ({first_line(error)})"
         ) from None
     except duckdb.Error as error:
-        raise InputError(f"can't read {description}: {one_line(error)}") from None
+        if "No space left on device" in str(error):
+            raise InputError(
+                f"the folder for temporary files, {tempfile.gettempdir()}, is full while {description} is read: set "
+                "TMPDIR to a larger disk"
+            ) from None
+        raise InputError(f"can't read {description}: {first_line(error)}") from None
+
+
+def first_line(error: Exception | str) -> str:
+    """A message of DuckDB without the help that follows."""
+    return one_line(next(iter(str(error).strip().splitlines()), ""))
 
 
 def open_events(connection: duckdb.DuckDBPyConnection, source: str | Path) -> EventSource:
@@ -136,7 +149,7 @@ def open_events(connection: duckdb.DuckDBPyConnection, source: str | Path) -> Ev
         if _is_parquet(files[0]):
             opened = _open_parquet(connection, files, description)
         else:
-            opened = _open_csv(connection, files, description)
+            opened = open_csv(connection, files, description)
     if opened.num_rows == 0:
         raise InputError(f"{description} has no rows that can be read ({opened.num_malformed} malformed)")
     return opened
@@ -144,7 +157,7 @@ def open_events(connection: duckdb.DuckDBPyConnection, source: str | Path) -> Ev
 
 def _find_files(source: str | Path) -> list[Path]:
     matches = [Path(source)] if Path(source).exists() else _glob(str(source))
-    odd = next((file for file in matches if file.is_file() and not _is_parquet(file) and not _is_csv(file)), None)
+    odd = next((file for file in matches if file.is_file() and not _is_parquet(file) and not is_csv(file)), None)
     if odd:
         raise InputError(f"{odd} is neither Parquet nor CSV; its name must end in .parquet, .csv or .csv.gz")
     files = [file for match in matches for file in ([match] if match.is_file() else _files_under(match))]
@@ -159,7 +172,7 @@ def _find_files(source: str | Path) -> list[Path]:
 
 
 def _files_under(folder: Path) -> list[Path]:
-    files = (file for file in folder.rglob("*") if _is_parquet(file) or _is_csv(file))
+    files = (file for file in folder.rglob("*") if _is_parquet(file) or is_csv(file))
     return [file for file in files if file.is_file() and not _is_hidden(file.relative_to(folder))]
 
 
@@ -175,26 +188,49 @@ def _is_parquet(file: Path) -> bool:
     return file.name.lower().endswith(PARQUET_SUFFIXES)
 
 
-def _is_csv(file: Path) -> bool:
-    return file.name.lower().endswith(CSV_SUFFIXES)
-
-
 def _open_parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], description: str) -> EventSource:
-    names = _parquet_columns(files[0])
+    kinds = _parquet_kinds(files[0])
+    conflicts: dict[str, str] = {}
     for file in files[1:]:
-        absent = [repr(name) for name in names if name not in set(_parquet_columns(file))]
+        others = _parquet_kinds(file)
+        absent = [repr(name) for name in kinds if name not in others]
         if absent:
             raise InputError(f"{file} has other columns than {files[0]}: no {', '.join(absent)}")
-    sql = f"read_parquet({_file_list(files)}, {_hive(files, names)})"
-    return _described(connection, sql, description, 0, ())
+        for name in (name for name in kinds if kinds[name] != others[name]):
+            conflicts.setdefault(name, _conflict(name, (files[0], kinds[name]), (file, others[name])))
+    sql = f"read_parquet({_file_list(files)}, {_hive(files, list(kinds))})"
+    return replace(_described(connection, sql, description, 0, ()), type_conflicts=conflicts)
 
 
-def _parquet_columns(file: Path) -> list[str]:
+def _conflict(name: str, first: tuple[Path, str], other: tuple[Path, str]) -> str:
+    return (
+        f"column {name!r} is {first[1]} in {first[0]}, but {other[1]} in {other[0]}: write them "
+        "alike, or give them one by one"
+    )
+
+
+def _parquet_kinds(file: Path) -> dict[str, str]:
+    """What each column holds, in words, without the width of integers and the unit of times."""
     try:
-        names: list[str] = pq.read_schema(file).names
+        return {column.name: _kind(column.type) for column in pq.read_schema(file)}
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{file} is not a whole Parquet file ({one_line(error)}); write it again") from None
-    return names
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_dictionary(kind):
+        return _kind(kind.value_type)
+    if pa.types.is_timestamp(kind):
+        return "a time without a zone" if kind.tz is None else "a time with a zone"
+    tests = {
+        "an integer": pa.types.is_integer,
+        "a fraction": lambda kind: pa.types.is_floating(kind) or pa.types.is_decimal(kind),
+        "text": lambda kind: (
+            pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        ),
+        "a date": pa.types.is_date,
+    }
+    return next((name for name, holds in tests.items() if holds(kind)), str(kind))
 
 
 def _described(
@@ -229,41 +265,103 @@ def _hive(files: Sequence[Path], names: Sequence[str]) -> str:
     )
 
 
-def _open_csv(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], description: str) -> EventSource:
-    """Copy the well-formed rows to a temporary Parquet file, so that each later query sees the same ones."""
-    header, delimiter = _csv_header(files[0])
+def open_csv(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], description: str) -> EventSource:
+    """Copy the well-formed rows to a temporary Parquet file, so that each later query sees the same ones.
+
+    Raises:
+        InputError: the files have different columns, or a quote that is never closed has swallowed rows.
+    """
+    header, delimiter = csv_header(files[0])
     for file in files[1:]:
-        if _csv_header(file) != (header, delimiter):
-            raise InputError(f"{file} has other columns than {files[0]}: {_csv_header(file)[0]}, not {header}")
+        if csv_header(file) != (header, delimiter):
+            raise InputError(f"{file} has other columns than {files[0]}: {csv_header(file)[0]}, not {header}")
+    sql = _copied(connection, _csv_scan(files, header, delimiter))
+    _refuse_swallowed_rows(connection, sql, files, header, delimiter)
+    num_malformed, examples = only_row(
+        connection,
+        f"SELECT coalesce(sum({_num_breaks('text')} + 1), 0)::BIGINT, min(DISTINCT text, {NUM_EXAMPLES}) "
+        "FROM malformed",
+    )
+    opened = _described(connection, sql, description, num_malformed, examples or ())
+    return replace(opened, num_malformed=num_malformed + _num_lost(connection, opened, files, header))
+
+
+def _csv_scan(files: Sequence[Path], header: Sequence[str], delimiter: str) -> str:
     types = "{" + ", ".join(f"{quoted_text(name)}: 'VARCHAR'" for name in header) + "}"
-    scan = (
+    return (
         f"read_csv({_file_list(files)}, auto_detect = false, header = true, delim = {quoted_text(delimiter)}, "
         f"quote = '\"', escape = '\"', columns = {types}, store_rejects = true, rejects_limit = 0, "
         f"{_hive(files, header)})"
     )
+
+
+def _copied(connection: duckdb.DuckDBPyConnection, scan: str) -> str:
+    """SQL of a copy of a scan; what it left out is in the view `malformed`, one row a record."""
     folder = only_row(connection, "SELECT current_setting('temp_directory')")[0]
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".parquet", delete=False) as copy:
         pass
     connection.execute(f"COPY (SELECT * FROM {scan}) TO {quoted_text(copy.name)} (FORMAT parquet)")
-    num_malformed, examples = only_row(
-        connection,
-        f"SELECT count(DISTINCT (file_id, line)), min(DISTINCT csv_line, {NUM_EXAMPLES}) FROM reject_errors",
+    connection.execute(
+        "CREATE OR REPLACE TEMP VIEW malformed AS SELECT file_path, line, min(error_message) AS error, "
+        "bool_or(error_message LIKE '%unterminated quote%') AS is_open, "
+        "any_value(trim(csv_line, chr(10) || chr(13))) AS text "
+        "FROM reject_errors JOIN reject_scans USING (scan_id, file_id) GROUP BY scan_id, file_id, file_path, line"
     )
-    sql = f"read_parquet({quoted_text(copy.name)})"
-    return _described(connection, sql, description, num_malformed, examples or ())
+    return f"read_parquet({quoted_text(copy.name)})"
 
 
-def _csv_header(file: Path) -> tuple[list[str], str]:
-    """The names of the columns, and the delimiter: the one of four that the first line has most of."""
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as raw:
-            text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
-            line = text.readline()
-            delimiter = max(",\t;|", key=line.count)
-            header = next(csv.reader(chain([line], text), delimiter=delimiter, strict=True), [])
-            text.detach()
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
-        raise InputError(f"can't read the first line of {file}: {one_line(error)}") from None
-    if "" in header or len(set(header)) < len(header) or not header or "\ufffd" in line:
-        raise InputError(f"the first line of {file} must name each column, once, in UTF-8: got {line.strip()[:200]!r}")
-    return header, delimiter
+def first_malformed(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """The first row that `open_csv` left out: its file, its line and what is wrong; None if there is none."""
+    row = connection.execute("SELECT file_path, line, error FROM malformed ORDER BY file_path, line LIMIT 1").fetchone()
+    return None if row is None else f"{row[0]}, line {row[1]}: {first_line(row[2])}"
+
+
+def _refuse_swallowed_rows(
+    connection: duckdb.DuckDBPyConnection, sql: str, files: Sequence[Path], header: Sequence[str], delimiter: str
+) -> None:
+    """An open quote that a later one closes makes one value of all the rows between, which looks well-formed."""
+    breaks = [f"count(*) FILTER (contains({quoted(name)}, chr(10)))" for name in header]
+    counts = only_row(connection, f"SELECT {', '.join(breaks)} FROM {sql}")
+    for name in (name for name, count in zip(header, counts, strict=True) if count and len(header) > 1):
+        value = quoted(name)
+        delimiters = f"(length({value}) - length(replace({value}, {quoted_text(delimiter)}, '')))"
+        found = connection.execute(
+            f"SELECT {value} FROM {sql} WHERE {_num_breaks(value)} > {MAX_OPEN_LINES} "
+            f"AND {delimiters} >= 0.9 * ({_num_breaks(value)} - 1) * {len(header) - 1} LIMIT 1"
+        ).fetchone()
+        if found:
+            lines = found[0].count("\n")
+            raise InputError(
+                f"{line_of_value(files, found[0])}: the quote that opens in column {name!r} swallows {lines:,} lines "
+                "that look like rows; close it there, or double each quote inside of a value"
+            )
+
+
+def _num_breaks(sql: str) -> str:
+    """SQL of the number of line breaks in a text."""
+    return f"(length({sql}) - length(replace({sql}, chr(10), '')))"
+
+
+def _num_lost(
+    connection: duckdb.DuckDBPyConnection, opened: EventSource, files: Sequence[Path], header: Sequence[str]
+) -> int:
+    """Lines behind an open quote that are neither rows nor malformed ones; refuses to lose more than a few.
+
+    DuckDB cuts the text of a rejected record, so what an open quote swallowed is told by counting lines.
+    """
+    worst = connection.execute(
+        f"SELECT file_path, line, {_num_breaks('text')} AS breaks FROM malformed WHERE is_open "
+        "ORDER BY breaks DESC, file_path, line LIMIT 1"
+    ).fetchone()
+    if worst is None:
+        return 0
+    file, line, num_breaks = worst
+    inside = " + ".join(f"coalesce(sum({_num_breaks(quoted(name))}), 0)" for name in header)
+    num_inside = int(only_row(connection, f"SELECT {inside} FROM {opened.sql}")[0])
+    num_lost = max(0, sum(map(num_lines, files)) - opened.num_rows - num_inside - opened.num_malformed)
+    if max(num_lost, num_breaks) > MAX_OPEN_LINES:
+        raise InputError(
+            f"{file}, line {line}: a quote opens that isn't closed, and {num_lost + num_breaks:,} lines after it are "
+            "lost; close it, or double each quote inside of a value"
+        )
+    return num_lost

@@ -26,8 +26,8 @@ from infobehavior.data.columns import (
     proposed_entity_type,
 )
 from infobehavior.data.events import EventSource, connect, only_row, open_events, quoted, readable
-from infobehavior.data.schema import ONE_TIME, Behavior, Schema, parse_schema, schema_text, write_schema
-from infobehavior.data.summary import quarantine_lines
+from infobehavior.data.schema import ONE_TIME, Behavior, Schema, parse_schema, read_schema, schema_text, write_schema
+from infobehavior.data.summary import quarantine_lines, warning_lines
 from infobehavior.errors import InputError
 
 ONE_TIME_SHARE = 0.99
@@ -98,13 +98,14 @@ class Inspection:
         """For the terminal."""
         chosen = self.schema.columns
         lines = [
+            *warning_lines(self.quarantined, self.num_rows),
             f"{self.description}: {self.num_rows:,} rows, {self.num_entities:,} entities",
             f"{self.first} to {self.last} (read as {self.time_reading})",
             "",
             *_table(
                 ("column", "type", "nulls", "distinct", "is"),
                 [
-                    (c.name, c.type, f"{c.num_nulls:,}", f"~{c.num_distinct:,}", _role(self.schema, c.name))
+                    (_shown(c.name), c.type, f"{c.num_nulls:,}", f"~{c.num_distinct:,}", _role(self.schema, c.name))
                     for c in self.columns
                 ],
             ),
@@ -159,6 +160,8 @@ def inspect(
     """
     given = dict(columns or {})
     time_zone = given.pop("time_zone", "UTC")
+    if out is not None:
+        _refuse_edited(Path(out))
     with connect(memory_limit, threads) as connection:
         connection.execute("SET preserve_insertion_order = true")  # The sample is the first rows, always.
         source = open_events(connection, events)
@@ -169,9 +172,25 @@ def inspect(
     return inspection
 
 
+def _refuse_edited(out: Path) -> None:
+    """Before the work: what can't be a proposal as it was written can't be the one to come either."""
+    if not out.exists():
+        return
+    try:
+        untouched = schema_text(read_schema(out)) == out.read_text(encoding="utf-8")
+    except InputError:
+        untouched = False
+    if not untouched:
+        raise _edited(out)
+
+
+def _edited(out: Path) -> InputError:
+    return InputError(f"{out} is there with other content, perhaps edited; remove it or give another name")
+
+
 def _write(schema: Schema, out: Path) -> None:
     if out.exists() and out.read_text(encoding="utf-8") != schema_text(schema):
-        raise InputError(f"{out} is there with other content, perhaps edited; remove it or give another name")
+        raise _edited(out)
     try:
         write_schema(schema, out)
     except OSError as error:
@@ -287,11 +306,16 @@ def _role(schema: Schema, name: str) -> str:
 def _behavior_cells(profile: BehaviorProfile) -> tuple[str, ...]:
     levels = profile.levels
     text = f"M from {levels.medium}, H from {levels.high}" if levels.has_levels else "one-time"
-    return (profile.name, f"{profile.num_events:,}", f"{profile.share:.2%}", *map(str, profile.quantiles), text)
+    return (_shown(profile.name), f"{profile.num_events:,}", f"{profile.share:.2%}", *map(str, profile.quantiles), text)
 
 
 def _counts(counts: Sequence[tuple[str, int]]) -> str:
-    return ", ".join(f"{value} ({count:,})" for value, count in counts)
+    return ", ".join(f"{_shown(value)} ({count:,})" for value, count in counts)
+
+
+def _shown(text: str) -> str:
+    """A name in one line: line breaks and the like as escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -31,6 +31,12 @@ BITS_PER_BEHAVIOR = 2
 LEVEL_NAMES = ("", "L", "M", "H")
 """What the two bits of a behavior mean; 0 is "absent"."""
 
+MAX_REPEATS = 2**31 - 1
+"""The largest number of repeats that the minutes can hold."""
+
+EARLIEST_DAY, LATEST_DAY = date(1900, 1, 1), date(2200, 1, 1)
+"""No schema believes events before the first, or at or after the second."""
+
 SET_SEPARATOR = "\x1f"
 """Stands between the members of a set of locations (or of an extra column) in the minutes."""
 
@@ -67,6 +73,8 @@ class Behavior(_Strict):
             raise ValueError(
                 f"expected 2 <= medium < high (or neither), got medium = {self.medium}, high = {self.high}"
             )
+        if self.high > MAX_REPEATS:
+            raise ValueError(f"expected high to be at most {MAX_REPEATS}, got {self.high}")
         return self
 
     @property
@@ -156,8 +164,8 @@ class Time(_Strict):
 
     Attributes:
         time_zone: IANA name. Local days and times of day, and how timestamps without a zone are read.
-        earliest: first day that is believed.
-        latest: first day that isn't believed any more.
+        earliest: first day that is believed, not before 1900.
+        latest: first day that isn't believed any more, not after 2200-01-01.
     """
 
     time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
@@ -168,6 +176,11 @@ class Time(_Strict):
     def _in_order(self) -> Self:
         if self.earliest >= self.latest:
             raise ValueError(f"earliest ({self.earliest}) must be before latest ({self.latest})")
+        if self.earliest < EARLIEST_DAY or self.latest > LATEST_DAY:
+            raise ValueError(
+                f"expected earliest and latest between {EARLIEST_DAY} and {LATEST_DAY}, got {self.earliest} and "
+                f"{self.latest}"
+            )
         return self
 
 

@@ -1,20 +1,24 @@
 """The minutes of many entities in memory: one array a column, sorted by entity and minute."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infobehavior.artefacts import definition_hash
-from infobehavior.data.events import connect, quoted
+from infobehavior.data.events import connect, quoted, readable
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.schema import BEHAVIORS_PER_WORD, Schema
-from infobehavior.errors import InputError
+from infobehavior.errors import InputError, one_line
 
 MINUTE_BITS = 32
 
@@ -110,7 +114,8 @@ def load_store(
         last_entity: entities after this one are not read.
 
     Raises:
-        InputError: a behavior that the schema doesn't list.
+        InputError: a behavior that the schema doesn't list, or a file that is missing or damaged, or holds a minute
+            that another holds too.
     """
     schema = minutes.schema
     files = minutes.files(first_minute, end_minute)
@@ -130,27 +135,75 @@ def load_store(
     }
     given = {comparison: value for comparison, value in bounds.items() if value is not None}
     where = " AND ".join(f"{comparison} ?" for comparison in given) or "true"
-    with connect() as connection:
+    with reading_minutes(minutes.path, files), connect() as connection:
         table = connection.sql(
             f"SELECT {', '.join(columns)} FROM read_parquet(?, hive_partitioning = false) WHERE {where} "
             "ORDER BY entity_id, minute",
             params=[files, *given.values()],
         ).to_arrow_table()
-    return _from_arrow(table, schema, counted_behaviors)
+    store = _from_arrow(table, schema, counted_behaviors)
+    _refuse_repeated_minutes(store, minutes.path)
+    return store
+
+
+def _refuse_repeated_minutes(store: MinuteStore, folder: Path) -> None:
+    repeated = (np.diff(store.minute) == 0) & (np.diff(store.row_entity) == 0)
+    if repeated.any():
+        entity = store.entities[store.row_entity[np.argmax(repeated)]]
+        raise InputError(
+            f"{folder} has a minute of entity {entity} twice, so a day's file may be in the folder of another day; "
+            "run `infobehavior aggregate` again"
+        )
 
 
 def entities_of(minutes: MinuteTable, end_minute: int | None = None) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """All entities that have minutes before `end_minute`, sorted, and how many minutes each has."""
+    """All entities that have minutes before `end_minute`, sorted, and how many minutes each has.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
     files = minutes.files(None, end_minute)
     if not files:
         return np.array([], dtype=object), np.array([], dtype=np.int64)
-    with connect() as connection:
+    with reading_minutes(minutes.path, files), connect() as connection:
         table = connection.sql(
             "SELECT entity_id, count(*) AS n FROM read_parquet(?, hive_partitioning = false) "
             "WHERE minute < coalesce(?, minute + 1) GROUP BY entity_id ORDER BY entity_id",
             params=[files, end_minute],
         ).to_arrow_table()
     return table["entity_id"].to_numpy(), table["n"].to_numpy()
+
+
+@contextmanager
+def reading_minutes(folder: Path, files: Sequence[str]) -> Iterator[None]:
+    """Turn what DuckDB says about minutes that it can't read into one line.
+
+    Args:
+        folder: of the minutes.
+        files: those that are read; the first that can't be is named.
+
+    Raises:
+        InputError: see above.
+    """
+    with readable(f"the minutes in {folder}"):
+        try:
+            yield
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            raise InputError(
+                f"{_first_unreadable(files) or f'a file of {folder}'} is missing or damaged ({one_line(error)}); run "
+                "`infobehavior aggregate` again"
+            ) from None
+
+
+def _first_unreadable(files: Sequence[str]) -> str | None:
+    for file in files:
+        try:
+            pq.read_table(file, partitioning=None)
+        except (OSError, pa.ArrowException):
+            return file
+    return None
 
 
 def content_hash(store: MinuteStore) -> str:

@@ -5,6 +5,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from infobehavior.errors import one_line
+
+EXAMPLE_CHARACTERS = 200
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -54,6 +58,7 @@ class Summary:
     def lines(self) -> list[str]:
         """For the terminal."""
         lines = [
+            *warning_lines(self.quarantined, self.num_read),
             f"{self.num_read:,} events read, {self.num_kept:,} kept: {self.num_minutes:,} minutes in {self.path}",
             f"{len(self.days):,} days with events, {self.days[0]} to {self.days[-1]}"
             + (f"; {self.num_days_replaced:,} of them replaced older ones" if self.num_days_replaced else ""),
@@ -68,10 +73,23 @@ class Summary:
         return lines
 
 
+def warning_lines(quarantined: dict[str, int], num_read: int) -> list[str]:
+    """What can't be meant, for the top of the terminal: most rows are set aside for one reason."""
+    return [
+        f"WARNING: {count:,} of {num_read:,} rows are set aside: {reason}"
+        for reason, count in quarantined.items()
+        if count > num_read / 2
+    ]
+
+
 def quarantine_lines(quarantined: dict[str, int], examples: dict[str, tuple[str, ...]]) -> list[str]:
     """What was set aside, with examples, for the terminal."""
     lines = []
     for reason, count in quarantined.items():
         lines.append(f"set aside: {count:,} rows, {reason}")
-        lines += [f"    {example}" for example in examples.get(reason, ())]
+        lines += [f"    {_shortened(one_line(example))}" for example in examples.get(reason, ())]
     return lines
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 3] + "..."

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from infobehavior.data.clock import parse_moment
-from infobehavior.data.events import CSV_SUFFIXES, connect, quoted_text
-from infobehavior.errors import InputError, one_line
+from infobehavior.data.csv_files import is_csv
+from infobehavior.data.events import connect, first_line, first_malformed, open_csv, quoted_text, readable
+from infobehavior.errors import InputError
 
 # Whole years within those of `datetime`, so that each moment has a local time in every zone.
 EARLIEST_MOMENT, LATEST_MOMENT = (parse_moment(date(year, 1, 1), "UTC") for year in (2, 9999))
@@ -19,19 +20,29 @@ def read_table(path: Path) -> pa.Table:
     """Read a table; of a CSV all columns are text.
 
     Raises:
-        InputError: there is no such file, or it can't be read.
+        InputError: there is no such file, it can't be read, or a row of a CSV is malformed.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}")
-    is_csv = path.name.lower().endswith(CSV_SUFFIXES)
-    source = f"read_parquet({quoted_text(str(path))}, hive_partitioning = false)"
-    if is_csv:
-        source = f"read_csv({quoted_text(str(path))}, all_varchar = true, header = true)"
+    with connect(threads=1) as connection:
+        return _read_csv(connection, path) if is_csv(path) else _read_parquet(connection, path)
+
+
+def _read_csv(connection: duckdb.DuckDBPyConnection, path: Path) -> pa.Table:
+    with readable(str(path)):
+        opened = open_csv(connection, [path], str(path))
+        malformed = first_malformed(connection)
+        if malformed:
+            raise InputError(f"{malformed}; mend this row ({opened.num_malformed} can't be read)")
+        return connection.sql(f"SELECT * FROM {opened.sql}").to_arrow_table()
+
+
+def _read_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> pa.Table:
     try:
-        with connect(threads=1) as connection:
-            return connection.sql(f"SELECT * FROM {source}").to_arrow_table()
+        source = f"read_parquet({quoted_text(str(path))}, hive_partitioning = false)"
+        return connection.sql(f"SELECT * FROM {source}").to_arrow_table()
     except duckdb.Error as error:
-        raise InputError(f"can't read {path} as {'CSV' if is_csv else 'Parquet'}: {one_line(error)}") from None
+        raise InputError(f"can't read {path} as Parquet: {first_line(error)}") from None
 
 
 def column_moments(column: pa.ChunkedArray, time_zone: str, where: str) -> pa.Array:
@@ -56,8 +67,8 @@ def column_moments(column: pa.ChunkedArray, time_zone: str, where: str) -> pa.Ar
 def as_moment(value: object, time_zone: str, where: str) -> int:
     """Microseconds since the epoch of one value; see `column_moments`."""
     try:
-        moment = parse_moment(value, time_zone)  # type: ignore[arg-type]
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        moment = parse_moment(value, time_zone)
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{where}: as_of can't be read as a moment: {error}") from None
     if not EARLIEST_MOMENT <= moment < LATEST_MOMENT:
         raise InputError(

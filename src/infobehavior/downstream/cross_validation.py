@@ -62,9 +62,14 @@ def make_folds(positive: NDArray[np.bool_], groups: NDArray[np.int64] | None, fo
         seed: decides the shuffle.
 
     Raises:
-        InputError: too few rows, or groups, of a class.
+        InputError: too few rows, or groups, of a class, or too few groups in all.
     """
     _require_enough(positive, folds)
+    if groups is not None and (num_groups := len(np.unique(groups))) < folds:
+        raise InputError(
+            f"only {num_groups} groups among {len(positive)} windows that have a label: {folds} folds need at least "
+            f"{folds}; use fewer folds or a finer group"
+        )
     made = []
     for train, test in _splits(positive, groups, folds, seed):
         inner_groups = None if groups is None else groups[train]

@@ -15,6 +15,7 @@ from infobehavior.artefacts import read_json, refuse_interrupted
 from infobehavior.errors import InputError, one_line
 
 WHAT = "a folder of embeddings"
+WINDOW_COLUMNS = ["entity_id", "as_of", "num_events", "num_minutes"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Embeddings:
     Attributes:
         path: its folder.
         definition: its ``_definition.json``.
-        windows: `entity_id` and `as_of` of each row, sorted by both.
+        windows: `entity_id` and `as_of` of each row, sorted by both; `num_events` and `num_minutes` of its window.
         vectors: one row a window.
     """
 
@@ -60,16 +61,17 @@ def read_embeddings(path: Path, day: date | str | None = None) -> Embeddings:
     table = table.sort_by([("entity_id", "ascending"), ("as_of", "ascending")])
     if table.num_rows == 0:
         raise InputError(f"{path} has no rows in {len(files)} file(s): no entity had events in its window")
-    return Embeddings(path, definition, table.select(["entity_id", "as_of"]), _matrix(table["embedding"], path))
+    return Embeddings(path, definition, table.select(WINDOW_COLUMNS), _matrix(table["embedding"], path))
 
 
 def _read_partition(file: Path) -> pa.Table:
+    columns = [*WINDOW_COLUMNS, "embedding"]
     try:
-        table = pq.read_table(file, columns=["entity_id", "as_of", "embedding"], partitioning=None)
+        if missing := [name for name in columns if name not in pq.read_schema(file).names]:
+            raise InputError(f"{file} has no column {', '.join(missing)}; embed again")
+        table = pq.read_table(file, columns=columns, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{file} is damaged ({one_line(error)}); embed again") from None
-    if table.num_columns < 3:
-        raise InputError(f"{file} lacks one of the columns entity_id, as_of, embedding; embed again")
     return table.set_column(1, "as_of", table["as_of"].cast(pa.timestamp("us")))
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -25,15 +24,17 @@ from infobehavior.downstream.labels import (
     join_labels,
     read_labels,
 )
-from infobehavior.downstream.manual_features import as_matrix, manual_features
-from infobehavior.downstream.metrics import clustering_nmi
+from infobehavior.downstream.manual_features import as_matrix, manual_features, window_counts
+from infobehavior.downstream.metrics import MOST_SEED, clustering_nmi
 from infobehavior.downstream.report import headline, write_report
+from infobehavior.embedding.destination import refuse_unwritable
 from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
 FEATURE_SETS = ("manual", "infobehavior", "both")
 DEFINITION_FILE = "_definition.json"
 TRAINING_LOG = "_training_log.jsonl"
+SEEN_LATER = "windows that end before the encoder's training did (it may have seen later events, never labels)"
 METRICS = ("auc", "average_precision", "recall_at_precision_95", "recall_at_precision_50", "f1")
 
 
@@ -83,7 +84,7 @@ def evaluate(
         group: column whose equal values stay on one side of each split, such as the person behind accounts.
         date: evaluate only the embeddings of this day (``ds=``).
         folds: of the cross-validation.
-        seed: of folds and classifiers.
+        seed: of folds and classifiers, 0 to 2**32 - 1.
         oversample: in how many copies a positive counts in training; 1 turns it off.
 
     Returns:
@@ -91,19 +92,22 @@ def evaluate(
         ``<metric>_std`` is their standard deviation over folds (``nmi_std``: over seeds).
 
     Raises:
-        InputError: the inputs don't belong together, or the label is of no use.
+        InputError: the inputs don't belong together, the label is of no use, or `out` can't be written.
     """
     if oversample < 1:
         raise InputError(f"oversample must be 1 or more, got {oversample}")
+    if not 0 <= seed <= MOST_SEED:
+        raise InputError(f"seed must be from 0 to {MOST_SEED}, got {seed}")
+    _check_out(Path(out))
     table = open_minutes(minutes)
     embedded = read_embeddings(Path(embeddings), date)
     _check_same_minutes(embedded, table)
     column = read_labels(Path(labels), label, group, table.schema.time.time_zone)
     data = join_labels(embedded, column, group)
+    _check_counts(embedded, table, data.windows)
     settings = {"folds": folds, "seed": seed, "oversample": oversample, "label": label, "group": group}
     definition = _definition(embedded, Path(labels), data, settings)
     log = read_training_log(embedded.path / TRAINING_LOG)
-    _claim(Path(out))
     # One thread: a sum over several is not the same from run to run, and their pools fight over the cores.
     with threadpool_limits(1):
         results = _results(data, table, _window_minutes(embedded), folds=folds, seed=seed, oversample=oversample)
@@ -132,19 +136,19 @@ def summary_lines(out: str | Path) -> list[str]:
         InputError: it isn't one.
     """
     definition = read_json(Path(out) / DEFINITION_FILE, "the folder of an evaluation")
-    return [*definition["headline"], *(f"{count} {reason}" for reason, count in definition["counts"].items())]
+    classes = "positive: {label} = {positive_class}, negative: {label} = {negative_class}".format(**definition)
+    counts = (f"{count} {reason}" for reason, count in definition["counts"].items())
+    return [*definition["headline"], classes, *counts]
 
 
-def _claim(out: Path) -> None:
-    """Make the folder of an evaluation; refuse one that holds something else."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"can't write an evaluation to {out}: it is a file; give a folder")
+def _check_out(out: Path) -> None:
+    """Refuse a folder that can't be written, or that holds something else than an evaluation."""
+    refuse_unwritable(out, "an evaluation")
     if (out / DEFINITION_FILE).exists():
         there = read_json(out / DEFINITION_FILE, "the folder of an evaluation")
         kind = there.get("kind") if isinstance(there, dict) else None
         if kind != "evaluation":
             raise InputError(f"{out} holds {kind or 'something else'}, not an evaluation; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def _check_same_minutes(embeddings: Embeddings, minutes: MinuteTable) -> None:
@@ -153,6 +157,20 @@ def _check_same_minutes(embeddings: Embeddings, minutes: MinuteTable) -> None:
         raise InputError(
             f"{embeddings.path} was made from minutes of definition {recorded}, but {minutes.path} has definition "
             f"{minutes.hash}; give the minutes that the embeddings were made from"
+        )
+
+
+def _check_counts(embeddings: Embeddings, minutes: MinuteTable, windows: pa.Table) -> None:
+    """Another log may have the same schema: its windows hold other events."""
+    found = window_counts(minutes, windows, _window_minutes(embeddings))
+    names = found.column_names
+    is_other = np.any([found[name].to_numpy() != windows[name].to_numpy() for name in names], axis=0)
+    if is_other.any():
+        row = int(np.argmax(is_other))
+        was, now = ("{} events in {} minutes".format(*(table[n][row] for n in names)) for table in (windows, found))
+        raise InputError(
+            f"entity {windows['entity_id'][row]} had {was} when it was embedded, but has {now} in {minutes.path}: the "
+            "minutes are not those that were embedded, or days are missing"
         )
 
 
@@ -213,7 +231,7 @@ def _definition(
     embeddings: Embeddings, labels: Path, data: LabelledWindows, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Where the figures come from; without paths and dates of today, so that equal inputs give equal bytes."""
-    ends = pc.min_max(data.windows["as_of"].cast(pa.int64())).as_py()
+    ends_of = data.windows["as_of"].cast(pa.int64()).to_numpy()
     return {
         "kind": "evaluation",
         "format": 1,
@@ -226,11 +244,20 @@ def _definition(
         "labels_hash": hashlib.sha256(labels.read_bytes()).hexdigest()[:16],
         "negative_class": data.classes[0],
         "positive_class": data.classes[1],
-        "first_as_of": _iso(ends["min"]),
-        "last_as_of": _iso(ends["max"]),
-        "counts": data.counts,
+        "first_as_of": _iso(int(ends_of.min())),
+        "last_as_of": _iso(int(ends_of.max())),
+        "counts": data.counts | seen_later(embeddings, ends_of),
         **settings,
     }
+
+
+def seen_later(embeddings: Embeddings, as_of: NDArray[np.int64]) -> dict[str, int]:
+    """How many windows end before the training of the encoder did, if any do."""
+    trained_until = embeddings.definition.get("trained_until")
+    if trained_until is None:
+        return {}
+    count = int(np.count_nonzero(as_of < datetime.fromisoformat(trained_until).timestamp() * 1_000_000))
+    return {SEEN_LATER: count} if count else {}
 
 
 def _iso(microseconds: int) -> str:

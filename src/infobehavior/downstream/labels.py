@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from infobehavior.data.tables import column_moments, read_table
 from infobehavior.downstream.embeddings import Embeddings, shortened
-from infobehavior.errors import InputError
+from infobehavior.errors import InputError, one_line
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class LabelColumn:
     """The labels of a file.
 
     Attributes:
-        table: `entity` (text), `as_of` (microseconds since the epoch, null without that column), `positive`
+        table: `entity` (text or null), `as_of` (microseconds since the epoch, null without that column), `positive`
             (null without a label), `group` (text or null).
         description: file and column, for messages.
         has_as_of: True if each label has a moment of its own.
@@ -79,12 +79,12 @@ def read_labels(path: Path, label: str, group: str | None, time_zone: str) -> La
     has_as_of = "as_of" in raw.column_names
     table = pa.table(
         {
-            "entity": _as_text(raw["entity_id"]),
+            "entity": _as_text(raw["entity_id"], f"{path}, column 'entity_id'"),
             "as_of": column_moments(raw["as_of"], time_zone, str(path))
             if has_as_of
             else pa.nulls(len(raw), pa.int64()),
             "positive": positive,
-            "group": _as_text(raw[group]) if group else pa.nulls(len(raw), pa.string()),
+            "group": _as_text(raw[group], f"{path}, column {group!r}") if group else pa.nulls(len(raw), pa.string()),
         }
     )
     return LabelColumn(table, description, has_as_of, classes)
@@ -92,6 +92,7 @@ def read_labels(path: Path, label: str, group: str | None, time_zone: str) -> La
 
 def _binary(column: pa.ChunkedArray, description: str) -> tuple[pa.Array, tuple[str, str]]:
     """True where the label is positive, null where there is none; and what the two classes are called."""
+    _refuse_nested(column, description)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     values = pc.unique(column.drop_null()).to_pylist()
@@ -124,8 +125,17 @@ def _numbers(values: list[Any]) -> list[float] | None:
         return None
 
 
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(pa.string())
+def _as_text(column: pa.ChunkedArray, description: str) -> pa.ChunkedArray:
+    _refuse_nested(column, description)
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise InputError(f"{description} can't be read as text: {one_line(error)}") from None
+
+
+def _refuse_nested(column: pa.ChunkedArray, description: str) -> None:
+    if pa.types.is_nested(column.type):
+        raise InputError(f"{description} holds values of type {column.type}; expected one value a row")
 
 
 def join_labels(embeddings: Embeddings, labels: LabelColumn, group: str | None) -> LabelledWindows:
@@ -140,7 +150,8 @@ def join_labels(embeddings: Embeddings, labels: LabelColumn, group: str | None) 
     """
     keys = ("entity", "as_of") if labels.has_as_of else ("entity",)
     windows = _keyed(embeddings.windows)
-    usable = labels.table.filter(pc.is_valid(labels.table["positive"]))
+    labelled = labels.table.filter(pc.is_valid(labels.table["positive"]))
+    usable = labelled.filter(pc.is_valid(labelled["entity"]))
     if not labels.has_as_of:
         _require_one_window(windows, embeddings.path)
     _require_unique(usable, keys, labels.description)
@@ -158,17 +169,22 @@ def join_labels(embeddings: Embeddings, labels: LabelColumn, group: str | None) 
             "windows with an embedding and a label": found.num_rows,
             "embeddings without a label": windows.num_rows - found.num_rows,
             "labels without an embedding": usable.num_rows - found.num_rows,
-            "rows whose label is null": labels.table.num_rows - usable.num_rows,
+            "rows whose label is null": labels.table.num_rows - labelled.num_rows,
+            **_if_any("labels whose entity_id is null", labelled.num_rows - usable.num_rows),
             **({"windows without a group, each with its entity": found["group"].null_count} if group else {}),
         },
     )
+
+
+def _if_any(reason: str, count: int) -> dict[str, int]:
+    return {reason: count} if count else {}
 
 
 def _keyed(windows: pa.Table) -> pa.Table:
     return pa.table(
         {
             "row": np.arange(windows.num_rows),
-            "entity": _as_text(windows["entity_id"]),
+            "entity": windows["entity_id"].cast(pa.string()),
             "as_of": windows["as_of"].cast(pa.int64()),
         }
     )

@@ -15,6 +15,8 @@ from infobehavior.data.events import connect, quoted, quoted_text
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import window_end
 from infobehavior.data.schema import Schema
+from infobehavior.data.store import reading_minutes
+from infobehavior.errors import InputError
 
 NUM_TOP_PLACES = 100
 NUM_TOP_TOKENS = 40
@@ -51,18 +53,61 @@ def manual_features(minutes: MinuteTable | Path | str, windows: pa.Table, window
         One column a feature (float64, never null), one row a window, in the order of `windows`. A field's metadata has
         its meaning and, for the most common places, the place. A window without minutes has the values of an account
         that was never seen: no counts, and lags as long as the window.
+
+    Raises:
+        InputError: a file of the minutes is missing or damaged, or holds a minute that another holds too.
     """
     table = minutes if isinstance(minutes, MinuteTable) else open_minutes(minutes)
     if windows.num_rows == 0:
         return pa.schema([_field(feature) for feature in describe_features(table.schema)]).empty_table()
     bounds = _bounds(windows, window_minutes)
     first, end = pc.min(bounds["start_minute"]).as_py(), pc.max(bounds["end_minute"]).as_py()
-    text = _Text(table.schema, _source(table.files(first, end), table.schema))
+    files = table.files(first, end)
+    text = _Text(table.schema, _source(files, table.schema))
     # One thread, since the order in which several add up floats is not the same from run to run.
-    with connect(threads=1) as connection:
+    with reading_minutes(table.path, files), connect(threads=1) as connection:
         connection.register("windows", bounds)
         connection.register("offsets", _offsets(table.schema.time.time_zone, first, end))
-        return _described(_execute(connection, text.sql), text.columns)
+        features = _described(_execute(connection, text.sql), text.columns)
+    _refuse_repeated_minutes(features, windows, table)
+    return features
+
+
+def _refuse_repeated_minutes(features: pa.Table, windows: pa.Table, minutes: MinuteTable) -> None:
+    """A minute that is there twice is no step after the one before, and the logarithm of its step is infinite."""
+    is_finite = np.isfinite(features["step_log_mean"].to_numpy())
+    if not is_finite.all():
+        entity = windows["entity_id"][int(np.argmin(is_finite))]
+        raise InputError(
+            f"{minutes.path} has a minute of entity {entity} twice, so a day's file may be in the folder of another "
+            "day; run `infobehavior aggregate` again"
+        )
+
+
+def window_counts(minutes: MinuteTable, windows: pa.Table, window_minutes: int) -> pa.Table:
+    """Count the events and the minutes of windows, as the embeddings table has them.
+
+    Args:
+        minutes: the minutes.
+        windows: at least one; see `manual_features`.
+        window_minutes: length of a window.
+
+    Returns:
+        Columns `num_events` and `num_minutes`, one row a window, in the order of `windows`.
+
+    Raises:
+        InputError: a file of the minutes is missing or damaged.
+    """
+    bounds = _bounds(windows, window_minutes)
+    files = minutes.files(pc.min(bounds["start_minute"]).as_py(), pc.max(bounds["end_minute"]).as_py())
+    with reading_minutes(minutes.path, files), connect(threads=1) as connection:
+        connection.register("windows", bounds)
+        return connection.sql(
+            "SELECT coalesce(sum(m.num_events), 0)::BIGINT AS num_events, count(m.minute) AS num_minutes "
+            f"FROM windows AS w LEFT JOIN {_source(files, minutes.schema)} AS m "
+            "ON m.entity_id = w.entity_id AND m.minute >= w.start_minute AND m.minute < w.end_minute "
+            "GROUP BY w.row ORDER BY w.row"
+        ).to_arrow_table()
 
 
 def describe_features(schema: Schema) -> list[Feature]:

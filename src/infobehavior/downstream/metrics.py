@@ -12,6 +12,8 @@ from sklearn.metrics import (
 )
 from sklearn.preprocessing import StandardScaler
 
+MOST_SEED = 2**32 - 1
+"""What scikit-learn takes as a seed goes from 0 to this."""
 NMI_SEEDS = 5
 NMI_NEGATIVES_PER_POSITIVE = 20
 
@@ -67,10 +69,17 @@ def clustering_nmi(features: NDArray[np.floating], positive: NDArray[np.bool_], 
     values = []
     for run in range(NMI_SEEDS):
         rows = _undersampled(positive, np.random.default_rng([seed, run]))
-        standardised = StandardScaler().fit_transform(features[rows].astype(np.float64))
-        clusters = KMeans(n_clusters=2, n_init=4, random_state=seed + run).fit_predict(standardised)
+        clusters = _clusters(StandardScaler().fit_transform(features[rows].astype(np.float64)), seed + run)
         values.append(normalized_mutual_info_score(positive[rows], clusters))
     return float(np.mean(values)), float(np.std(values))
+
+
+def _clusters(standardised: NDArray[np.float64], seed: int) -> NDArray[np.integer]:
+    """The cluster of each row, of two; of equal rows there is one."""
+    if (standardised == standardised[0]).all():
+        return np.zeros(len(standardised), dtype=np.int64)
+    clusters: NDArray[np.integer] = KMeans(2, n_init=4, random_state=seed % (MOST_SEED + 1)).fit_predict(standardised)
+    return clusters
 
 
 def _undersampled(positive: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.intp]:

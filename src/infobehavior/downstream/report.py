@@ -83,12 +83,12 @@ def headline(content: ReportContent) -> list[str]:
     learnt = content.cross_validated["infobehavior", best["infobehavior"]].values("auc")
     both = content.cross_validated["both", best["both"]].values("auc")
     verdict = (
-        f"Alone, the representation {_compared(learnt, manual, 'beats', 'does not beat')} the manual features: "
+        f"Alone, the representation {_compared(learnt, manual, 'beat')} the manual features: "
         f"AUC {learnt.mean():.3f} ({classifier_title(best['infobehavior'])}) against {manual.mean():.3f} "
         f"({classifier_title(best['manual'])}), and it is ahead in {_ahead(learnt, manual)}."
     )
     together = (
-        f"Added to the manual features, it {_compared(both, manual, 'improves', 'does not improve')} them: "
+        f"Added to the manual features, it {_compared(both, manual, 'improve')} them: "
         f"AUC {both.mean():.3f} ({classifier_title(best['both'])}), and both together are ahead in "
         f"{_ahead(both, manual)}."
     )
@@ -99,13 +99,17 @@ def _best_classifier(content: ReportContent, features: str) -> str:
     return max(CLASSIFIERS, key=lambda name: content.cross_validated[features, name].values("auc").mean())
 
 
-def _compared(here: NDArray[np.float64], there: NDArray[np.float64], better: str, worse: str) -> str:
-    """Better on average only counts as better if it is more than the folds' own disagreement about it."""
+def _compared(here: NDArray[np.float64], there: NDArray[np.float64], verb: str) -> str:
+    """Better on average only counts as better if at least half of the folds say so, and without "only just" if it is
+    more than the folds' own disagreement about it.
+    """
     difference = here - there
     margin = difference.std(ddof=1) / np.sqrt(len(difference))
     if difference.mean() <= 0:
-        return worse
-    return better if difference.mean() > 2 * margin else f"only just {better}"
+        return f"does not {verb}"
+    if (difference > 0).mean() < 0.5:
+        return f"does not reliably {verb}"
+    return f"{verb}s" if difference.mean() > 2 * margin else f"only just {verb}s"
 
 
 def _ahead(here: NDArray[np.float64], there: NDArray[np.float64]) -> str:

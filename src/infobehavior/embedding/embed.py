@@ -24,21 +24,24 @@ class Summary:
         out: the table.
         model_id: the model.
         num_embedded: windows with events; each is a row.
-        num_without_events: windows without; listed in `_no_events/`.
+        num_without_events: windows without; listed in `_no_events/ds=….csv`.
+        num_removed: windows that the table had on these days before and doesn't have now.
         days: partitions written, ascending.
-        fallbacks: shares of minutes whose behavior or location the model doesn't know as it is.
+        fallbacks: shares of minutes whose behavior or location the model doesn't know as it is, see `Fallbacks`.
     """
 
     out: Path
     model_id: str
     num_embedded: int
     num_without_events: int
+    num_removed: int
     days: tuple[Date, ...]
     fallbacks: dict[str, float]
 
     def lines(self) -> list[str]:
         """For the terminal."""
         days = str(self.days[0]) if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}"
+        removed = [f"{self.num_removed} embeddings that the table had of these days are gone: not among these windows"]
         return [
             f"{self.num_embedded} embeddings of model {self.model_id} in {self.out}, ds = {days}",
             f"{self.num_without_events} windows had no events; they are listed in {self.out / NO_EVENTS_FOLDER}",
@@ -46,6 +49,10 @@ class Summary:
             "{behavior_unknown:.2%}; location: {location_from_parts:.2%}, {location_unknown:.2%}".format(
                 **self.fallbacks
             ),
+            "minutes with a behavior that the schema doesn't list: {behavior_not_in_schema:.2%}".format(
+                **self.fallbacks
+            ),
+            *(removed if self.num_removed else []),
         ]
 
 
@@ -78,15 +85,21 @@ def embed(
     windows = embed_moments(table, encoder, moments)
     num_embedded = int(np.count_nonzero(windows.num_minutes))
     if num_embedded == 0:
-        raise InputError(
-            f"none of {len(moments)} windows of {encoder.config.window_days} days has any events; {table.path} has "
-            f"events from {table.days[0]} to {table.days[-1]}"
-        )
+        raise InputError(f"none of {len(moments)} windows of {encoder.config.window_days} days {_why(table, moments)}")
     with writing(out, f"the embedding of minutes {table.hash} by model {encoder.model_id} for {date or as_of}"):
-        days = write_partitions(out, encoder, table, windows)
+        written = write_partitions(out, encoder, table, windows)
         copy_training_log(Path(model), out)
     num_without = len(moments) - num_embedded
-    return Summary(out, encoder.model_id, num_embedded, num_without, tuple(days), windows.fallbacks.shares())
+    shares = windows.fallbacks.shares()
+    return Summary(out, encoder.model_id, num_embedded, num_without, written.num_removed, written.days, shares)
+
+
+def _why(table: MinuteTable, moments: Moments) -> str:
+    """Why no window has events: ids of another kind, or moments of another time."""
+    known, _ = entities_of(table)
+    if not np.isin(moments.entity_id, known).any():
+        return f"has any events: as_of has ids such as {moments.entity_id[0]}, {table.path} such as {known[0]}"
+    return f"has any events; {table.path} has events from {table.days[0]} to {table.days[-1]}"
 
 
 def _moments_of_day(table: MinuteTable, date: str | Date) -> Moments:

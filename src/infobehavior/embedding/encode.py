@@ -21,25 +21,40 @@ from infobehavior.progress import progress
 MINUTES_PER_BATCH = 40_000
 WINDOWS_PER_BATCH = 1_024
 MINUTES_PER_SHARD = 30_000_000
+LEVEL_OF_CODE_0 = 3
+"""The bits, in the first word of a behavior token, of the behaviors that the schema doesn't list."""
 
 
 @dataclass
 class Fallbacks:
-    """How many of the minutes read had a token that the model doesn't know as it is."""
+    """How many of the minutes read had a token that the model doesn't know as it is, or that says less than the log.
+
+    Attributes:
+        minutes: all.
+        behavior_from_parts: the composite behavior is unknown; parts of it are known.
+        behavior_unknown: nothing of it is known.
+        behavior_not_in_schema: an event's behavior isn't listed in the schema; all those share one code, which the
+            model knows if its training had some.
+        location_from_parts: the set of locations is unknown; some of them are known.
+        location_unknown: none of them is known.
+    """
 
     minutes: int = 0
     behavior_from_parts: int = 0
     behavior_unknown: int = 0
+    behavior_not_in_schema: int = 0
     location_from_parts: int = 0
     location_unknown: int = 0
 
     def add(self, tokenizer: Tokenizer, rows: NDArray[np.int64]) -> None:
         """Count some rows of a store."""
-        behavior = tokenizer.behavior_bags.origin[tokenizer.store.behavior[rows]]
+        composite = tokenizer.store.behavior[rows]
+        behavior = tokenizer.behavior_bags.origin[composite]
         location = tokenizer.location_bags.origin[tokenizer.store.location[rows] + 1]
         self.minutes += len(rows)
         self.behavior_from_parts += int(np.count_nonzero(behavior == FROM_PARTS))
         self.behavior_unknown += int(np.count_nonzero(behavior == FROM_NOTHING))
+        self.behavior_not_in_schema += int(np.count_nonzero(tokenizer.store.composites[composite, 0] & LEVEL_OF_CODE_0))
         self.location_from_parts += int(np.count_nonzero(location == FROM_PARTS))
         self.location_unknown += int(np.count_nonzero(location == FROM_NOTHING))
 

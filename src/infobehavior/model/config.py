@@ -10,9 +10,9 @@ MINUTES_PER_DAY = 1_440
 class EncoderConfig(BaseModel):
     """What decides the encoder's parameters and what it computes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    window_days: PositiveInt = Field(30, description="length of a window, in days")
+    window_days: PositiveInt = Field(30, le=3_650, description="length of a window, in days")
     span_minutes: PositiveInt = Field(360, description="length of a span, in minutes")
     stride_minutes: PositiveInt = Field(340, description="from one span's start to the next one's, in minutes")
     minute_dim: PositiveInt = Field(64, description="size of a minute's embedding")

@@ -189,10 +189,12 @@ def check_model_folder(folder: Path) -> None:
     """Refuse to write a model where something else is.
 
     Raises:
-        InputError: `folder` is a file, or its `config.json` isn't a model's.
+        InputError: `folder` is a file, holds minutes or embeddings, or has a `config.json` that isn't a model's.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"can't write a model to {folder}: it is a file; give a folder")
+    if (folder / "_definition.json").exists():
+        raise InputError(f"can't write a model to {folder}: it holds something else; give a folder of its own")
     if (folder / CONFIG_FILE).exists():
         _read_card(folder)
 

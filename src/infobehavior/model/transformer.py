@@ -95,7 +95,7 @@ class TransformerLayer(nn.Module):
         query_key_value: Float[Tensor, "sequences length three_dims"],
         is_padding: Bool[Tensor, "sequences length"],
     ) -> Float[Tensor, "places model_dim"]:
-        """Multi-head self-attention over padded sequences; padding is masked by a large negative value (footnote 4)."""
+        """Multi-head self-attention over padded sequences; padding is masked (footnote 4)."""
         num_sequences, length = is_padding.shape
         query, key, value = query_key_value.view(num_sequences, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         may_attend = ~is_padding[:, None, None, :] if is_padding.any() else None

@@ -11,7 +11,7 @@ from infobehavior.model.config import EncoderConfig
 class PretrainConfig(BaseModel):
     """What decides a pre-training, beside the data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     encoder: EncoderConfig = EncoderConfig()
     num_steps: PositiveInt = Field(76_000, description="training steps")
@@ -45,7 +45,7 @@ class PretrainConfig(BaseModel):
     )
     min_minutes: PositiveInt = Field(1, description="minutes with events that each of the two windows must have")
     min_count: PositiveInt = Field(5, description="minutes in which a behavior or location must occur to be a token")
-    seed: NonNegativeInt = Field(0, description="seed of weights, batches, masks and dropout")
+    seed: NonNegativeInt = Field(0, le=2**32 - 1, description="seed of weights, batches, masks and dropout")
     num_threads: PositiveInt = Field(2, description="processor threads; results depend on it in the last digits")
     checkpoint_every: PositiveInt = Field(100, description="steps between checkpoints")
 

@@ -98,6 +98,10 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
     store = load_store(minutes, first, end, counted_behaviors=counted_behaviors(config.domain_task))
     if as_of is not None:
         store = cut_at(store, read_moments(as_of, minutes))
+    if store.num_minutes == 0:
+        raise InputError(
+            f"nothing is left to train on up to {until or minutes.days[-1]}; {path} begins {minutes.days[0]}"
+        )
     vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
     torch.manual_seed(config.seed)
     model = InfoBehavior(config.encoder, vocabulary, minutes.schema.time.time_zone)

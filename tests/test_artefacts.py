@@ -1,0 +1,103 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infobehavior.artefacts import (
+    UNFINISHED_FILE,
+    definition_hash,
+    read_json,
+    refuse_interrupted,
+    write_atomically,
+    write_json,
+    write_text,
+    writing,
+)
+from infobehavior.errors import InputError
+
+
+def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
+    target = tmp_path / "new folder" / "file.txt"
+    write_text(target, "old")
+    write_text(target, "new")
+    assert target.read_text() == "new"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
+    target = tmp_path / "file.txt"
+    write_text(target, "old")
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as error:
+        write_atomically(target, fail)
+    assert error.value.filename == str(target)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_temporary_file_is_hidden_and_beside_the_target(tmp_path):
+    seen = []
+    write_atomically(tmp_path / "a.parquet", lambda path: (seen.append(path), path.write_text("x")))
+    [temporary] = seen
+    assert temporary.parent == tmp_path
+    assert temporary.name.startswith(".a.parquet.")
+
+
+def test_a_kill_leaves_the_old_file_and_the_next_write_clears_up(tmp_path):
+    target = tmp_path / "file.txt"
+    write_text(target, "old")
+    program = (
+        "import os, signal, sys; from pathlib import Path; from infobehavior.artefacts import write_atomically\n"
+        "def die(path): path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_atomically(Path(sys.argv[1]), die)"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(target)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert target.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+    write_text(target, "new")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_is_readable_sorted_and_without_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"b": "ä", "a": [1]})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    1\n  ],\n  "b": "ä"\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", float("nan"))
+    assert read_json(tmp_path / "a.json", "a test") == {"a": [1], "b": "ä"}
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b""])
+def test_json_that_is_damaged(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        read_json(tmp_path / "a.json", "a test")
+    with pytest.raises(InputError, match=r"is not a test: it has no b\.json"):
+        read_json(tmp_path / "b.json", "a test")
+
+
+def test_an_unfinished_folder_is_refused_until_the_same_run_ends(tmp_path):
+    folder = tmp_path / "folder"
+    with pytest.raises(KeyboardInterrupt), writing(folder, "the writing of a"):
+        raise KeyboardInterrupt
+    assert json.loads((folder / UNFINISHED_FILE).read_text()) == {"what": "the writing of a"}
+    with pytest.raises(InputError, match="is unfinished: the writing of a is still running or was interrupted"):
+        refuse_interrupted(folder)
+    with pytest.raises(InputError, match="the writing of a was interrupted"), writing(folder, "the writing of b"):
+        pytest.fail("another run must not begin")
+    with writing(folder, "the writing of a"):
+        pass
+    refuse_interrupted(folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_hashes_name_contents_whatever_their_order():
+    assert definition_hash({"a": 1, "b": [2]}) == definition_hash({"b": [2], "a": 1})
+    assert len({definition_hash(content) for content in ({"a": 1}, {"a": 2}, {"b": 1}, [1], "1", 1)}) == 6
