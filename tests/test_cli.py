@@ -17,6 +17,7 @@ from infobehavior.cli.error_lines import error_line
 from infobehavior.errors import InputError
 from infobehavior.pretraining.config import PRESETS, PretrainConfig
 
+EVALUATE = ["evaluate", "e", "--labels", "l", "--label", "y", "--minutes", "m", "--out", "r"]
 COMMANDS = ["inspect", "aggregate", "pretrain", "embed", "evaluate", "demo"]
 FIELDS = {path[-1]: path for path, _ in config_fields(PretrainConfig)}
 
@@ -76,10 +77,7 @@ def test_version(capsys):
         (["aggregate", "no-events.parquet", "--schema", "none.toml", "--out", "minutes"], "none.toml"),
         (["embed", "no-minutes", "--model", "no-model", "--out", "e", "--date", "2024-01-01"], "no-m"),
         (["embed", "no-minutes", "--model", "no-model", "--out", "e"], "as_of"),
-        *[
-            (["evaluate", "e", "--labels", "l", "--label", "y", "--minutes", "m", "--out", "r", "--seed", seed], "--seed")
-            for seed in ("-1", "4294967296")
-        ],
+        *[([*EVALUATE, "--seed", seed], "--seed") for seed in ("-1", "4294967296")],
         (
             ["evaluate", "no-e", "--labels", "no-l", "--label", "risky", "--minutes", "no-m", "--out", "report"],
             "no-",

@@ -118,6 +118,12 @@ def test_labels_with_markup_stay_text():
     assert chart.to_html(full_html=False, include_plotlyjs=False).count("</script>") == 1
 
 
+def test_embeddings_that_are_all_equal_are_one_place_on_the_map():
+    definition = {"label": "bot", "positive_class": "1", "negative_class": "0", "seed": 0}
+    chart = map_chart(ReportContent([], {}, np.arange(20) < 5, np.full((20, 4), 0.5), pa.table({}), definition, []))
+    assert {place for points in chart.data for place in (*points.x, *points.y)} == {0.0}
+
+
 def test_the_curve_has_each_recall_with_its_best_precision():
     positive = np.array([True, False, True, False])
     found = {("both", "lr"): CrossValidated([], np.array([0.9, 0.8, 0.7, 0.1]), [])}

@@ -173,6 +173,8 @@ def map_chart(content: ReportContent) -> go.Figure:
 
 def _two_dimensions(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     standardised = StandardScaler().fit_transform(vectors)
+    if (standardised == standardised[0]).all():  # neither PCA nor t-SNE has a place for points that are all the same
+        return np.zeros((len(vectors), 2))
     dimensions = min(50, *standardised.shape)
     reduced = PCA(dimensions, svd_solver="full").fit_transform(standardised)
     perplexity = min(30.0, (len(reduced) - 1) / 3)
