@@ -16,7 +16,7 @@ from infobehavior.errors import InputError
 from infobehavior.pretraining.config import preset
 from infobehavior.pretraining.pretrain import pretrain
 
-NUM_STEPS = 120
+NUM_STEPS = 300
 """With it `make demo`, installation included, stays within 15 minutes on two busy cores."""
 
 PRESET = "two-cores"
