@@ -16,7 +16,7 @@ from infobehavior.errors import InputError
 from infobehavior.pretraining.config import preset
 from infobehavior.pretraining.pretrain import pretrain
 
-NUM_STEPS = 300
+NUM_STEPS = 500
 """With it `make demo`, installation included, stays within 15 minutes on two busy cores."""
 
 PRESET = "two-cores"
@@ -68,9 +68,9 @@ def demo(out: str | Path = "demo-output", *, num_steps: int = NUM_STEPS) -> Path
         _print(inspect(str(events), schema, columns={"time_zone": TIME_ZONE}).lines())
     with _step("3 of 6: events become minute tokens", "aggregate", events, schema=schema, out=minutes):
         _print(aggregate(str(events), schema, minutes).lines())
-    options = {"out": model, "preset": PRESET, "num_steps": num_steps}
+    options = {"out": model, "preset": PRESET, "num_steps": num_steps, "until": LAST_DAY}
     with _step("4 of 6: an encoder learns from minutes alone (the long part)", "pretrain", minutes, **options):
-        pretrain(minutes, model, config=config)
+        pretrain(minutes, model, config=config, until=LAST_DAY)
     options = {"model": model, "out": embeddings, "date": LAST_DAY}
     days = config.encoder.window_days
     with _step(f"5 of 6: the last {days} days of each aircraft become a vector", "embed", minutes, **options):
