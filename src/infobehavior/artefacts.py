@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,6 +107,27 @@ def refuse_interrupted(folder: Path) -> None:
     if (folder / UNFINISHED_FILE).exists():
         what = read_json(folder / UNFINISHED_FILE, "an unfinished folder")["what"]
         raise InputError(f"{folder} is unfinished: {what} is still running or was interrupted; run it again")
+
+
+def refuse_unwritable(folder: Path, what: str) -> None:
+    """Refuse a folder that can't be made or written, and leave no trace of having tried.
+
+    Args:
+        folder: need not be there yet.
+        what: is to be written, for the message: "embeddings".
+
+    Raises:
+        InputError: it is a file, or below one, or the file system doesn't allow it.
+    """
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            found = "it" if there == folder else there
+            raise InputError(f"can't write {what} to {folder}: {found} is a file; give a folder")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"can't write {what} to {folder}: {error.strerror or error}; give another folder") from None
 
 
 def definition_hash(definition: Any) -> str:

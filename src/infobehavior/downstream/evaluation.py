@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from infobehavior.artefacts import read_json, write_json
+from infobehavior.artefacts import read_json, refuse_unwritable, write_json
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.downstream.charts import ReportContent, read_training_log
 from infobehavior.downstream.classifiers import CLASSIFIERS
@@ -27,7 +27,6 @@ from infobehavior.downstream.labels import (
 from infobehavior.downstream.manual_features import as_matrix, manual_features, window_counts
 from infobehavior.downstream.metrics import MOST_SEED, clustering_nmi
 from infobehavior.downstream.report import headline, write_report
-from infobehavior.embedding.destination import refuse_unwritable
 from infobehavior.errors import InputError
 from infobehavior.progress import progress
 

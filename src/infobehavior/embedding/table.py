@@ -16,10 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from infobehavior.artefacts import UNFINISHED_FILE, read_json, write_atomically, write_json
+from infobehavior.artefacts import UNFINISHED_FILE, read_json, refuse_unwritable, write_atomically, write_json
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import day_before
-from infobehavior.embedding.destination import refuse_unwritable
 from infobehavior.embedding.encode import EmbeddedWindows
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from infobehavior.artefacts import definition_hash, read_json, write_bytes, write_json
+from infobehavior.artefacts import definition_hash, read_json, refuse_unwritable, write_bytes, write_json
 from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.store import MinuteStore
@@ -189,10 +189,10 @@ def check_model_folder(folder: Path) -> None:
     """Refuse to write a model where something else is.
 
     Raises:
-        InputError: `folder` is a file, holds minutes or embeddings, or has a `config.json` that isn't a model's.
+        InputError: `folder` can't be written, holds minutes or embeddings, or has a `config.json` that isn't a
+            model's.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"can't write a model to {folder}: it is a file; give a folder")
+    refuse_unwritable(folder, "a model")
     if (folder / "_definition.json").exists():
         raise InputError(f"can't write a model to {folder}: it holds something else; give a folder of its own")
     if (folder / CONFIG_FILE).exists():
