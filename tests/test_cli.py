@@ -7,7 +7,6 @@ import duckdb
 import pyarrow as pa
 import pytest
 import typer
-from pydantic import ValidationError
 
 from infobehavior import __version__
 from infobehavior.cli import main
@@ -225,7 +224,7 @@ def test_flags_replace_a_file_and_a_file_replaces_the_preset(pretrain_call, tmp_
 def test_a_configuration_file_with_an_unknown_field_is_refused(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text("num_stepps = 7\n")
-    with pytest.raises(ValidationError, match="num_stepps"):
+    with pytest.raises(InputError, match=r"config\.toml: num_stepps"):
         resolve_config("paper", file, {})
 
 

@@ -334,9 +334,37 @@ def test_new_events_replace_the_days_they_touch(tmp_path: Path) -> None:
     new.append(new[0] | {"when": datetime(2025, 1, 1, tzinfo=UTC)})
     aggregate(write_rows(old, tmp_path / "old.parquet"), SCHEMA, tmp_path / "minutes")
     summary = aggregate(write_rows(new, tmp_path / "new.parquet"), SCHEMA, tmp_path / "minutes")
-    assert (len(summary.days), summary.num_days_replaced) == (2, 1)
+    assert (len(summary.days), summary.replaced.num_days) == (2, 1)
+    before = sum(row["when"].date() == days[1] for row in old)
+    assert (summary.replaced.num_events_before, summary.replaced.num_events_now) == (before, len(new) - 1)
+    assert summary.replaced.num_days_left == len(days) - 1
+    assert "1 days replaced older ones, which held" in "\n".join(summary.lines())
     kept = [row for row in old if row["when"].date() != days[1]]
     assert read_minutes(tmp_path / "minutes") == expected_minutes(kept + new, SCHEMA)
+
+
+def test_an_interrupted_run_is_not_ended_by_another_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path is the same, the log in it isn't: days of the first would be taken for days of the second."""
+    source = write_rows(some_rows(), tmp_path / "events.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr(aggregation, "write_json", interrupt_at_summary(aggregation.write_json))
+        with pytest.raises(KeyboardInterrupt):
+            aggregate(source, SCHEMA, tmp_path / "minutes")
+    write_rows(some_rows()[:50], source)
+    with pytest.raises(InputError, match="was interrupted"):
+        aggregate(source, SCHEMA, tmp_path / "minutes")
+    write_rows(some_rows(), source)
+    aggregate(source, SCHEMA, tmp_path / "minutes")
+    assert read_minutes(tmp_path / "minutes") == expected_minutes(some_rows(), SCHEMA)
+
+
+def interrupt_at_summary(write):
+    def interrupted(target, content):
+        if target.name == "_summary.json":
+            raise KeyboardInterrupt
+        write(target, content)
+
+    return interrupted
 
 
 def test_the_summary_counts_all_rows(tmp_path: Path) -> None:

@@ -134,7 +134,13 @@ def embed(
 def evaluate(
     embeddings: Annotated[Path, typer.Argument(help="a folder that `embed` wrote", metavar="EMBEDDINGS")],
     labels: Annotated[Path, typer.Option(help="table of labels, Parquet or CSV", metavar="LABELS")],
-    label: Annotated[str, typer.Option(help="column of LABELS that holds 0 and 1", metavar="COLUMN")],
+    label: Annotated[
+        str,
+        typer.Option(
+            help="column of LABELS: 0 and 1, or two texts, the alphabetically last positive",
+            metavar="COLUMN",
+        ),
+    ],
     minutes: Annotated[Path, typer.Option(help="the minutes that were embedded", metavar="MINUTES")],
     out: Annotated[Path, typer.Option(help="folder for metrics.json and report.html", metavar="REPORT")],
     group: Annotated[

@@ -9,9 +9,10 @@ from types import UnionType
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from infobehavior.cli.error_lines import error_line
 from infobehavior.errors import InputError
 from infobehavior.pretraining.config import PretrainConfig, preset
 
@@ -34,12 +35,13 @@ def resolve_config(name: str, file: Path | None, flags: dict[str, Any]) -> Pretr
         flags: fields by name, wherever they belong; None and an empty list mean "not given".
 
     Raises:
-        InputError: the file can't be read as TOML, or there is no such preset.
+        InputError: the file can't be read as TOML or has a fault, or there is no such preset.
         ValidationError: a value is not one that its field can have; it lists all faults.
     """
     values = preset(name).model_dump()
     if file is not None:
         values = _merged(values, _read_toml(file))
+        _check_values(values, file)
     for path, _ in config_fields(PretrainConfig):
         given = flags.get(path[-1])
         if given is not None and given != []:
@@ -61,6 +63,14 @@ def _read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{file} is not TOML: {error}") from None
+
+
+def _check_values(values: dict[str, Any], file: Path) -> None:
+    """Name the file of a fault that no flag has to do with."""
+    try:
+        PretrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{file}: {error_line(error)}") from None
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

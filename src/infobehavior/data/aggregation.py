@@ -4,7 +4,7 @@ The SQL below is the definition. It knows UTC epoch minutes only; local days com
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infobehavior.artefacts import UNFINISHED_FILE, write_atomically, write_json, writing
+from infobehavior.artefacts import UNFINISHED_FILE, definition_hash, write_atomically, write_json, writing
 from infobehavior.data.cleaning import (
     CleanEvents,
     clean_events,
@@ -52,7 +52,7 @@ from infobehavior.data.minutes import (
     read_definition,
 )
 from infobehavior.data.schema import BEHAVIORS_PER_WORD, BITS_PER_BEHAVIOR, SET_SEPARATOR, Schema, read_schema
-from infobehavior.data.summary import Summary
+from infobehavior.data.summary import Replaced, Summary
 from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
@@ -111,10 +111,18 @@ def aggregate(
             survey = _survey(connection, source, clean, schema)
             try:
                 _remove_failed(folder)
-                with writing(folder, f"the aggregation of {source.description}"):
+                older = _num_events(connection, folder, existing & survey.days)
+                log = definition_hash([survey.first_day, survey.events_of_day, drop_duplicates])
+                with writing(folder, f"the aggregation of {source.description} (log {log[:8]})"):
                     _write_definition(folder, schema, clean.entity_type)
                     rows_of_day = _write_minutes(connection, clean, schema, survey, folder)
-                    summary = _summarize(connection, source, clean, schema, survey, folder, rows_of_day, existing)
+                    replaced = Replaced(
+                        num_days=len(existing & rows_of_day.keys()),
+                        num_events_before=sum(older.get(day, 0) for day in rows_of_day),
+                        num_events_now=sum(_num_events(connection, folder, existing & rows_of_day.keys()).values()),
+                        num_days_left=len(existing - rows_of_day.keys()),
+                    )
+                    summary = _summarize(connection, source, clean, schema, survey, folder, rows_of_day, replaced)
                     write_json(folder / SUMMARY_FILE, summary.as_json())
             except OSError as error:
                 raise InputError(f"can't write to {folder}: {error.strerror or error}") from error
@@ -178,6 +186,13 @@ class _Survey:
     num_duplicates: int
     first_day: int
     events_of_day: list[int]
+
+    @property
+    def days(self) -> frozenset[date]:
+        """The local days that may have events."""
+        return frozenset(
+            day_of_number(self.first_day + i) for i, num_events in enumerate(self.events_of_day) if num_events
+        )
 
 
 def _survey(connection: duckdb.DuckDBPyConnection, source: EventSource, clean: CleanEvents, schema: Schema) -> _Survey:
@@ -377,7 +392,7 @@ def _summarize(
     survey: _Survey,
     folder: Path,
     rows_of_day: dict[date, int],
-    existing: frozenset[date],
+    replaced: Replaced,
 ) -> Summary:
     days = tuple(sorted(rows_of_day))
     return Summary(
@@ -390,9 +405,22 @@ def _summarize(
         unknown_behaviors=_unknown_behaviors(connection, clean, schema) if survey.num_unknown else {},
         num_minutes=sum(rows_of_day.values()),
         days=days,
-        num_days_replaced=len(existing & set(days)),
+        replaced=replaced,
         examples=quarantine_examples(connection, source, clean) if survey.quarantined else {},
     )
+
+
+def _num_events(connection: duckdb.DuckDBPyConnection, folder: Path, days: Set[date]) -> dict[date, int]:
+    """Events of days that are there."""
+    if not days:
+        return {}
+    day_of = {str(partition_file(folder, day)): day for day in days}
+    rows = connection.execute(
+        "SELECT filename, sum(num_events)::BIGINT FROM read_parquet(?, filename = true, hive_partitioning = false) "
+        "GROUP BY filename",
+        [sorted(day_of)],
+    ).fetchall()
+    return {day_of[file]: count for file, count in rows}
 
 
 def _unknown_behaviors(connection: duckdb.DuckDBPyConnection, clean: CleanEvents, schema: Schema) -> dict[str, int]:

@@ -151,7 +151,8 @@ def open_events(connection: duckdb.DuckDBPyConnection, source: str | Path) -> Ev
         else:
             opened = open_csv(connection, files, description)
     if opened.num_rows == 0:
-        raise InputError(f"{description} has no rows that can be read ({opened.num_malformed} malformed)")
+        malformed = f" that can be read ({opened.num_malformed} malformed)" if opened.num_malformed else ""
+        raise InputError(f"{description} has no rows{malformed}")
     return opened
 
 

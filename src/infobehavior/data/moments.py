@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from infobehavior.artefacts import definition_hash
 from infobehavior.data.clock import day_bounds, local_date
 from infobehavior.data.events import INTEGER_TYPES
 from infobehavior.data.minutes import MinuteTable
@@ -35,6 +36,11 @@ class Moments:
 
     def __len__(self) -> int:
         return len(self.entity_id)
+
+    @property
+    def hash(self) -> str:
+        """Tells one table of moments from another."""
+        return definition_hash([self.entity_id.tolist(), self.as_of.tolist()])
 
     @property
     def end(self) -> NDArray[np.int64]:

@@ -11,6 +11,35 @@ EXAMPLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
+class Replaced:
+    """What became of the days that a folder of minutes had before.
+
+    Attributes:
+        num_days: days that were replaced, each of them whole.
+        num_events_before: events that those days held.
+        num_events_now: events that they hold now.
+        num_days_left: other days; they stay as they were.
+    """
+
+    num_days: int = 0
+    num_events_before: int = 0
+    num_events_now: int = 0
+    num_days_left: int = 0
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        lines = []
+        if self.num_days:
+            lines.append(
+                f"{self.num_days:,} days replaced older ones, which held {self.num_events_before:,} events and now "
+                f"hold {self.num_events_now:,}; a day is replaced whole, so give all events of a local day together"
+            )
+        if self.num_days_left:
+            lines.append(f"{self.num_days_left:,} other days that were there stay as they were")
+        return lines
+
+
+@dataclass(frozen=True)
 class Summary:
     """What became of a log.
 
@@ -24,7 +53,7 @@ class Summary:
         unknown_behaviors: the most frequent of those behaviors, with their counts.
         num_minutes: rows written.
         days: local days written, ascending.
-        num_days_replaced: those of them that were there before.
+        replaced: what became of older days.
         examples: a few rows of each quarantine reason, as text.
     """
 
@@ -37,7 +66,7 @@ class Summary:
     unknown_behaviors: dict[str, int]
     num_minutes: int
     days: tuple[date, ...]
-    num_days_replaced: int
+    replaced: Replaced
     examples: dict[str, tuple[str, ...]] = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -60,8 +89,8 @@ class Summary:
         lines = [
             *warning_lines(self.quarantined, self.num_read),
             f"{self.num_read:,} events read, {self.num_kept:,} kept: {self.num_minutes:,} minutes in {self.path}",
-            f"{len(self.days):,} days with events, {self.days[0]} to {self.days[-1]}"
-            + (f"; {self.num_days_replaced:,} of them replaced older ones" if self.num_days_replaced else ""),
+            f"{len(self.days):,} days with events, {self.days[0]} to {self.days[-1]}",
+            *self.replaced.lines(),
         ]
         if self.num_duplicates:
             lines.append(f"{self.num_duplicates:,} duplicate rows dropped")

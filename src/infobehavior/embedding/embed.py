@@ -44,7 +44,8 @@ class Summary:
         removed = [f"{self.num_removed} embeddings that the table had of these days are gone: not among these windows"]
         return [
             f"{self.num_embedded} embeddings of model {self.model_id} in {self.out}, ds = {days}",
-            f"{self.num_without_events} windows had no events; they are listed in {self.out / NO_EVENTS_FOLDER}",
+            f"{self.num_without_events} windows had no events"
+            + (f"; they are listed in {self.out / NO_EVENTS_FOLDER}" if self.num_without_events else ""),
             "minutes whose behavior fell back to its parts: {behavior_from_parts:.2%}, was unknown: "
             "{behavior_unknown:.2%}; location: {location_from_parts:.2%}, {location_unknown:.2%}".format(
                 **self.fallbacks
@@ -86,7 +87,7 @@ def embed(
     num_embedded = int(np.count_nonzero(windows.num_minutes))
     if num_embedded == 0:
         raise InputError(f"none of {len(moments)} windows of {encoder.config.window_days} days {_why(table, moments)}")
-    with writing(out, f"the embedding of minutes {table.hash} by model {encoder.model_id} for {date or as_of}"):
+    with writing(out, f"the embedding by model {encoder.model_id} for {date or as_of} ({moments.hash[:8]})"):
         written = write_partitions(out, encoder, table, windows)
         copy_training_log(Path(model), out)
     num_without = len(moments) - num_embedded

@@ -79,7 +79,7 @@ def check_table(out: Path, model: InfoBehavior, minutes: MinuteTable) -> None:
         name = differing[0]
         raise InputError(
             f"{out} holds embeddings with {name} {there.get(name)}, but now it would be {here[name]}: choose another "
-            "--out, since the two can't be compared"
+            "--out, or remove that folder first, since the two can't be compared"
         )
 
 
