@@ -12,6 +12,12 @@ from typing import Any
 
 from infobehavior.errors import InputError
 
+DEFINITION_FILE = "_definition.json"
+"""What a folder of minutes, of embeddings, or of an evaluation says of itself."""
+
+TRAINING_LOG = "_training_log.jsonl"
+"""One JSON object a step; beside a model, and beside the embeddings made by it."""
+
 UNFINISHED_FILE = "_unfinished.json"
 
 

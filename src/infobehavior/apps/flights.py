@@ -15,6 +15,7 @@ from typing import NamedTuple
 import duckdb
 
 from infobehavior.artefacts import write_atomically
+from infobehavior.data.events import quoted_text
 from infobehavior.errors import InputError
 
 MIN_EVENTS = 20
@@ -100,10 +101,10 @@ def write_flights(folder: Path) -> FlightTables:
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as connection:
         with zipfile.ZipFile(source / "flights.csv.zip") as archive:
             flights = archive.extract("flights.csv", scratch)
-        connection.execute(_FLIGHTS_SQL.format(flights=_quote(flights)))
+        connection.execute(_FLIGHTS_SQL.format(flights=quoted_text(str(flights))))
         connection.execute(_EVENTS_SQL)
         _write(connection, "FROM events ORDER BY entity_id, timestamp, behavior, flight", tables.events)
-        _write(connection, _LABELS_SQL.format(planes=_quote(source / "planes.csv")), tables.labels)
+        _write(connection, _LABELS_SQL.format(planes=quoted_text(str(source / "planes.csv"))), tables.labels)
     return tables
 
 
@@ -120,11 +121,6 @@ def _find_data() -> Path:
 
 def _write(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
     def copy(path: Path) -> None:
-        connection.execute(f"COPY ({query}) TO {_quote(path)} (FORMAT parquet, COMPRESSION zstd)")
+        connection.execute(f"COPY ({query}) TO {quoted_text(str(path))} (FORMAT parquet, COMPRESSION zstd)")
 
     write_atomically(target, copy)
-
-
-def _quote(path: Path | str) -> str:
-    """Write a path as an SQL string."""
-    return "'" + str(path).replace("'", "''") + "'"

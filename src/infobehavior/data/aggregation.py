@@ -18,7 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infobehavior.artefacts import UNFINISHED_FILE, definition_hash, write_atomically, write_json, writing
+from infobehavior.artefacts import (
+    DEFINITION_FILE,
+    UNFINISHED_FILE,
+    definition_hash,
+    write_atomically,
+    write_json,
+    writing,
+)
 from infobehavior.data.cleaning import (
     CleanEvents,
     clean_events,
@@ -44,7 +51,6 @@ from infobehavior.data.events import (
     readable,
 )
 from infobehavior.data.minutes import (
-    DEFINITION_FILE,
     FORMAT,
     KIND,
     SUMMARY_FILE,

@@ -9,14 +9,14 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infobehavior.data.clock import local_minutes
+from infobehavior.data.clock import MINUTES_PER_DAY, local_minutes
 from infobehavior.data.store import MinuteStore
 from infobehavior.data.vocabulary import FIRST_OF_WINDOW, Bags, BehaviorRows, Vocabulary, lag_tokens
 from infobehavior.data.windows import SpanGrid, Windows
 
-MINUTES_OF = {"minute_of_day": 1_440, "minute_of_week": 10_080}
+MINUTES_OF = {"minute_of_day": MINUTES_PER_DAY, "minute_of_week": 7 * MINUTES_PER_DAY}
 # Epoch day 0 was a Thursday; weeks begin on Mondays.
-MINUTES_SINCE_MONDAY = 3 * 1_440
+MINUTES_SINCE_MONDAY = 3 * MINUTES_PER_DAY
 
 
 @dataclass(frozen=True)

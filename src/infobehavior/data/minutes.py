@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from infobehavior.artefacts import read_json, refuse_interrupted
+from infobehavior.artefacts import DEFINITION_FILE, read_json, refuse_interrupted
 from infobehavior.data.clock import day_bounds
 from infobehavior.data.schema import Schema, parse_schema
 from infobehavior.errors import InputError
 
 KIND = "minutes"
 FORMAT = 1
-DEFINITION_FILE = "_definition.json"
 SUMMARY_FILE = "_summary.json"
 PARTITION_FILE = "minutes.parquet"
 

@@ -68,6 +68,11 @@ class Windows:
             self.window_minutes,
         )
 
+    def sums(self, column: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Sum of a column of the store over each window."""
+        rows, window = self.rows()
+        return np.bincount(window, weights=column[rows], minlength=len(self)).astype(np.int64)
+
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All rows of all windows, one window after the other, and the window of each."""
         window = np.repeat(np.arange(len(self)), self.num_minutes)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from infobehavior.artefacts import read_json, refuse_interrupted
+from infobehavior.artefacts import DEFINITION_FILE, read_json, refuse_interrupted
 from infobehavior.errors import InputError, one_line
 
 WHAT = "a folder of embeddings"
@@ -45,7 +45,7 @@ def read_embeddings(path: Path, day: date | str | None = None) -> Embeddings:
     Raises:
         InputError: it isn't one, a file is damaged, or it has no rows (of that day).
     """
-    definition = read_json(path / "_definition.json", WHAT)
+    definition = read_json(path / DEFINITION_FILE, WHAT)
     if not isinstance(definition, dict) or definition.get("kind") != "embeddings":
         kind = definition.get("kind") if isinstance(definition, dict) else None
         raise InputError(f"{path} is not {WHAT}: its _definition.json says kind = {kind!r}")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from infobehavior.artefacts import read_json, refuse_unwritable, write_json
+from infobehavior.artefacts import DEFINITION_FILE, TRAINING_LOG, read_json, refuse_unwritable, write_json
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.downstream.charts import ReportContent, read_training_log
 from infobehavior.downstream.classifiers import CLASSIFIERS
@@ -31,8 +31,6 @@ from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
 FEATURE_SETS = ("manual", "infobehavior", "both")
-DEFINITION_FILE = "_definition.json"
-TRAINING_LOG = "_training_log.jsonl"
 SEEN_LATER = "windows that end before the encoder's training did (it may have seen later events, never labels)"
 METRICS = ("auc", "average_precision", "recall_at_precision_95", "recall_at_precision_50", "f1")
 

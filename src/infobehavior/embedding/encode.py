@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import Moments
-from infobehavior.data.store import MinuteStore, entities_of, load_store
+from infobehavior.data.store import entities_of, load_store
 from infobehavior.data.vocabulary import FROM_NOTHING, FROM_PARTS
 from infobehavior.data.windows import Windows
 from infobehavior.model.infobehavior import InfoBehavior
@@ -170,13 +169,8 @@ def _embed_batch(
     model: InfoBehavior, tokenizer: Tokenizer, windows: Windows, place: NDArray[np.int64], result: EmbeddedWindows
 ) -> None:
     batch: WindowBatch = tokenizer.batch(windows)
-    rows, window = windows.rows()
-    result.fallbacks.add(tokenizer, rows)
+    result.fallbacks.add(tokenizer, windows.rows()[0])
     result.embedding[place] = model(batch).global_repr.numpy()
-    result.num_events[place] = _sums(tokenizer.store, rows, window, len(windows))
+    result.num_events[place] = windows.sums(tokenizer.store.num_events)
     result.num_minutes[place] = windows.num_minutes
     result.num_spans[place] = batch.window_lengths.numpy()
-
-
-def _sums(store: MinuteStore, rows: NDArray[np.int64], window: NDArray[np.int64], num_windows: int) -> NDArray[Any]:
-    return np.bincount(window, weights=store.num_events[rows], minlength=num_windows).astype(np.int64)

@@ -16,17 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from infobehavior.artefacts import UNFINISHED_FILE, read_json, refuse_unwritable, write_atomically, write_json
+from infobehavior.artefacts import (
+    DEFINITION_FILE,
+    TRAINING_LOG,
+    UNFINISHED_FILE,
+    read_json,
+    refuse_unwritable,
+    write_atomically,
+    write_json,
+)
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import day_before
 from infobehavior.embedding.encode import EmbeddedWindows
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
 
-DEFINITION_FILE = "_definition.json"
 PARTITION_FILE = "embeddings.parquet"
 NO_EVENTS_FOLDER = "_no_events"
-TRAINING_LOG = "_training_log.jsonl"
 KIND = "embeddings"
 FORMAT = 1
 KEYS = ["entity_id", "as_of"]

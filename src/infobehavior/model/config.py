@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-MINUTES_PER_DAY = 1_440
+from infobehavior.data.clock import MINUTES_PER_DAY
 
 
 class EncoderConfig(BaseModel):

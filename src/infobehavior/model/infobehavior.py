@@ -12,7 +12,14 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from infobehavior.artefacts import definition_hash, read_json, refuse_unwritable, write_bytes, write_json
+from infobehavior.artefacts import (
+    DEFINITION_FILE,
+    definition_hash,
+    read_json,
+    refuse_unwritable,
+    write_bytes,
+    write_json,
+)
 from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.store import MinuteStore
@@ -193,7 +200,7 @@ def check_model_folder(folder: Path) -> None:
             model's.
     """
     refuse_unwritable(folder, "a model")
-    if (folder / "_definition.json").exists():
+    if (folder / DEFINITION_FILE).exists():
         raise InputError(f"can't write a model to {folder}: it holds something else; give a folder of its own")
     if (folder / CONFIG_FILE).exists():
         _read_card(folder)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infobehavior.data.batches import MINUTES_SINCE_MONDAY
-from infobehavior.data.clock import local_minutes
-from infobehavior.data.schema import SET_SEPARATOR, Schema
+from infobehavior.data.clock import MINUTES_PER_DAY, local_minutes
+from infobehavior.data.schema import SET_SEPARATOR, Schema, decode_behaviors
 from infobehavior.data.store import MinuteStore
-from infobehavior.data.vocabulary import Bags, Composite, behavior_parts, lag_tokens
+from infobehavior.data.vocabulary import Bags, lag_tokens
 from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
 
@@ -120,17 +120,11 @@ def _count(kind: str, what: str, store: MinuteStore) -> Callable[[Windows], NDAr
         members = [np.array(row) for row in _member_ids(sets)]
         return lambda windows: _per_window(windows, ids, lambda present: _num_distinct(present, members))
     columns = {"failures": store.num_failures, "events": store.num_events, **_counts(store)}
-    return lambda windows: _sums(columns[f"count:{what}" if kind == "count" else kind], windows)
+    return lambda windows: windows.sums(columns[f"count:{what}" if kind == "count" else kind])
 
 
 def _counts(store: MinuteStore) -> dict[str, NDArray[np.int32]]:
     return {f"count:{name}": counts for name, counts in store.behavior_counts.items()}
-
-
-def _sums(column: NDArray[np.int32], windows: Windows) -> NDArray[np.int64]:
-    """Sum of a column over each window."""
-    rows, window = windows.rows()
-    return np.bincount(window, weights=column[rows], minlength=len(windows)).astype(np.int64)
 
 
 def _per_window(
@@ -184,7 +178,7 @@ def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> Doma
 def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.int64], Bags, int]:
     """The id of each row, the bars of each id, and how many bars there are."""
     if what == "behavior":
-        bars = [_behavior_codes(tuple(row)) for row in store.composites.tolist()]
+        bars = [[code for code, _ in decode_behaviors(row)] for row in store.composites.tolist()]
         return store.behavior.astype(np.int64), Bags.of([(b, 0) for b in bars]), len(schema.behavior_names) + 1
     if what == "location":
         return store.location.astype(np.int64) + 1, _location_bars(store), NUM_LOCATION_BARS
@@ -193,17 +187,8 @@ def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.int
         ids, num_bars = lag_tokens(gaps) // LAG_BAR_WIDTH, int(lag_tokens(np.array([10**9]))[0]) // LAG_BAR_WIDTH + 1
     else:
         local = local_minutes(store.minute, schema.time.time_zone) + MINUTES_SINCE_MONDAY
-        ids, num_bars = (local // 60 % 24, 24) if what == "hour" else (local // 1_440 % 7, 7)
+        ids, num_bars = (local // 60 % 24, 24) if what == "hour" else (local // MINUTES_PER_DAY % 7, 7)
     return ids, Bags.of([([bar], 0) for bar in range(num_bars)]), num_bars
-
-
-def _behavior_codes(composite: Composite) -> list[int]:
-    """Codes of the behaviors of a composite, whatever their level."""
-    codes = []
-    for part in behavior_parts(composite):
-        word = next(i for i, packed in enumerate(part) if packed)
-        codes.append(31 * word + (part[word].bit_length() - 1) // 2)
-    return codes
 
 
 def _location_bars(store: MinuteStore) -> Bags:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from infobehavior.artefacts import write_atomically
+from infobehavior.artefacts import TRAINING_LOG, write_atomically
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import CONFIG_FILE, InfoBehavior, check_model_folder
 from infobehavior.model.reproducible import reproducible
@@ -16,7 +16,6 @@ from infobehavior.pretraining.training import Training, prepare_training
 from infobehavior.progress import progress
 
 logger = logging.getLogger("infobehavior")
-TRAINING_LOG = "_training_log.jsonl"
 
 
 def pretrain(
