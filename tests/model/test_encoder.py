@@ -211,3 +211,22 @@ def test_a_batch_of_nothing_but_empty_windows() -> None:
     assert lengths == [0, 0, 0]
     assert_same_values(encoded, theirs, 1e-5)
     weighted_sum(encoded).backward()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_what_is_not_wanted_changes_nothing_else(share: float) -> None:
+    model, entities, num_words = make_case(EncoderConfig(**SMALL))
+    model.double()
+    store = make_store(entities, num_words)
+    windows = Windows.cut(store, np.arange(len(entities)), np.full(len(entities), END), model.config.window_minutes)
+    batch = model.tokenizer(store).batch(windows)
+    masked = torch.tensor(draw_half(batch.num_spans))
+    wanted = torch.from_numpy(np.random.default_rng(4).random(batch.num_spans) < share)
+
+    everything, some = model(batch, masked), model(batch, masked, wanted)
+
+    expected = Representations(everything.global_repr, everything.local_repr[wanted], everything.span_repr)
+    assert_same_values(some, expected, 1e-9)
+    gradients = [torch.autograd.grad(weighted_sum(y), list(model.parameters())) for y in (some, expected)]
+    for got, want in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-9)

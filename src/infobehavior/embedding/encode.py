@@ -170,7 +170,8 @@ def _embed_batch(
 ) -> None:
     batch: WindowBatch = tokenizer.batch(windows)
     result.fallbacks.add(tokenizer, windows.rows()[0])
-    result.embedding[place] = model(batch).global_repr.numpy()
+    no_span = torch.zeros(batch.num_spans, dtype=torch.bool)
+    result.embedding[place] = model(batch, wanted=no_span).global_repr.numpy()
     result.num_events[place] = windows.sums(tokenizer.store.num_events)
     result.num_minutes[place] = windows.num_minutes
     result.num_spans[place] = batch.window_lengths.numpy()

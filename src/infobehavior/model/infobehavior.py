@@ -42,12 +42,12 @@ class Representations:
 
     Attributes:
         global_repr: `g`, the output at [CLS], of each window.
-        local_repr: `l_i`, the output at each span; the local representation where the span was masked.
+        local_repr: `l_i`, the output at each span that is wanted; the local representation where it was masked.
         span_repr: `s_i`, the CNN's output of each span.
     """
 
     global_repr: Float[Tensor, "windows model_dim"]
-    local_repr: Float[Tensor, "spans model_dim"]
+    local_repr: Float[Tensor, "wanted model_dim"]
     span_repr: Float[Tensor, "spans model_dim"]
 
 
@@ -103,11 +103,23 @@ class InfoBehavior(nn.Module):
             config.dropout,
         )
 
-    def forward(self, batch: WindowBatch, masked: Bool[Tensor, " spans"] | None = None) -> Representations:
-        """Encode windows; `masked` says which spans the Transformer must not see."""
+    def forward(
+        self,
+        batch: WindowBatch,
+        masked: Bool[Tensor, " spans"] | None = None,
+        wanted: Bool[Tensor, " spans"] | None = None,
+    ) -> Representations:
+        """Encode windows.
+
+        Args:
+            batch: the windows.
+            masked: which spans the Transformer must not see; by default none.
+            wanted: of which spans the local representation is wanted; by default of all. What isn't wanted isn't
+                computed.
+        """
         span_repr = self.span_cnn(self.minute_embedding(batch), batch.span_lengths)
         span_repr = self.span_projection(span_repr)
-        global_repr, local_repr = self.transformer(span_repr, batch.span_index, batch.window_lengths, masked)
+        global_repr, local_repr = self.transformer(span_repr, batch.span_index, batch.window_lengths, masked, wanted)
         return Representations(global_repr, local_repr, span_repr)
 
     def tokenizer(self, store: MinuteStore) -> Tokenizer:

@@ -4,18 +4,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.utils.deterministic
+
+from infobehavior.model.float32_products import onednn_float32_products
 
 DEFAULT_THREADS = 2
 
 
 @contextmanager
 def reproducible(num_threads: int) -> Iterator[None]:
-    """Use deterministic operations and a fixed number of threads: the last digits of a product depend on it."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    """Use deterministic operations and a fixed number of threads: the last digits of a product depend on it.
+
+    Memory that is about to be written isn't filled first, which torch does otherwise when it is deterministic.
+    """
+    threads, is_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_num_threads(num_threads)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        yield
+        with onednn_float32_products():
+            yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(is_deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]

@@ -1,64 +1,40 @@
 """Bidirectional Transformer over packed sequences (section 3.2)."""
 
-from dataclasses import dataclass
-from typing import Self
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-# Sequences share a bucket when their lengths differ by less than this factor, so little is padded in attention.
-BUCKET_GROWTH = 1.2
+from infobehavior.model.attention import PackedSequences, attend
 
 
-@dataclass(frozen=True)
-class PackedSequences:
-    """How sequences of different lengths, packed one after the other, are padded for attention alone.
+class Dropout(nn.Module):
+    """Dropout as ever; on the processor four decisions share a random number, since drawing them takes longest.
 
-    Sequences of about the same length share a bucket, padded to the longest of them. The places of all buckets
-    lie one after the other, so that one gather fills them all and one brings the results back.
-
-    Attributes:
-        packed_row: packed row at each place; padding repeats row 0.
-        is_padding: whether a place is padding.
-        place: place of each packed row.
-        buckets: number of sequences and padded length of each bucket.
+    Args:
+        probability: share of numbers that are set to zero in training, to 1 / 65,536.
     """
 
-    packed_row: Int[Tensor, " places"]
-    is_padding: Bool[Tensor, " places"]
-    place: Int[Tensor, " rows"]
-    buckets: tuple[tuple[int, int], ...]
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.num_dropped = round(probability * 2**16)
 
-    @classmethod
-    def of(cls, lengths: Int[Tensor, " sequences"]) -> Self:
-        """Lay out sequences of these lengths, each at least 1."""
-        sizes = lengths.cpu().numpy()
-        starts = np.cumsum(sizes) - sizes
-        bucket_of = np.ceil(np.log(sizes) / np.log(BUCKET_GROWTH)).astype(np.int64)
-        rows, paddings, buckets = [], [], []
-        for bucket in np.unique(bucket_of):
-            members = np.flatnonzero(bucket_of == bucket)
-            column = np.arange(sizes[members].max())
-            is_padding = column >= sizes[members, None]
-            rows.append(np.where(is_padding, 0, starts[members, None] + column).ravel())
-            paddings.append(is_padding.ravel())
-            buckets.append(is_padding.shape)
-        packed_row, padding = np.concatenate(rows), np.concatenate(paddings)
-        place = np.empty(sizes.sum(), dtype=np.int64)
-        place[packed_row[~padding]] = np.flatnonzero(~padding)
-        on_device = [torch.from_numpy(array).to(lengths.device) for array in (packed_row, padding, place)]
-        return cls(on_device[0], on_device[1], on_device[2], tuple(buckets))
+    def forward(self, x: Float[Tensor, "rows model_dim"]) -> Float[Tensor, "rows model_dim"]:
+        """Set some numbers to zero and scale the others up."""
+        if not self.training or self.num_dropped == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.num_dropped / 2**16)
+        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = drawn[: x.numel()].view_as(x) >= self.num_dropped - 2**15
+        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - self.num_dropped))
 
 
 class TransformerLayer(nn.Module):
     """Multi-head self-attention and a position-wise feed-forward network; each with a residual, then a layer norm."""
 
-    def __init__(self, model_dim: int, num_heads: int, feedforward_dim: int, dropout: float) -> None:
+    def __init__(self, model_dim: int, feedforward_dim: int, dropout: float) -> None:
         super().__init__()
-        self.num_heads = num_heads
         self.query_key_value = nn.Linear(model_dim, 3 * model_dim)
         self.attention_output = nn.Linear(model_dim, model_dim)
         self.attention_norm = nn.LayerNorm(model_dim)
@@ -66,41 +42,21 @@ class TransformerLayer(nn.Module):
             nn.Linear(model_dim, feedforward_dim), nn.GELU(), nn.Linear(feedforward_dim, model_dim)
         )
         self.feedforward_norm = nn.LayerNorm(model_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "rows model_dim"], sequences: PackedSequences
-    ) -> Float[Tensor, "rows model_dim"]:
-        """Linear layers see packed rows; only attention sees sequences."""
-        x = self.attention_norm(x + self.dropout(self.attention_output(self._attend(x, sequences))))
+        self,
+        x: Float[Tensor, "rows model_dim"],
+        sequences: PackedSequences,
+        wanted: Int[Tensor, " wanted"] | None = None,
+    ) -> Float[Tensor, "rows_or_wanted model_dim"]:
+        """Each row attends to its sequence; everything else is row by row, so only for those rows that are wanted."""
+        attended = attend(self.query_key_value(x), sequences)
+        if wanted is not None:
+            x, attended = x[wanted], attended[wanted]
+        x = self.attention_norm(x + self.dropout(self.attention_output(attended)))
         normed: Tensor = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
         return normed
-
-    def _attend(
-        self, x: Float[Tensor, "rows model_dim"], sequences: PackedSequences
-    ) -> Float[Tensor, "rows model_dim"]:
-        """Each row attends to the rows of its own sequence."""
-        places = F.embedding(sequences.packed_row, self.query_key_value(x))
-        sizes = [num_sequences * length for num_sequences, length in sequences.buckets]
-        attended = [
-            self._attend_in_bucket(bucket.view(*shape, -1), is_padding.view(shape))
-            for bucket, is_padding, shape in zip(
-                torch.split(places, sizes), torch.split(sequences.is_padding, sizes), sequences.buckets, strict=True
-            )
-        ]
-        return F.embedding(sequences.place, torch.cat(attended))
-
-    def _attend_in_bucket(
-        self,
-        query_key_value: Float[Tensor, "sequences length three_dims"],
-        is_padding: Bool[Tensor, "sequences length"],
-    ) -> Float[Tensor, "places model_dim"]:
-        """Multi-head self-attention over padded sequences; padding is masked (footnote 4)."""
-        num_sequences, length = is_padding.shape
-        query, key, value = query_key_value.view(num_sequences, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        may_attend = ~is_padding[:, None, None, :] if is_padding.any() else None
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=may_attend)
-        return attended.transpose(1, 2).reshape(num_sequences * length, -1)
 
 
 class BidirectionalTransformer(nn.Module):
@@ -121,14 +77,13 @@ class BidirectionalTransformer(nn.Module):
         self, num_positions: int, model_dim: int, num_layers: int, num_heads: int, feedforward_dim: int, dropout: float
     ) -> None:
         super().__init__()
+        self.num_heads = num_heads
         self.cls = nn.Parameter(torch.empty(model_dim))
         self.mask = nn.Parameter(torch.empty(model_dim))
         self.position = nn.Embedding(num_positions, model_dim)
         self.input_norm = nn.LayerNorm(model_dim)
-        self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(
-            TransformerLayer(model_dim, num_heads, feedforward_dim, dropout) for _ in range(num_layers)
-        )
+        self.dropout = Dropout(dropout)
+        self.layers = nn.ModuleList(TransformerLayer(model_dim, feedforward_dim, dropout) for _ in range(num_layers))
         for weight in (self.cls, self.mask, self.position.weight):
             nn.init.normal_(weight, std=0.02)
 
@@ -138,7 +93,8 @@ class BidirectionalTransformer(nn.Module):
         span_index: Int[Tensor, " spans"],
         window_lengths: Int[Tensor, " windows"],
         masked: Bool[Tensor, " spans"] | None = None,
-    ) -> tuple[Float[Tensor, "windows model_dim"], Float[Tensor, "spans model_dim"]]:
+        wanted: Bool[Tensor, " spans"] | None = None,
+    ) -> tuple[Float[Tensor, "windows model_dim"], Float[Tensor, "wanted model_dim"]]:
         """Contextualise packed spans.
 
         Args:
@@ -146,9 +102,10 @@ class BidirectionalTransformer(nn.Module):
             span_index: place of each span in its window.
             window_lengths: spans of each window.
             masked: True where a span is replaced by [MASK].
+            wanted: True where the output at a span is wanted; by default everywhere.
 
         Returns:
-            The outputs of each window's [CLS] and of each span.
+            The outputs of each window's [CLS] and of each span that is wanted.
         """
         if masked is not None:
             span_repr = torch.where(masked[:, None], self.mask, span_repr)
@@ -159,7 +116,9 @@ class BidirectionalTransformer(nn.Module):
         x = x.index_copy(0, span_rows, span_repr + self.position(span_index))
         x = x.index_copy(0, cls_rows, self.cls.expand(len(cls_rows), -1))
         x = self.dropout(self.input_norm(x))
-        sequences = PackedSequences.of(window_lengths + 1)
-        for layer in self.layers:
+        sequences = PackedSequences.of(window_lengths + 1, self.num_heads)
+        for layer in self.layers[:-1]:
             x = layer(x, sequences)
-        return x[cls_rows], x[span_rows]
+        wanted_rows = torch.cat([cls_rows, span_rows if wanted is None else span_rows[wanted]])
+        x = self.layers[-1](x, sequences, wanted_rows)
+        return x[: len(cls_rows)], x[len(cls_rows) :]

@@ -33,7 +33,7 @@ class FineTask(nn.Module):
 
     def one_month(self, months: MonthPairs, in_month: Bool[Tensor, " spans"]) -> Float[Tensor, ""]:
         """Equation 3 for one of the two months."""
-        chosen = (months.masked & in_month).nonzero().squeeze(1)
+        chosen = in_month.nonzero().squeeze(1)
         window = months.span_window[chosen]
         logits = similarity(months.local_repr[chosen], months.span_repr[chosen], self.kind, self.temperature)
         is_negative = window[:, None] != window[None, :]

@@ -17,18 +17,16 @@ class MonthPairs:
 
     Attributes:
         global_repr: of each window; the first half are `g^1`, the second `g^2`.
-        local_repr: of each span of all windows.
-        span_repr: of each span, from the CNN.
-        masked: True where a span was replaced by [MASK].
-        span_window: window of each span.
+        local_repr: of each masked span of all windows.
+        span_repr: of each masked span, from the CNN.
+        span_window: window of each masked span.
         labels: of each domain-related task, the label of each window.
     """
 
     global_repr: Float[Tensor, "windows model_dim"]
-    local_repr: Float[Tensor, "spans model_dim"]
-    span_repr: Float[Tensor, "spans model_dim"]
-    masked: Bool[Tensor, " spans"]
-    span_window: Int[Tensor, " spans"]
+    local_repr: Float[Tensor, "masked model_dim"]
+    span_repr: Float[Tensor, "masked model_dim"]
+    span_window: Int[Tensor, " masked"]
     labels: Mapping[str, Shaped[Tensor, "windows ..."]]
 
     @property
@@ -43,8 +41,17 @@ def pair_months(
     masked: Bool[Tensor, " spans"],
     labels: Mapping[str, Shaped[Tensor, "windows ..."]],
 ) -> MonthPairs:
-    """Put an encoded batch of first months, followed by second months, into the form that tasks read."""
-    return MonthPairs(encoded.global_repr, encoded.local_repr, encoded.span_repr, masked, batch.span_window, labels)
+    """Put first months, followed by second months, into the form that tasks read.
+
+    Args:
+        batch: the windows.
+        encoded: their representations; local ones of the masked spans.
+        masked: True where a span was replaced by [MASK].
+        labels: of each domain-related task, the label of each window.
+    """
+    places = masked.nonzero().squeeze(1)
+    span_repr, span_window = encoded.span_repr.index_select(0, places), batch.span_window.index_select(0, places)
+    return MonthPairs(encoded.global_repr, encoded.local_repr, span_repr, span_window, labels)
 
 
 def similarity(

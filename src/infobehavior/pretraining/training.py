@@ -72,7 +72,7 @@ class Training:
         masked = draw_mask(batch.window_lengths, config.mask_rate, seeded(config.seed, 2, step))
         torch.manual_seed(int(seeded(config.seed, 3, step).integers(2**62)))
         labels: Mapping[str, Tensor] = {label.name: label.of(windows) for label in self.labels}
-        months = pair_months(batch, self.model(batch, masked), masked, labels)
+        months = pair_months(batch, self.model(batch, masked, wanted=masked), masked, labels)
         losses = {_task_name(key): task(months) for key, task in self.tasks.items()}
         total = torch.stack(list(losses.values())).sum()
         rate = learning_rate_at(step, config.num_steps, config.learning_rate, config.warmup_proportion)

@@ -1,0 +1,149 @@
+"""Convolution and max-pooling over packed spans of very different lengths, none padded to the longest (3.1.2)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+LENGTH_GROWTH = 1.1
+"""Spans are padded to a common length with those that are longer by less than this factor; short ones not at all."""
+
+WINDOWS_AT_ONCE = 16_384
+"""Windows that are convolved at once, so that what is needed on the way stays in the processor's cache."""
+
+
+def strongest_windows(
+    minutes: Float[Tensor, "minutes minute_dim"],
+    span_lengths: Int[Tensor, " spans"],
+    kernel: Float[Tensor, "widest minute_dim span_dim"],
+) -> Float[Tensor, "spans span_dim"]:
+    """Convolve each span with zeros before it, and take the maximum over its windows, one of which ends at each minute.
+
+    Equals `conv1d` over each span by itself, and `amax`. The convolution is never in memory whole, and no span is
+    padded to the longest one. A gradient goes to the one window that was the strongest.
+
+    Args:
+        minutes: of all spans, one after the other.
+        span_lengths: minutes of each span, at least 1.
+        kernel: of all feature maps; its last row meets the minute at which a window ends.
+    """
+    if torch.is_autocast_enabled(minutes.device.type):
+        minutes, kernel = (x.to(torch.get_autocast_dtype(x.device.type)) for x in (minutes, kernel))
+    strongest: Tensor = _StrongestWindows.apply(minutes, span_lengths, kernel)  # type: ignore[no-untyped-call]
+    return strongest
+
+
+class _StrongestWindows(torch.autograd.Function):
+    """Goes through the spans chunk by chunk, and keeps of each only which windows were the strongest."""
+
+    @staticmethod
+    def forward(ctx: Any, minutes: Tensor, span_lengths: Tensor, kernel: Tensor) -> Tensor:
+        and_nothing = _and_nothing(minutes)
+        strongest = minutes.new_empty(len(span_lengths), kernel.shape[2])
+        winner = torch.empty_like(strongest, dtype=torch.int64)
+        ctx.chunks = list(_chunks(span_lengths, len(kernel)))
+        for chunk in ctx.chunks:
+            convolved = _windows(and_nothing, chunk) @ kernel.flatten(0, 1)
+            values, winners = zip(*(_strongest(part, length) for part, length in chunk.groups(convolved)), strict=True)
+            strongest.index_copy_(0, chunk.span, torch.cat(values))
+            places = torch.minimum(torch.cat(winners), chunk.last[:, None]).add_(chunk.first[:, None])
+            winner.index_copy_(0, chunk.span, places)
+        ctx.save_for_backward(minutes, kernel, winner)
+        return strongest
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
+        minutes, kernel, winner = ctx.saved_tensors
+        and_nothing, flat_kernel = _and_nothing(minutes), kernel.flatten(0, 1)
+        of_minutes, of_kernel = torch.zeros_like(and_nothing), torch.zeros_like(flat_kernel)
+        for chunk in ctx.chunks:
+            of_convolved = gradient.new_zeros(len(chunk.minute), kernel.shape[2])
+            of_convolved.scatter_(0, winner.index_select(0, chunk.span), gradient.index_select(0, chunk.span))
+            of_kernel.addmm_(_windows(and_nothing, chunk).T, of_convolved)
+            of_windows = (of_convolved @ flat_kernel.T).view(-1, minutes.shape[1])
+            of_minutes.index_add_(0, chunk.minute.flatten(), of_windows)
+        return of_minutes[:-1], None, of_kernel.view_as(kernel)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some spans, shorter ones first, padded to a few lengths by repeating their last window.
+
+    Attributes:
+        shapes: number and padded length of the spans of each length.
+        span: which spans.
+        first: place of the first window of each.
+        last: of each, how many windows come before the last one that isn't repeated.
+        minute: minute at each place of each window; the number of minutes stands for nothing, before a span.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    span: Int[Tensor, " spans"]
+    first: Int[Tensor, " spans"]
+    last: Int[Tensor, " spans"]
+    minute: Int[Tensor, "windows widest"]
+
+    def groups(self, convolved: Float[Tensor, "windows span_dim"]) -> Iterator[tuple[Tensor, int]]:
+        """What belongs to the spans of each length, and that length."""
+        parts = torch.split(convolved, [num_spans * length for num_spans, length in self.shapes])
+        return zip(parts, (length for _, length in self.shapes), strict=True)
+
+
+def _and_nothing(minutes: Float[Tensor, "minutes minute_dim"]) -> Float[Tensor, "minutes_and_one minute_dim"]:
+    """Minutes and, after them, the zeros that lie before each span."""
+    return torch.cat([minutes, minutes.new_zeros(1, minutes.shape[1])])
+
+
+def _windows(minutes: Float[Tensor, "minutes_and_one minute_dim"], chunk: _Chunk) -> Float[Tensor, "windows width"]:
+    """The minutes of each window side by side."""
+    return minutes.index_select(0, chunk.minute.flatten()).view(len(chunk.minute), -1)
+
+
+def _strongest(
+    convolved: Float[Tensor, "windows span_dim"], length: int
+) -> tuple[Float[Tensor, "spans span_dim"], Int[Tensor, "spans span_dim"]]:
+    """The maximum over each run of `length` windows, and which it is."""
+    if length == 1:
+        return convolved, torch.zeros_like(convolved, dtype=torch.int64)
+    values, places = convolved.view(-1, length, convolved.shape[1]).max(1)
+    return values, places
+
+
+def _chunks(span_lengths: Int[Tensor, " spans"], widest: int) -> Iterator[_Chunk]:
+    """Cut the spans, in order of length, into chunks of about WINDOWS_AT_ONCE windows."""
+    lengths = span_lengths.cpu().numpy()
+    first_minute = np.cumsum(lengths) - lengths
+    order = np.argsort(lengths, kind="stable")
+    padded = _padded_lengths(lengths[order])
+    first_window = np.cumsum(padded) - padded
+    for chunk in np.split(np.arange(len(order)), np.flatnonzero(np.diff(first_window // WINDOWS_AT_ONCE)) + 1):
+        span, last = order[chunk], lengths[order[chunk]] - 1
+        minute = _minutes_of_windows(first_minute[span], last, padded[chunk], widest)
+        minute[minute < 0] = lengths.sum()
+        lengths_here, counts = np.unique(padded[chunk], return_counts=True)
+        arrays = (span, first_window[chunk] - first_window[chunk[0]], last, minute)
+        shapes = tuple(zip(counts.tolist(), lengths_here.tolist(), strict=True))
+        yield _Chunk(shapes, *(torch.from_numpy(array).to(span_lengths.device) for array in arrays))
+
+
+def _padded_lengths(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each of some ascending lengths, or the longest one that is like it."""
+    alike = np.floor(np.log(lengths) / np.log(LENGTH_GROWTH) + 1e-9)
+    longest = np.append(np.flatnonzero(np.diff(alike)), len(lengths) - 1)
+    padded: NDArray[np.int64] = lengths[longest[np.searchsorted(longest, np.arange(len(lengths)))]]
+    return padded
+
+
+def _minutes_of_windows(
+    first_minute: NDArray[np.int64], last: NDArray[np.int64], padded: NDArray[np.int64], widest: int
+) -> NDArray[np.int64]:
+    """The minutes (windows, widest) of the windows of some spans; -1 where a window reaches beyond its span's first."""
+    span = np.repeat(np.arange(len(padded)), padded)
+    place = np.arange(len(span)) - np.repeat(np.cumsum(padded) - padded, padded)
+    in_span = np.minimum(place, last[span])[:, None] + np.arange(1 - widest, 1)
+    return np.where(in_span >= 0, first_minute[span][:, None] + in_span, -1)
