@@ -375,6 +375,8 @@ def test_a_rerun_and_the_order_of_rows_change_no_byte(minutes, model_folder, mom
         {"WINDOWS_PER_BATCH": 3},
         {"MINUTES_PER_SHARD": 30},
         {"MINUTES_PER_SHARD": 1, "WINDOWS_PER_BATCH": 2},
+        {"MOMENTS_PER_SHARD": 3},
+        {"MOMENTS_PER_SHARD": 1},
     ],
 )
 def test_batches_and_shards_change_nothing(minutes, model_folder, moments, table, tmp_path, monkeypatch, limits):
@@ -388,6 +390,25 @@ def test_batches_and_shards_change_nothing(minutes, model_folder, moments, table
         key: row[1:] for key, row in rows_of(folder).items()
     }
     assert summary.fallbacks == expected.fallbacks
+
+
+@pytest.mark.parametrize("limits", [{"MOMENTS_PER_SHARD": 2}, {"MINUTES_PER_SHARD": 1}])
+def test_a_day_that_is_written_shard_by_shard_is_the_same_day(minutes, model_folder, tmp_path, monkeypatch, limits):
+    expected = embed(minutes.path, model_folder, tmp_path / "whole", date="2024-04-02")
+    for name, limit in limits.items():
+        monkeypatch.setattr(encode, name, limit)
+    summary = embed(minutes.path, model_folder, tmp_path / "out", date="2024-04-02")
+    assert rows_of(tmp_path / "out").keys() == rows_of(tmp_path / "whole").keys()
+    assert_equal_vectors(vectors(tmp_path / "out"), vectors(tmp_path / "whole"), 1e-5)
+    assert replace(summary, out=expected.out) == expected
+    listed = [folder / "_no_events" / "ds=2024-04-02.csv" for folder in (tmp_path / "out", tmp_path / "whole")]
+    assert listed[0].read_text() == listed[1].read_text()
+
+
+def test_a_device_that_is_not_there_is_refused(minutes, model_folder, tmp_path):
+    with pytest.raises(InputError, match="there is no device cuda:64"):
+        embed(minutes.path, model_folder, tmp_path / "out", date="2024-04-02", device="cuda:64")
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_entities_change_nothing(minutes, model_folder, moments, table, tmp_path):

@@ -76,6 +76,21 @@ def test_the_returned_model_is_the_one_on_disk(minutes, tmp_path):
         assert torch.equal(weight, again.state_dict()[name]), name
 
 
+def test_bfloat16_trains_to_nearly_the_same(minutes, tmp_path):
+    exact = log_of(trained(minutes, tmp_path / "float32", num_steps=20))
+    files = trained(minutes, tmp_path / "bfloat16", num_steps=20, precision="bfloat16")
+    assert log_of(files)[-1]["loss"] == pytest.approx(exact[-1]["loss"], rel=0.05)
+    assert log_of(files)[-1]["loss"] != exact[-1]["loss"]
+    model = InfoBehavior.from_pretrained(tmp_path / "bfloat16")
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_a_device_that_is_not_there_is_refused(minutes, tmp_path):
+    with pytest.raises(InputError, match="there is no device cuda:64"):
+        pretrain(minutes.path, tmp_path, config=tiny_config(device="cuda:64"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_training_lowers_the_loss(minutes, tmp_path):
     changes = {"num_steps": 60, "similarity": "cosine", "temperature": 0.1, "learning_rate": 1e-2}
     losses = [row["loss"] for row in log_of(trained(minutes, tmp_path, **changes))]

@@ -123,11 +123,12 @@ def embed(
     as_of: Annotated[
         Path | None, typer.Option(help="table (entity_id, as_of): a window for each row", metavar="TABLE")
     ] = None,
+    device: Annotated[str, typer.Option(help="where to encode: cpu, cuda or cuda:N")] = "cpu",
 ) -> None:
     """Write each entity's global representation as a table."""
     from infobehavior.embedding.embed import embed as run
 
-    _print(run(minutes, model, out, date=date, as_of=as_of).lines())
+    _print(run(minutes, model, out, date=date, as_of=as_of, device=device).lines())
 
 
 @app.command()

@@ -35,6 +35,10 @@ class Rows:
     weights: Float[Tensor, " tokens"]
     of_minute: Int[Tensor, " minutes"]
 
+    def to(self, device: torch.device) -> "Rows":
+        """The same rows on a device."""
+        return Rows(*(part.to(device) for part in (self.tokens, self.offsets, self.weights, self.of_minute)))
+
 
 @dataclass(frozen=True)
 class WindowBatch:
@@ -71,7 +75,13 @@ class WindowBatch:
     @cached_property
     def span_window(self) -> Int[Tensor, " spans"]:
         """Window of each span."""
-        return torch.repeat_interleave(torch.arange(self.num_windows), self.window_lengths)
+        windows = torch.arange(self.num_windows, device=self.window_lengths.device)
+        return torch.repeat_interleave(windows, self.window_lengths)
+
+    def to(self, device: torch.device) -> "WindowBatch":
+        """The same batch on a device."""
+        rest = (self.time_point, self.time_lag, self.span_lengths, self.span_index, self.window_lengths)
+        return WindowBatch(self.behavior.to(device), self.location.to(device), *(part.to(device) for part in rest))
 
 
 class Tokenizer:

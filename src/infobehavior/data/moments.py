@@ -37,6 +37,10 @@ class Moments:
     def __len__(self) -> int:
         return len(self.entity_id)
 
+    def take(self, which: slice | NDArray[Any]) -> "Moments":
+        """Some of them, in their order."""
+        return Moments(self.entity_id[which], self.as_of[which])
+
     @property
     def hash(self) -> str:
         """Tells one table of moments from another."""

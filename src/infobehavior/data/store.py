@@ -156,20 +156,23 @@ def _refuse_repeated_minutes(store: MinuteStore, folder: Path) -> None:
         )
 
 
-def entities_of(minutes: MinuteTable, end_minute: int | None = None) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """All entities that have minutes before `end_minute`, sorted, and how many minutes each has.
+def entities_of(
+    minutes: MinuteTable, end_minute: int | None = None, *, first_minute: int | None = None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """All entities that have minutes from `first_minute` on and before `end_minute`, sorted, and how many each has.
 
     Raises:
         InputError: a file is missing or damaged.
     """
-    files = minutes.files(None, end_minute)
+    files = minutes.files(first_minute, end_minute)
     if not files:
         return np.array([], dtype=object), np.array([], dtype=np.int64)
     with reading_minutes(minutes.path, files), connect() as connection:
         table = connection.sql(
             "SELECT entity_id, count(*) AS n FROM read_parquet(?, hive_partitioning = false) "
-            "WHERE minute < coalesce(?, minute + 1) GROUP BY entity_id ORDER BY entity_id",
-            params=[files, end_minute],
+            "WHERE minute < coalesce(?, minute + 1) AND minute >= coalesce(?, minute) "
+            "GROUP BY entity_id ORDER BY entity_id",
+            params=[files, end_minute, first_minute],
         ).to_arrow_table()
     return table["entity_id"].to_numpy(), table["n"].to_numpy()
 

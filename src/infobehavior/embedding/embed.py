@@ -1,7 +1,9 @@
 """`embed`: from minutes and a model to the table of embeddings (section 4.3)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date as Date
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from infobehavior.artefacts import writing
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day, read_moments
 from infobehavior.data.store import entities_of
-from infobehavior.embedding.encode import embed_moments
+from infobehavior.embedding.encode import EmbeddedWindows, embed_moments
 from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, copy_training_log, write_partitions
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
@@ -64,6 +66,7 @@ def embed(
     *,
     date: str | Date | None = None,
     as_of: str | Path | None = None,
+    device: str = "cpu",
 ) -> Summary:
     """Write the global representation of entities for the windows that end with a day, or at each row of a table.
 
@@ -73,6 +76,7 @@ def embed(
         out: folder of the table; partitions of other days stay as they are.
         date: last local day of the windows, for all entities that have minutes up to then.
         as_of: table of (entity_id, as_of), see `read_moments`; the partitions of its days are replaced.
+        device: where to encode: "cpu", "cuda" or "cuda:N".
 
     Raises:
         InputError: these parts don't belong together, or no window has any events.
@@ -83,16 +87,31 @@ def embed(
     encoder.check_minutes(table)
     check_table(out, encoder, table)
     moments = _moments_of_day(table, date) if date is not None else read_moments(as_of or "", table)
-    windows = embed_moments(table, encoder, moments)
-    num_embedded = int(np.count_nonzero(windows.num_minutes))
-    if num_embedded == 0:
+    shards = _from_the_first_event(embed_moments(table, encoder, moments, device))
+    if shards is None:
         raise InputError(f"none of {len(moments)} windows of {encoder.config.window_days} days {_why(table, moments)}")
     with writing(out, f"the embedding by model {encoder.model_id} for {date or as_of} ({moments.hash[:8]})"):
-        written = write_partitions(out, encoder, table, windows)
+        written = write_partitions(out, encoder, table, moments, shards)
         copy_training_log(Path(model), out)
-    num_without = len(moments) - num_embedded
-    shares = windows.fallbacks.shares()
-    return Summary(out, encoder.model_id, num_embedded, num_without, written.num_removed, written.days, shares)
+    return Summary(
+        out,
+        encoder.model_id,
+        written.num_embedded,
+        written.num_without_events,
+        written.num_removed,
+        written.days,
+        written.fallbacks.shares(),
+    )
+
+
+def _from_the_first_event(shards: Iterator[EmbeddedWindows]) -> Iterator[EmbeddedWindows] | None:
+    """All shards, once one of them has events, so that nothing is written if none has."""
+    before = []
+    for shard in shards:
+        before.append(shard)
+        if shard.num_minutes.any():
+            return chain(before, shards)
+    return None
 
 
 def _why(table: MinuteTable, moments: Moments) -> str:

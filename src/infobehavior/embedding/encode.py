@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +14,15 @@ from infobehavior.data.moments import Moments
 from infobehavior.data.store import entities_of, load_store
 from infobehavior.data.vocabulary import FROM_NOTHING, FROM_PARTS
 from infobehavior.data.windows import Windows
+from infobehavior.model.device import find_device
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.model.reproducible import DEFAULT_THREADS, reproducible
 from infobehavior.progress import progress
 
-MINUTES_PER_BATCH = 40_000
+MINUTES_PER_BATCH = 10_000
 WINDOWS_PER_BATCH = 1_024
-MINUTES_PER_SHARD = 30_000_000
+MINUTES_PER_SHARD = 10_000_000
+MOMENTS_PER_SHARD = 500_000
 LEVEL_OF_CODE_0 = 3
 """The bits, in the first word of a behavior token, of the behaviors that the schema doesn't list."""
 
@@ -56,6 +59,11 @@ class Fallbacks:
         self.behavior_not_in_schema += int(np.count_nonzero(tokenizer.store.composites[composite, 0] & LEVEL_OF_CODE_0))
         self.location_from_parts += int(np.count_nonzero(location == FROM_PARTS))
         self.location_unknown += int(np.count_nonzero(location == FROM_NOTHING))
+
+    def include(self, other: "Fallbacks") -> None:
+        """Count what another one counted."""
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
 
     def shares(self) -> dict[str, float]:
         """Each as a share of the minutes."""
@@ -95,42 +103,72 @@ class EmbeddedWindows:
             num_spans=np.zeros(count, dtype=np.int32),
         )
 
+    def take(self, which: NDArray[Any]) -> "EmbeddedWindows":
+        """Some of the windows, by position or by a mask."""
+        return EmbeddedWindows(
+            self.moments.take(which),
+            *(column[which] for column in (self.embedding, self.num_events, self.num_minutes, self.num_spans)),
+        )
 
-def embed_moments(minutes: MinuteTable, model: InfoBehavior, moments: Moments) -> EmbeddedWindows:
-    """Embed the window of each moment; memory is bounded by the size of a shard of entities."""
-    result = EmbeddedWindows.zeros(moments, model.config.model_dim)
-    model.eval()
+
+def embed_moments(
+    minutes: MinuteTable, model: InfoBehavior, moments: Moments, device: str = "cpu"
+) -> Iterator[EmbeddedWindows]:
+    """Embed the window of each moment, shard by shard; a shard's minutes and embeddings are all that is in memory.
+
+    Args:
+        minutes: the table.
+        model: the encoder.
+        moments: at which windows end; the shards are runs of them.
+        device: where to encode.
+
+    Raises:
+        InputError: there is no such device, or the minutes can't be read.
+    """
+    model.eval().to(find_device(device))
     num_threads = model.pretraining.get("config", {}).get("num_threads", DEFAULT_THREADS)
-    with progress("embedding", len(moments)) as advance, torch.inference_mode(), reproducible(num_threads):
-        for shard in _shards(minutes, moments):
-            tokenizer, windows, place = _open_shard(minutes, model, moments, shard)
-            for chosen in _batches(windows):
-                _embed_batch(model, tokenizer, windows.take(chosen), place[chosen], result)
+    with progress("embedding", len(moments)) as advance:
+        for shard in _shards(minutes, moments, model.config.window_minutes):
+            with torch.inference_mode(), reproducible(num_threads):
+                embedded = _embed_shard(minutes, model, moments.take(shard))
+            yield embedded
             advance(shard.stop - shard.start)
+
+
+def _embed_shard(minutes: MinuteTable, model: InfoBehavior, moments: Moments) -> EmbeddedWindows:
+    result = EmbeddedWindows.zeros(moments, model.config.model_dim)
+    tokenizer, windows, place = _open_shard(minutes, model, moments)
+    for chosen in _batches(windows):
+        _embed_batch(model, tokenizer, windows.take(chosen), place[chosen], result)
     return result
 
 
-def _shards(minutes: MinuteTable, moments: Moments) -> Iterator[slice]:
-    """Runs of moments whose entities have together about MINUTES_PER_SHARD minutes."""
+def _shards(minutes: MinuteTable, moments: Moments, window_minutes: int) -> Iterator[slice]:
+    """Runs of moments whose entities have together about MINUTES_PER_SHARD minutes, and no more than a limit of them.
+
+    Counted are all minutes that are in the span of time of all windows together, since that is what a shard reads.
+    """
     if len(moments) == 0:
         return
-    entities, num_minutes = entities_of(minutes, int(moments.end.max()))
+    entities, num_minutes = entities_of(
+        minutes, int(moments.end.max()), first_minute=int(moments.end.min()) - window_minutes
+    )
     _, first = np.unique(moments.entity_id, return_index=True)
-    shard = np.zeros(len(first), dtype=np.int64)
+    before = np.zeros(len(first), dtype=np.int64)
     if len(entities):
-        sizes = np.cumsum(num_minutes)
-        position = np.minimum(np.searchsorted(entities, moments.entity_id[first]), len(entities) - 1)
-        shard = sizes[position] // MINUTES_PER_SHARD
+        position = np.searchsorted(entities, moments.entity_id[first])
+        before = np.concatenate([[0], np.cumsum(num_minutes)])[position]
+    shard = np.maximum.accumulate(before // MINUTES_PER_SHARD + first // MOMENTS_PER_SHARD)
     starts = first[np.flatnonzero(np.diff(shard, prepend=-1))]
     for start, end in zip(starts, [*starts[1:], len(moments)], strict=True):
         yield slice(int(start), int(end))
 
 
 def _open_shard(
-    minutes: MinuteTable, model: InfoBehavior, moments: Moments, shard: slice
+    minutes: MinuteTable, model: InfoBehavior, moments: Moments
 ) -> tuple[Tokenizer, Windows, NDArray[np.int64]]:
-    """Read the minutes of a shard; give its windows that have events, and the moment of each."""
-    entity_id, end = moments.entity_id[shard], moments.end[shard]
+    """Read the minutes of a shard's moments; give its windows that have events, and the moment of each."""
+    entity_id, end = moments.entity_id, moments.end
     store = load_store(
         minutes,
         int(end.min()) - model.config.window_minutes,
@@ -144,7 +182,7 @@ def _open_shard(
     place = np.flatnonzero(is_known)
     windows = Windows.cut(store, entity[place], end[place], model.config.window_minutes)
     has_events = windows.num_minutes > 0
-    return model.tokenizer(store), windows.take(has_events), place[has_events] + shard.start
+    return model.tokenizer(store), windows.take(has_events), place[has_events]
 
 
 def _plain(entity_id: object) -> object:
@@ -170,8 +208,9 @@ def _embed_batch(
 ) -> None:
     batch: WindowBatch = tokenizer.batch(windows)
     result.fallbacks.add(tokenizer, windows.rows()[0])
-    no_span = torch.zeros(batch.num_spans, dtype=torch.bool)
-    result.embedding[place] = model(batch, wanted=no_span).global_repr.numpy()
+    device = next(model.parameters()).device
+    no_span = torch.zeros(batch.num_spans, dtype=torch.bool, device=device)
+    result.embedding[place] = model(batch.to(device), wanted=no_span).global_repr.cpu().numpy()
     result.num_events[place] = windows.sums(tokenizer.store.num_events)
     result.num_minutes[place] = windows.num_minutes
     result.num_spans[place] = batch.window_lengths.numpy()

@@ -6,8 +6,10 @@ events are listed beside it as CSV, `_no_events/ds=….csv`.
 
 import csv
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from infobehavior.artefacts import (
     write_json,
 )
 from infobehavior.data.minutes import MinuteTable
-from infobehavior.data.moments import day_before
-from infobehavior.embedding.encode import EmbeddedWindows
+from infobehavior.data.moments import Moments, day_before
+from infobehavior.data.schema import Schema
+from infobehavior.embedding.encode import EmbeddedWindows, Fallbacks
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
 
@@ -45,11 +48,17 @@ class Written:
 
     Attributes:
         days: whose partitions were written, ascending.
+        num_embedded: windows with events; each is a row.
+        num_without_events: windows without.
         num_removed: windows that those partitions had before and don't have now.
+        fallbacks: unknown tokens met.
     """
 
     days: tuple[date, ...]
+    num_embedded: int
+    num_without_events: int
     num_removed: int
+    fallbacks: Fallbacks
 
 
 def definition(model: InfoBehavior, minutes: MinuteTable) -> dict[str, Any]:
@@ -96,28 +105,88 @@ def _refuse_foreign_files(out: Path) -> None:
         raise InputError(f"{out} has files that aren't {KIND} (no {DEFINITION_FILE}); give a new folder")
 
 
-def write_partitions(out: Path, model: InfoBehavior, minutes: MinuteTable, windows: EmbeddedWindows) -> Written:
-    """Write the partition of each day among the windows, and beside it the entities that had no events."""
+def write_partitions(
+    out: Path, model: InfoBehavior, minutes: MinuteTable, moments: Moments, shards: Iterable[EmbeddedWindows]
+) -> Written:
+    """Write the partition of each day among the windows, and beside it the entities that had no events.
+
+    Args:
+        out: folder of the table.
+        model: what embedded them.
+        minutes: what they were made of.
+        moments: of all windows.
+        shards: the windows, in the moments' order. Those of a single moment go to disk shard by shard; those of
+            several days, which a table of moments asks for, are gathered first.
+    """
     write_json(out / DEFINITION_FILE, definition(model, minutes))
-    model_id = model.model_id
-    moments, day_of = np.unique(windows.moments.as_of, return_inverse=True)
-    days = np.array([day_before(moment, minutes.schema) for moment in moments.tolist()])[day_of]
-    has_events = windows.num_minutes > 0
-    num_removed = 0
-    for day in (written := sorted(set(days.tolist()))):
-        partition, chosen = out / f"ds={day}" / PARTITION_FILE, days == day
-        rows, without = _rows(windows, chosen & has_events, model_id), _keys(windows, chosen & ~has_events)
-        num_removed += _num_removed(partition, rows)
-        _write(rows, partition)
-        _write_no_events(without, out / NO_EVENTS_FOLDER / f"ds={day}.csv")
-    return Written(tuple(written), num_removed)
+    counts, model_id = _Counts(), model.model_id
+    counted = (counts.count(shard) for shard in shards)
+    if len(np.unique(moments.as_of)) == 1:
+        windows_of_day: dict[date, Iterator[EmbeddedWindows]] = {
+            day_before(int(moments.as_of[0]), minutes.schema): counted
+        }
+    else:
+        windows_of_day = _by_day(list(counted), minutes.schema)
+    for day, windows in windows_of_day.items():
+        counts.num_removed += _write_partition(out, day, windows, model_id)
+    return Written(tuple(windows_of_day), **vars(counts))
 
 
-def _num_removed(partition: Path, rows: pa.Table) -> int:
-    """Windows of a partition that are not among the rows that replace it; none are known of a damaged one."""
+@dataclass
+class _Counts:
+    """What `Written` says, as shards pass by."""
+
+    num_embedded: int = 0
+    num_without_events: int = 0
+    num_removed: int = 0
+    fallbacks: Fallbacks = field(default_factory=Fallbacks)
+
+    def count(self, shard: EmbeddedWindows) -> EmbeddedWindows:
+        num_embedded = int(np.count_nonzero(shard.num_minutes))
+        self.num_embedded += num_embedded
+        self.num_without_events += len(shard.moments) - num_embedded
+        self.fallbacks.include(shard.fallbacks)
+        return shard
+
+
+def _by_day(shards: Sequence[EmbeddedWindows], schema: Schema) -> dict[date, Iterator[EmbeddedWindows]]:
+    """The windows of each day, ascending, shard by shard."""
+    day_of_moment = {
+        moment: day_before(moment, schema) for shard in shards for moment in set(shard.moments.as_of.tolist())
+    }
+    days = [np.array([day_of_moment[moment] for moment in shard.moments.as_of.tolist()]) for shard in shards]
+    return {day: _of_day(day, shards, days) for day in sorted(set(day_of_moment.values()))}
+
+
+def _of_day(day: date, shards: Sequence[EmbeddedWindows], days: Sequence[NDArray[Any]]) -> Iterator[EmbeddedWindows]:
+    return (shard.take(of_shard == day) for shard, of_shard in zip(shards, days, strict=True))
+
+
+def _write_partition(out: Path, day: date, windows: Iterator[EmbeddedWindows], model_id: str) -> int:
+    """Write a day's partition and its list of windows without events; gives how many windows are gone from it."""
+    partition = out / f"ds={day}" / PARTITION_FILE
+    embedded, without, removed = [], [], []
+
+    def write(path: Path) -> None:
+        first = next(windows)
+        with pq.ParquetWriter(path, _rows(first, model_id).schema, compression="zstd") as writer:
+            for shard in chain([first], windows):
+                has_events = shard.num_minutes > 0
+                writer.write_table(_rows(shard.take(has_events), model_id))
+                embedded.append(_keys(shard.take(has_events)))
+                without.append(_keys(shard.take(~has_events)))
+        removed.append(_num_removed(partition, pa.concat_tables(embedded)))
+
+    write_atomically(partition, write)
+    _write_no_events(pa.concat_tables(without), out / NO_EVENTS_FOLDER / f"ds={day}.csv")
+    return removed[0]
+
+
+def _num_removed(partition: Path, keys: pa.Table) -> int:
+    """Windows of a partition that are not among those that replace it; none are known of a damaged one."""
     try:
         before = pq.read_table(partition, columns=KEYS, partitioning=None)
-        return len(before.join(rows.select(KEYS), KEYS, join_type="left anti", use_threads=False))
+        return len(before.join(keys, KEYS, join_type="left anti", use_threads=False))
     except (OSError, pa.ArrowException):
         return 0
 
@@ -128,27 +197,23 @@ def copy_training_log(model_folder: Path, out: Path) -> None:
         write_atomically(out / TRAINING_LOG, lambda path: _copy(model_folder / TRAINING_LOG, path))
 
 
-def _rows(windows: EmbeddedWindows, chosen: NDArray[np.bool_], model_id: str) -> pa.Table:
-    embedding = windows.embedding[chosen]
+def _rows(windows: EmbeddedWindows, model_id: str) -> pa.Table:
+    embedding = windows.embedding
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), embedding.shape[1])
-    rows = _keys(windows, chosen).append_column("embedding", vectors)
+    rows = _keys(windows).append_column("embedding", vectors)
     for name in ("num_events", "num_minutes", "num_spans"):
-        rows = rows.append_column(name, pa.array(getattr(windows, name)[chosen]))
+        rows = rows.append_column(name, pa.array(getattr(windows, name)))
     return rows.append_column("model_id", pa.array([model_id] * len(embedding), pa.string()))
 
 
-def _keys(windows: EmbeddedWindows, chosen: NDArray[np.bool_]) -> pa.Table:
+def _keys(windows: EmbeddedWindows) -> pa.Table:
     is_text = windows.moments.entity_id.dtype == object
     return pa.table(
         {
-            "entity_id": pa.array(windows.moments.entity_id[chosen], pa.string() if is_text else pa.int64()),
-            "as_of": pa.array(windows.moments.as_of[chosen], pa.timestamp("us", "UTC")),
+            "entity_id": pa.array(windows.moments.entity_id, pa.string() if is_text else pa.int64()),
+            "as_of": pa.array(windows.moments.as_of, pa.timestamp("us", "UTC")),
         }
     )
-
-
-def _write(rows: pa.Table, target: Path) -> None:
-    write_atomically(target, lambda path: pq.write_table(rows, path, compression="zstd"))
 
 
 def _write_no_events(keys: pa.Table, target: Path) -> None:

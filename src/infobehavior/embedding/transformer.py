@@ -57,7 +57,9 @@ class BehaviorTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         check_is_fitted(self)
         entity_id, as_of = as_moments(*_columns(X), self.minutes_)
         moments = distinct_moments(entity_id, as_of)
-        embedded = embed_moments(self.minutes_, self.model_, moments).embedding
+        none = np.zeros((0, self.model_.config.model_dim), dtype=np.float32)
+        shards = embed_moments(self.minutes_, self.model_, moments)
+        embedded = np.concatenate([none, *(shard.embedding for shard in shards)])
         place = {pair: i for i, pair in enumerate(zip(moments.entity_id.tolist(), moments.as_of.tolist(), strict=True))}
         return embedded[[place[pair] for pair in zip(entity_id.tolist(), as_of.tolist(), strict=True)]]
 

@@ -50,6 +50,10 @@ class Representations:
     local_repr: Float[Tensor, "wanted model_dim"]
     span_repr: Float[Tensor, "spans model_dim"]
 
+    def float(self) -> "Representations":
+        """In float32, whatever they were computed in."""
+        return Representations(self.global_repr.float(), self.local_repr.float(), self.span_repr.float())
+
 
 class ModelCard(BaseModel):
     """What `config.json` says; it names the other files of the folder with their hashes, and is written last."""

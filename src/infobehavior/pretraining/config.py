@@ -46,6 +46,10 @@ class PretrainConfig(BaseModel):
     min_minutes: PositiveInt = Field(1, description="minutes with events that each of the two windows must have")
     min_count: PositiveInt = Field(5, description="minutes in which a behavior or location must occur to be a token")
     seed: NonNegativeInt = Field(0, le=2**32 - 1, description="seed of weights, batches, masks and dropout")
+    device: str = Field("cpu", description="where to train: cpu, cuda or cuda:N")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the encoder's products; weights and losses are in float32 either way"
+    )
     num_threads: PositiveInt = Field(2, description="processor threads; results depend on it in the last digits")
     checkpoint_every: PositiveInt = Field(100, description="steps between checkpoints")
 

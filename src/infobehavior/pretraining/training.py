@@ -13,24 +13,40 @@ import torch
 from torch import Tensor, nn
 
 from infobehavior.artefacts import definition_hash
-from infobehavior.data.batches import Tokenizer
+from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.minutes import open_minutes
 from infobehavior.data.moments import cut_at, end_of_day, read_moments
 from infobehavior.data.store import content_hash, load_store
 from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.errors import InputError
-from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.model.device import find_device
+from infobehavior.model.infobehavior import InfoBehavior, Representations
 from infobehavior.pretext.coarse import CoarseTask
 from infobehavior.pretext.domain import CountTask, HistogramTask
 from infobehavior.pretext.fine import FineTask
 from infobehavior.pretext.labels import DomainLabel, check_domain_task, counted_behaviors, domain_label
-from infobehavior.pretext.months import pair_months
+from infobehavior.pretext.months import MonthPairs, pair_months
 from infobehavior.pretraining.config import PretrainConfig
 from infobehavior.pretraining.masking import draw_mask
 from infobehavior.pretraining.pairs import PairSampler, seeded
 from infobehavior.pretraining.schedule import learning_rate_at
 
 logger = logging.getLogger("infobehavior")
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """What a step reads: a pure function of (seed, step).
+
+    Attributes:
+        batch: first windows, then second windows of the same entities.
+        masked: True where a span is hidden from the Transformer.
+        labels: of each domain-related task, the label of each window.
+    """
+
+    batch: WindowBatch
+    masked: Tensor
+    labels: Mapping[str, Tensor]
 
 
 @dataclass
@@ -60,19 +76,35 @@ class Training:
     record: dict[str, Any]
 
     @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return torch.device(self.config.device)
+
+    @property
     def modules(self) -> nn.ModuleDict:
         """The encoder and the tasks' own layers."""
         return nn.ModuleDict({"model": self.model, "tasks": self.tasks})
 
-    def step(self, step: int) -> dict[str, float]:
-        """Take one step: equation 6, clipping, AdamW; gives each task's loss."""
-        config = self.config
+    def read(self, step: int) -> StepInput:
+        """Draw a step's windows and masks, and make tokens and labels of them."""
         windows = self.sampler.windows(step)
         batch = self.tokenizer.batch(windows)
-        masked = draw_mask(batch.window_lengths, config.mask_rate, seeded(config.seed, 2, step))
+        masked = draw_mask(batch.window_lengths, self.config.mask_rate, seeded(self.config.seed, 2, step))
+        device = self.device
+        labels = {label.name: label.of(windows).to(device) for label in self.labels}
+        return StepInput(batch.to(device), masked.to(device), labels)
+
+    def encode(self, given: StepInput) -> MonthPairs:
+        """Encode what a step reads, in the precision that was asked for."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            encoded: Representations = self.model(given.batch, given.masked, wanted=given.masked)
+        return pair_months(given.batch, encoded.float(), given.masked, given.labels)
+
+    def step(self, step: int) -> dict[str, float]:
+        """Take one step: equation 6, clipping, AdamW; gives each task's loss."""
+        config, given = self.config, self.read(step)
         torch.manual_seed(int(seeded(config.seed, 3, step).integers(2**62)))
-        labels: Mapping[str, Tensor] = {label.name: label.of(windows) for label in self.labels}
-        months = pair_months(batch, self.model(batch, masked, wanted=masked), masked, labels)
+        months = self.encode(given)
         losses = {_task_name(key): task(months) for key, task in self.tasks.items()}
         total = torch.stack(list(losses.values())).sum()
         rate = learning_rate_at(step, config.num_steps, config.learning_rate, config.warmup_proportion)
@@ -90,7 +122,7 @@ class Training:
 
 def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_of: str | Path | None) -> Training:
     """Read the minutes that training may see, and make everything that a step needs from them; see `pretrain`."""
-    minutes = open_minutes(path)
+    minutes, device = open_minutes(path), find_device(config.device)
     for line in config.domain_task:
         check_domain_task(line, minutes.schema)
     end = end_of_day(until or minutes.days[-1], minutes.schema)
@@ -107,6 +139,8 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
     model = InfoBehavior(config.encoder, vocabulary, minutes.schema.time.time_zone)
     labels = [domain_label(line, store, minutes.schema) for line in config.domain_task]
     tasks = _tasks(config, labels)
+    for module in (model, tasks):
+        module.to(device)
     sampler = PairSampler(
         store, config.encoder.window_minutes, config.pairs, end, config.min_minutes, config.batch_size, config.seed
     )

@@ -1,0 +1,242 @@
+"""The encoder beside the paper's padded recipe, and beside the rate at which this machine multiplies matrices."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from infobehavior.data.batches import WindowBatch
+from infobehavior.model.config import EncoderConfig
+from infobehavior.model.infobehavior import Representations
+from infobehavior.model.reproducible import reproducible
+from infobehavior.pretraining.masking import draw_mask
+from infobehavior.pretraining.pairs import seeded
+from performance.batches import (
+    Workload,
+    full_windows,
+    lognormal_windows,
+    one_long_window,
+    prepare_minutes,
+    real_windows,
+)
+from performance.measure import alternate, summary, table
+from performance.padded import PaddedInfoBehavior
+
+Settings = Callable[[int], AbstractContextManager[None]]
+
+NUM_THREADS = 2
+MASK_RATE = 0.15
+GEMM_SIZE = 2_048
+TOLERANCE = 1e-3
+"""Largest difference to the padded recipe, relative to the largest number; dropout is off where it is compared."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: pairs of windows, windows of each made-up workload, batches, and repeats of each."""
+
+    num_pairs: int = 128
+    num_full: int = 8
+    num_batches: int = 3
+    repeats: int = 5
+
+
+SMALL = Sizes(num_pairs=4, num_full=1, num_batches=1, repeats=1)
+
+
+def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
+    """All workloads; those on git_activity only where it is."""
+    sizes = SMALL if small else Sizes()
+    return {"threads": NUM_THREADS, "workloads": [_measure(w, sizes) for w in _workloads(data, work, sizes)]}
+
+
+def _workloads(data: Path, work: Path, sizes: Sizes) -> Iterator[Workload]:
+    minutes = prepare_minutes(data, work)
+    if minutes is not None:
+        for window_days in (30, 90, 365):
+            yield real_windows(minutes, window_days, sizes.num_pairs)
+    yield lognormal_windows(2 * sizes.num_pairs)
+    yield one_long_window(2 * sizes.num_pairs)
+    yield full_windows(sizes.num_full)
+
+
+def _measure(workload: Workload, sizes: Sizes) -> dict[str, Any]:
+    ours, padded = workload.model, PaddedInfoBehavior(workload.model)
+    batches = [workload.batch(number) for number in range(sizes.num_batches)]
+    result: dict[str, Any] = {
+        "name": workload.name,
+        "what": workload.what,
+        "minutes": median(len(batch.time_point) for batch in batches),
+        "spans": median(batch.num_spans for batch in batches),
+        "windows": batches[0].num_windows,
+        "longest_span": max(int(batch.span_lengths.max()) for batch in batches),
+        "longest_window": max(int(batch.window_lengths.max()) for batch in batches),
+        "difference": _largest_difference(ours, padded, batches[0]),
+    }
+    for what, training in (("forward", False), ("forward and backward", True)):
+        seconds = alternate(
+            {
+                "ours": partial(_run, ours, batches, training, reproducible),
+                "padded": partial(_run, padded, batches, training, _as_torch_is),
+                "padded, our settings": partial(_run, padded, batches, training, reproducible),
+                "GEMM": partial(_multiply, _as_torch_is),
+                "GEMM, our settings": partial(_multiply, reproducible),
+            },
+            sizes.repeats,
+        )
+        needed = sum(_needed_operations(workload.model.config, batch, training) for batch in batches)
+        result[what] = {
+            "seconds": {name: summary(times) for name, times in seconds.items()},
+            "needed_gflop": needed / 1e9,
+        }
+    return result
+
+
+def _as_torch_is(num_threads: int) -> AbstractContextManager[None]:
+    torch.set_num_threads(num_threads)
+    return nullcontext()
+
+
+def _run(
+    encoder: Callable[..., Representations],
+    batches: list[WindowBatch],
+    training: bool,
+    settings: Settings,
+) -> None:
+    """Encode batches; in training, all that the pretext tasks read has a gradient."""
+    assert isinstance(encoder, nn.Module)
+    encoder.train(training)
+    with settings(NUM_THREADS), torch.set_grad_enabled(training):
+        for number, batch in enumerate(batches):
+            masked = _masked(batch, number)
+            encoded = encoder(batch, masked, wanted=masked)
+            if training:
+                encoder.zero_grad()
+                _number(encoded, masked).backward()  # type: ignore[no-untyped-call]
+
+
+def _masked(batch: WindowBatch, number: int) -> Tensor:
+    return draw_mask(batch.window_lengths, MASK_RATE, seeded(0, number))
+
+
+def _number(encoded: Representations, masked: Tensor) -> Tensor:
+    """A number that depends on all that a training step reads of a batch."""
+    parts = (encoded.global_repr, encoded.local_repr, encoded.span_repr[masked])
+    return torch.stack([torch.sin(part).sum() for part in parts]).sum()
+
+
+def _multiply(settings: Settings) -> None:
+    with settings(NUM_THREADS):
+        a = torch.ones(GEMM_SIZE, GEMM_SIZE)
+        for _ in range(5):
+            a @ a
+
+
+def _largest_difference(ours: nn.Module, padded: nn.Module, batch: WindowBatch) -> dict[str, float]:
+    """Of outputs and of gradients, relative to the largest of each tensor.
+
+    Raises:
+        AssertionError: it is more than rounding.
+    """
+    masked, found = _masked(batch, 0), []
+    for encoder in (ours, padded):
+        encoder.eval()
+        encoder.zero_grad()
+        encoded = encoder(batch, masked, wanted=masked)
+        _number(encoded, masked).backward()  # type: ignore[no-untyped-call]
+        gradients = [parameter.grad.clone() for parameter in ours.parameters() if parameter.grad is not None]
+        found.append(([encoded.global_repr.detach(), encoded.local_repr.detach()], gradients))
+    (our_outputs, our_gradients), (outputs, gradients) = found
+    assert len(our_gradients) == len(gradients)
+    differences = {"outputs": _relative(our_outputs, outputs), "gradients": _relative(our_gradients, gradients)}
+    assert max(differences.values()) < TOLERANCE, differences
+    return differences
+
+
+def _relative(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    return max(
+        float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in zip(ours, theirs, strict=True) if len(b)
+    )
+
+
+def _needed_operations(config: EncoderConfig, batch: WindowBatch, training: bool) -> float:
+    """Floating-point operations that a batch needs without any padding; three times as many with gradients.
+
+    The last layer is counted only at [CLS] and at masked spans, since nothing else is read of it.
+    """
+    dim, rows = config.model_dim, batch.num_spans + batch.num_windows
+    lengths = (batch.window_lengths + 1).double()
+    wanted = batch.num_windows + int(_masked(batch, 0).sum())
+    convolution = len(batch.time_point) * sum(config.kernel_sizes) * config.minute_dim * config.num_feature_maps
+    row_by_row = 2 * dim * config.feedforward_dim + dim * dim
+    attention = 2 * float((lengths**2).sum()) * dim
+    layers = config.num_layers * (3 * rows * dim * dim + attention) + (config.num_layers - 1) * rows * row_by_row
+    operations = 2 * (convolution + layers + wanted * row_by_row)
+    return operations * (3 if training else 1)
+
+
+def section(result: dict[str, Any]) -> str:
+    """The tables of the page."""
+    shapes = [
+        [
+            w["name"], w["what"], w["windows"], f"{w['spans']:,.0f}", f"{w['minutes']:,.0f}", w["longest_window"],
+            w["longest_span"], f"{w['difference']['outputs']:.0e}", f"{w['difference']['gradients']:.0e}",
+        ]
+        for w in result["workloads"]
+    ]  # fmt: skip
+    parts = [
+        _TEXT.format(threads=result["threads"]),
+        table(
+            ["workload", "what", "windows", "spans", "minutes", "longest window, spans", "longest span, minutes",
+             "outputs differ by", "gradients by"],
+            shapes,
+        ),
+    ]  # fmt: skip
+    for what in ("forward", "forward and backward"):
+        parts += [f"**{what.capitalize()}**, a batch:", _table_of(what, result["workloads"])]
+    return "\n\n".join(parts)
+
+
+def _table_of(what: str, workloads: list[dict[str, Any]]) -> str:
+    rows = []
+    for workload in workloads:
+        medians = {name: times["median"] for name, times in workload[what]["seconds"].items()}
+        rate = workload[what]["needed_gflop"] / medians["ours"]
+        gemm, our_gemm = (_gemm_gflop() / medians[name] for name in ("GEMM", "GEMM, our settings"))
+        rows.append(
+            [
+                workload["name"],
+                f"{medians['ours']:.3f}",
+                f"{medians['padded']:.3f}",
+                f"**{medians['padded'] / medians['ours']:.1f} ×**",
+                f"{medians['padded, our settings'] / medians['ours']:.1f} ×",
+                f"{rate:.0f}",
+                f"{rate / gemm:.0%} of {gemm:.0f}",
+                f"{rate / our_gemm:.0%} of {our_gemm:.0f}",
+            ]
+        )
+    header = ["workload", "ours, s", "padded, s", "padded / ours", "padded with our settings / ours"]
+    header += ["ours, GFLOP/s needed", "of torch's own GEMM rate", "of oneDNN's GEMM rate"]
+    return table(header, rows)
+
+
+def _gemm_gflop() -> float:
+    return 5 * 2 * GEMM_SIZE**3 / 1e9
+
+
+_TEXT = """\
+## Encoder
+
+`make bench PART=encoder`. Medians over repeats of the seconds for a few batches, float32, {threads} threads, dropout on
+in training. *Padded* is the paper's recipe with the same parameters (`benchmarks/performance/padded.py`): spans padded
+to the batch's longest for `Conv1d`, sequences to the longest for the Transformer, with PyTorch's fused attention. It
+runs as PyTorch is set by default, and once more with this package's settings (oneDNN for float32 products,
+deterministic). The rate counts only what the result needs without any padding, the last layer only where it is read;
+beside it is the rate of a {threads}-thread product of two 2,048 × 2,048 matrices in the same process, by PyTorch's
+default and by the library that we choose."""

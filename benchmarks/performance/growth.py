@@ -1,0 +1,250 @@
+"""How cost and memory grow: with the events of an account, with its history, and with the number of accounts.
+
+All logs here are simulated.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import duckdb
+from machine import ROOT
+
+import infobehavior
+from infobehavior.data.minutes import open_minutes
+from infobehavior.data.store import load_store
+from infobehavior.data.vocabulary import Vocabulary
+from infobehavior.embedding.encode import MINUTES_PER_SHARD, MOMENTS_PER_SHARD
+from infobehavior.model.config import EncoderConfig
+from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.pretraining.config import PretrainConfig
+from performance.measure import run_python, table
+
+FIRST_DAY = date(2024, 1, 1)
+WINDOW_DAYS = 30
+SECONDS_PER_DAY = 86_400
+ENVIRONMENT = {"PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT / 'src'}", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@dataclass(frozen=True)
+class Log:
+    """A simulated log.
+
+    Attributes:
+        num_entities: accounts.
+        num_events: events of each.
+        num_days: over how many days they spread, from FIRST_DAY on.
+        active_seconds: of each day, the seconds from noon on in which things happen.
+    """
+
+    num_entities: int
+    num_events: int
+    num_days: int = WINDOW_DAYS
+    active_seconds: int = SECONDS_PER_DAY
+
+    @property
+    def total(self) -> int:
+        """Events of all accounts."""
+        return self.num_entities * self.num_events
+
+    @property
+    def last_day(self) -> date:
+        """The last day with events."""
+        return FIRST_DAY + timedelta(days=self.num_days - 1)
+
+    def write(self, events: Path) -> None:
+        """Write it, sorted by time; each number is a hash of the event's own, so the log is always the same."""
+        start = int(datetime.combine(FIRST_DAY, datetime.min.time()).timestamp())
+        offset = 0 if self.active_seconds == SECONDS_PER_DAY else SECONDS_PER_DAY // 2
+        share = "(hash(i * 10 + {0}) % 1000000007) / 1000000007.0"
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+            connection.execute(
+                f"""COPY (
+                    SELECT i % {self.num_entities} AS entity_id,
+                        to_timestamp({start} + {offset}
+                            + {SECONDS_PER_DAY} * floor({share.format(0)} * {self.num_days})
+                            + floor({share.format(1)} * {self.active_seconds})) AS timestamp,
+                        'behavior ' || floor(20 * pow({share.format(2)}, 2))::INT AS behavior,
+                        'place ' || floor(10 * pow({share.format(3)}, 2))::INT AS location,
+                        CASE WHEN {share.format(4)} < 0.02 THEN 'failure' ELSE 'success' END AS outcome
+                    FROM range({self.total}) t(i) ORDER BY timestamp, i
+                ) TO '{events}' (FORMAT parquet)"""
+            )
+
+    def write_moments(self, target: Path) -> None:
+        """The end of each run of WINDOW_DAYS days, for each account: together all events, each once."""
+        first_end = FIRST_DAY + timedelta(days=WINDOW_DAYS)
+        num_windows = -(-self.num_days // WINDOW_DAYS)
+        with duckdb.connect() as connection:
+            connection.execute(
+                f"COPY (SELECT e.range AS entity_id, DATE '{first_end}' + ({WINDOW_DAYS} * w.range)::INT AS as_of "
+                f"FROM range({self.num_entities}) e, range({num_windows}) w) TO '{target}' (FORMAT parquet)"
+            )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: events of all logs of a series, the logs, and repeats of each."""
+
+    total: int = 1_000_000
+    events_per_entity: tuple[int, ...] = (100, 1_000, 10_000, 100_000, 1_000_000)
+    num_entities: tuple[int, ...] = (1_000, 10_000, 100_000)
+    repeats: int = 3
+
+
+SMALL = Sizes(total=2_000, events_per_entity=(100, 1_000), num_entities=(10, 20), repeats=1)
+
+
+def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
+    """Three series of logs, and training on a million events a month."""
+    sizes, folder = SMALL if small else Sizes(), work / "growth"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    schema, model = _make_model(folder)
+    denser = [Log(max(1, sizes.total // n), n) for n in sizes.events_per_entity]
+    longer = [Log(max(1, sizes.total // n), n, -(-n // 120), 3_600) for n in sizes.events_per_entity]
+    more = [Log(n, 100) for n in sizes.num_entities]
+    return {
+        "denser": [_measure(log, folder, schema, model, sizes.repeats, by_window=False) for log in denser],
+        "longer": [_measure(log, folder, schema, model, sizes.repeats, by_window=True) for log in longer],
+        "more": [_measure(log, folder, schema, model, sizes.repeats, by_window=False) for log in more],
+        "training": _measure_training(sizes, folder, schema),
+        "idle_bytes": run_python(["-c", "import infobehavior.embedding.embed"], ENVIRONMENT).peak_bytes,
+        "limits": {"MINUTES_PER_SHARD": MINUTES_PER_SHARD, "MOMENTS_PER_SHARD": MOMENTS_PER_SHARD},
+    }
+
+
+def _make_model(folder: Path) -> tuple[Path, Path]:
+    """A schema for all logs, and an encoder of the paper's sizes, untrained."""
+    events, schema, model = folder / "schema.parquet", folder / "schema.toml", folder / "model"
+    Log(100, 1_000).write(events)
+    infobehavior.inspect(events, schema)
+    infobehavior.aggregate(events, schema, folder / "schema-minutes")
+    minutes = open_minutes(folder / "schema-minutes")
+    vocabulary = Vocabulary.fit(load_store(minutes), minutes.hash, min_count=5)
+    InfoBehavior(EncoderConfig(), vocabulary, minutes.schema.time.time_zone).save_pretrained(model)
+    return schema, model
+
+
+def _measure(log: Log, folder: Path, schema: Path, model: Path, repeats: int, by_window: bool) -> dict[str, Any]:
+    events, as_of = folder / "events.parquet", folder / "as_of.parquet"
+    log.write(events)
+    log.write_moments(as_of)
+    moments = str(as_of) if by_window else "-"
+    runs = []
+    for _ in range(repeats):
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        arguments = [events, schema, model, folder / "run", log.last_day, moments]
+        child = run_python(["-m", "performance.path", *map(str, arguments)], ENVIRONMENT)
+        runs.append({**json.loads(child.output.splitlines()[-1]), "peak_bytes": child.peak_bytes})
+    return {
+        "entities": log.num_entities,
+        "events": log.num_events,
+        "days": log.num_days,
+        "minutes": runs[0]["num_minutes"],
+        "windows": runs[0]["num_windows"],
+        "aggregate": median(run["aggregate"]["cpu_seconds"] for run in runs),
+        "embed": median(run["embed"]["cpu_seconds"] for run in runs),
+        "peak_bytes": max(run["peak_bytes"] for run in runs),
+    }
+
+
+def _measure_training(sizes: Sizes, folder: Path, schema: Path) -> dict[str, Any]:
+    """Memory of steps on two accounts with two months of many events each."""
+    log = Log(2, 2 * sizes.events_per_entity[-1], num_days=2 * WINDOW_DAYS)
+    events, minutes = folder / "events.parquet", folder / "training-minutes"
+    log.write(events)
+    infobehavior.aggregate(events, schema, minutes)
+    (folder / "config.json").write_text(PretrainConfig(num_steps=3, batch_size=2, min_count=1).model_dump_json())
+    program = (
+        "import sys, infobehavior; from infobehavior.pretraining.config import PretrainConfig; "
+        "infobehavior.pretrain(sys.argv[1], sys.argv[2], "
+        "config=PretrainConfig.model_validate_json(open(sys.argv[3]).read()))"
+    )
+    child = run_python(["-c", program, str(minutes), str(folder / "trained"), str(folder / "config.json")], ENVIRONMENT)
+    return {"entities": 2, "events_a_month": sizes.events_per_entity[-1], "peak_bytes": child.peak_bytes}
+
+
+def section(result: dict[str, Any]) -> str:
+    """The tables of the page."""
+    training = result["training"]
+    return "\n\n".join(
+        [
+            _TEXT.format(idle=_gigabytes(result["idle_bytes"])),
+            "**Denser**: the same number of events in a month, by fewer and fewer accounts; one window each.",
+            _table(result["denser"]),
+            "**Longer**: an hour of activity a day with two events a minute, for more and more days; windows of 30 days "
+            "that together hold all events once.",
+            _table(result["longer"]),
+            "**More accounts**, of 100 events in a month each:",
+            _table(result["more"]),
+            _arithmetic(result),
+            f"Training (batches of {training['entities']} accounts with two months of "
+            f"{training['events_a_month']:,} events a month each) takes {_gigabytes(training['peak_bytes'])}.",
+        ]
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    header = ["accounts", "events of each", "days", "minutes", "windows", "aggregate, µs of CPU an event"]
+    header += ["embed, µs an event", "together", "against the first", "peak memory"]
+    costs = [(row["aggregate"] + row["embed"]) / row["entities"] / row["events"] * 1e6 for row in rows]
+    body = []
+    for row, cost in zip(rows, costs, strict=True):
+        total = row["entities"] * row["events"] / 1e6
+        body.append(
+            [
+                f"{row['entities']:,}",
+                f"{row['events']:,}",
+                f"{row['days']:,}",
+                f"{row['minutes']:,}",
+                f"{row['windows']:,}",
+                f"{row['aggregate'] / total:.2f}",
+                f"{row['embed'] / total:.2f}",
+                f"{cost:.2f}",
+                f"{cost / costs[0]:.2f} ×",
+                _gigabytes(row["peak_bytes"]),
+            ]
+        )
+    return table(header, body)
+
+
+def _arithmetic(result: dict[str, Any]) -> str:
+    """What ten million accounts would take, from what was measured."""
+    *_, before, last = result["more"]
+    seconds, more_bytes, more_accounts = (
+        now - then
+        for now, then in (
+            (last["aggregate"] + last["embed"], before["aggregate"] + before["embed"]),
+            (last["peak_bytes"], before["peak_bytes"]),
+            (last["entities"], before["entities"]),
+        )
+    )
+    minutes = last["minutes"] / last["entities"] * 1e7
+    shards = max(minutes / result["limits"]["MINUTES_PER_SHARD"], 1e7 / result["limits"]["MOMENTS_PER_SHARD"])
+    return (
+        f"Between the last two rows an account costs {seconds / more_accounts * 1e3:.2f} ms of CPU and "
+        f"{more_bytes / more_accounts / 1e3:.1f} kB. By arithmetic, 10,000,000 such accounts take "
+        f"{seconds / more_accounts * 1e7 / 3600:.1f} CPU-hours; their {minutes / 1e6:,.0f} M minutes are embedded in "
+        f"{shards:.0f} shards (at most {result['limits']['MINUTES_PER_SHARD']:,} minutes or "
+        f"{result['limits']['MOMENTS_PER_SHARD']:,} windows each), so memory stops growing with the first full one. "
+        "Only the ids and moments of all windows grow beyond that: 16 bytes a window where ids are numbers, for a few "
+        "copies of them."
+    )
+
+
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.2f} GB"
+
+
+_TEXT = """\
+## Growth
+
+`make bench PART=growth`, on simulated logs. `aggregate` and `embed` in a process of their own; CPU-seconds without
+imports, medians over repeats; the peak is that of the whole process, which has {idle} before it does anything. The
+encoder has the paper's sizes and isn't trained."""

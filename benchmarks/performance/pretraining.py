@@ -1,0 +1,218 @@
+"""Pre-training end to end: pairs a second, what isn't the model, bfloat16, and the learning curve against the clock."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import duckdb
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import infobehavior
+from infobehavior.model.reproducible import reproducible
+from infobehavior.pretraining.config import PretrainConfig, preset
+from infobehavior.pretraining.training import Training, prepare_training
+from performance.batches import prepare_minutes
+from performance.measure import alternate, summary, table
+from performance.padded import PaddedInfoBehavior
+
+WINDOW_DAYS = 90
+SIDES = ("ours", "ours, bfloat16", "padded")
+FIRST_VALIDATION_STEP = 1_000_000
+"""Validation batches are those of steps that no training reaches."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        batch_size: entities of a step.
+        repeats: timed steps of each side.
+        curve_seconds: how long each side trains for the learning curve.
+        curve_points: how often it is validated on the way.
+        quality_steps: steps of each training whose precision is compared.
+        quality_seeds: how many of them.
+    """
+
+    batch_size: int = 128
+    repeats: int = 9
+    curve_seconds: float = 180
+    curve_points: int = 6
+    quality_steps: int = 400
+    quality_seeds: int = 3
+
+
+SMALL = Sizes(batch_size=4, repeats=2, curve_seconds=2, curve_points=2, quality_steps=3, quality_seeds=1)
+
+
+def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
+    """Everything of this part, on git_activity; nothing where it isn't."""
+    minutes, sizes = prepare_minutes(data, work), SMALL if small else Sizes()
+    if minutes is None:
+        return {"absent": True}
+    with reproducible(PretrainConfig().num_threads):
+        steps = _steps(minutes, sizes)
+        curves = {side: _learning_curve(minutes, side, steps, sizes) for side in SIDES}
+    quality = [_quality(minutes, data, work, precision, seed, sizes)
+               for seed in range(sizes.quality_seeds) for precision in ("float32", "bfloat16")]  # fmt: skip
+    return {"sizes": vars(sizes), "steps": steps, "curves": curves, "quality": quality}
+
+
+def _config(sizes: Sizes, **changes: Any) -> PretrainConfig:
+    base = preset("two-cores")
+    encoder = base.encoder.model_copy(update={"window_days": WINDOW_DAYS})
+    return base.model_copy(update={"encoder": encoder, "batch_size": sizes.batch_size, **changes})
+
+
+def _training(minutes: Path, side: str, sizes: Sizes, num_steps: int) -> Training:
+    """A training by our encoder or by the padded one, to the same weights but for rounding."""
+    precision = "bfloat16" if side == "ours, bfloat16" else "float32"
+    training = prepare_training(minutes, _config(sizes, num_steps=num_steps, precision=precision), None, None)
+    if side == "padded":
+        padded: Any = PaddedInfoBehavior(training.model)
+        return replace(training, model=padded)
+    return training
+
+
+def _steps(minutes: Path, sizes: Sizes) -> dict[str, Any]:
+    """Seconds of a step of each side, and of what in it isn't the model."""
+    trainings = {side: _training(minutes, side, sizes, 1_000) for side in SIDES}
+    for training in trainings.values():
+        training.model.train()
+    runs = {side: _next_step(training.step) for side, training in trainings.items()}
+    seconds = alternate({**runs, "reading": _next_step(trainings["ours"].read)}, sizes.repeats, warm_up=2)
+    return {
+        "seconds": {side: summary(times) for side, times in seconds.items()},
+        "pairs": trainings["ours"].sampler.windows(0).entity.size // 2,
+    }
+
+
+def _next_step(run: Callable[[int], object]) -> Callable[[], None]:
+    """Each call runs the next step; all sides see the same ones."""
+    steps = iter(range(1_000))
+
+    def take() -> None:
+        run(next(steps))
+
+    return take
+
+
+def _learning_curve(minutes: Path, side: str, steps: dict[str, Any], sizes: Sizes) -> list[dict[str, float]]:
+    """Validation loss after so many seconds of training; the learning rate falls to nothing at the end of the time."""
+    num_steps = max(2, int(sizes.curve_seconds / steps["seconds"][side]["median"]))
+    training, curve, spent = _training(minutes, side, sizes, num_steps), [], 0.0
+    for step in range(num_steps):
+        training.model.train()
+        started = time.perf_counter()
+        training.step(step)
+        spent += time.perf_counter() - started
+        if (step + 1) * sizes.curve_points // num_steps > step * sizes.curve_points // num_steps:
+            curve.append({"seconds": spent, "steps": step + 1, "loss": _validation_loss(training)})
+    return curve
+
+
+@torch.no_grad()
+def _validation_loss(training: Training) -> float:
+    training.model.eval()
+    losses = []
+    for step in range(FIRST_VALIDATION_STEP, FIRST_VALIDATION_STEP + 3):
+        months = training.encode(training.read(step))
+        losses.append(sum(task(months).item() for task in training.tasks.values()))
+    return mean(losses)
+
+
+def _quality(minutes: Path, data: Path, work: Path, precision: str, seed: int, sizes: Sizes) -> dict[str, Any]:
+    """Area under the curve for `label_corp` of a logistic regression on embeddings of a training."""
+    folder = work / f"quality-{precision}-{seed}"
+    config = _config(sizes, num_steps=sizes.quality_steps, precision=precision, seed=seed)
+    infobehavior.pretrain(minutes, folder / "model", config=config)
+    labels = folder / "labels.parquet"
+    _write_labels(data / "git_activity", labels)
+    infobehavior.embed(minutes, folder / "model", folder / "embeddings", as_of=labels)
+    with duckdb.connect() as connection:
+        rows = connection.sql(
+            f"SELECT embedding, label_corp, person_id FROM read_parquet('{folder}/embeddings/*/*.parquet') "
+            f"JOIN '{labels}' USING (entity_id) ORDER BY entity_id"
+        ).fetchnumpy()
+    y, classifier = rows["label_corp"].astype(int), make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
+    scores = cross_val_predict(
+        classifier, np.stack(rows["embedding"]), y, groups=rows["person_id"], cv=GroupKFold(5), method="predict_proba"
+    )
+    return {"precision": precision, "seed": seed, "accounts": len(y), "auc": float(roc_auc_score(y, scores[:, 1]))}
+
+
+def _write_labels(data: Path, target: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            f"COPY (SELECT entity_id, max(timestamp) + INTERVAL 1 minute AS as_of, label_corp, person_id "
+            f"FROM '{data}/events.parquet' JOIN '{data}/labels.parquet' USING (entity_id) "
+            f"WHERE label_corp IS NOT NULL GROUP BY ALL ORDER BY entity_id) TO '{target}'"
+        )
+
+
+def section(result: dict[str, Any]) -> str:
+    """The tables of the page."""
+    if "absent" in result:
+        return "## Pre-training\n\nNot measured: git_activity isn't here."
+    seconds = {side: times["median"] for side, times in result["steps"]["seconds"].items()}
+    pairs = result["steps"]["pairs"]
+    rates = [
+        [side, f"{seconds[side]:.3f}", f"{pairs / seconds[side]:.0f}", f"{seconds['padded'] / seconds[side]:.1f} ×"]
+        for side in SIDES
+    ]
+    return "\n\n".join(
+        [
+            _TEXT.format(pairs=pairs, days=WINDOW_DAYS),
+            table(["side", "seconds a step", "pairs a second", "faster than padded"], rates),
+            f"Reading a step's windows, tokens, masks and labels takes {seconds['reading']:.4f} s: "
+            f"**{seconds['reading'] / seconds['ours']:.1%}** of our step.",
+            _curve_table(result),
+            _quality_table(result),
+        ]
+    )
+
+
+def _curve_table(result: dict[str, Any]) -> str:
+    rows = []
+    for points in zip(*(result["curves"][side] for side in SIDES), strict=False):
+        cells = [f"{point['loss']:.2f} ({point['steps']} steps)" for point in points]
+        rows.append([f"{median(point['seconds'] for point in points):.0f}", *cells])
+    text = (
+        f"**Learning curve.** Each side trains for {result['sizes']['curve_seconds']:.0f} s with the learning rate "
+        "falling to nothing at the end; the sum of all tasks' losses on three batches that training never draws, "
+        "without dropout; one seed:"
+    )
+    return f"{text}\n\n{table(['seconds of training', *SIDES], rows)}"
+
+
+def _quality_table(result: dict[str, Any]) -> str:
+    quality = result["quality"]
+    rows = []
+    for precision in ("float32", "bfloat16"):
+        aucs = [row["auc"] for row in quality if row["precision"] == precision]
+        rows.append([precision, *(f"{auc:.4f}" for auc in aucs), f"{mean(aucs):.4f}"])
+    seeds = [f"seed {row['seed']}" for row in quality if row["precision"] == "float32"]
+    text = (
+        f"**What bfloat16 costs in quality.** {result['sizes']['quality_steps']} steps from the same seeds, then "
+        f"`label_corp` of {quality[0]['accounts']:,} accounts by logistic regression on their embeddings (5 folds "
+        "grouped by person; embeddings in float32), AUC:"
+    )
+    return f"{text}\n\n{table(['precision', *seeds, 'mean'], rows)}"
+
+
+_TEXT = """\
+## Pre-training
+
+`make bench PART=pretraining`, on git_activity, windows of {days} days, preset `two-cores`, {pairs} pairs a step. A step
+is all that training does: drawing windows, tokens, masks and labels, encoder, tasks, backward, clipping, AdamW.
+*Padded* is the same training with the paper's padded recipe for an encoder, run with our settings of PyTorch."""
