@@ -178,8 +178,8 @@ def section(result: dict[str, Any]) -> str:
             _TEXT.format(idle=_gigabytes(result["idle_bytes"])),
             "**Denser**: the same number of events in a month, by fewer and fewer accounts; one window each.",
             _table(result["denser"]),
-            "**Longer**: an hour of activity a day with two events a minute, for more and more days; windows of 30 days "
-            "that together hold all events once.",
+            "**Longer**: an hour of activity a day with two events a minute, for more and more days; windows of 30 "
+            "days that together hold all events once.",
             _table(result["longer"]),
             "**More accounts**, of 100 events in a month each:",
             _table(result["more"]),

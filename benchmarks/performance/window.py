@@ -34,17 +34,18 @@ LAST_DAY = FIRST_DAY + timedelta(days=WINDOW_DAYS)
 class Sizes:
     """Accounts and events of the two simulated logs, and repeats."""
 
-    sparse: Log = Log(20_000, 100, num_days=WINDOW_DAYS + 1)
-    dense: Log = Log(50, 40_000, num_days=WINDOW_DAYS + 1)
-    repeats: int = 3
+    sparse: Log
+    dense: Log
+    repeats: int
 
 
+FULL = Sizes(Log(20_000, 100, num_days=WINDOW_DAYS + 1), Log(50, 40_000, num_days=WINDOW_DAYS + 1), repeats=3)
 SMALL = Sizes(Log(50, 100, num_days=WINDOW_DAYS + 1), Log(2, 1_000, num_days=WINDOW_DAYS + 1), repeats=1)
 
 
 def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
     """Two simulated logs, one of accounts that do little and one of accounts that do something in most minutes."""
-    sizes = SMALL if small else Sizes()
+    sizes = SMALL if small else FULL
     return {
         "logs": [
             _measure(name, log, work / "window" / name, sizes.repeats)
