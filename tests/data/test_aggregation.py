@@ -260,8 +260,8 @@ def test_time_zone_of_the_machine_and_threads_change_no_byte(tmp_path: Path, ref
 def test_size_of_the_chunks_changes_no_byte(
     tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aggregation, "MIN_EVENTS_PER_CHUNK", 50)
-    monkeypatch.setattr(aggregation, "_BATCH_ROWS", 7)
+    monkeypatch.setattr(aggregation, "EVENTS_PER_CHUNK", 50)
+    monkeypatch.setattr(aggregation, "EVENTS_PER_SHARE", 20)
     aggregate(write_rows(some_rows(), tmp_path / "events.parquet"), integer_schema(), tmp_path / "minutes")
     assert file_hashes(tmp_path / "minutes") == reference
 
