@@ -9,6 +9,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,7 +41,7 @@ from infobehavior.data.minutes import (
 from infobehavior.data.schema import Schema, read_schema
 from infobehavior.data.summary import Replaced, Summary
 from infobehavior.data.survey import Chunk, Survey, chunks, count_quarantined, survey_events
-from infobehavior.data.tokens import fold_events
+from infobehavior.data.tokens import CodedEvents, fold_events
 from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
@@ -51,9 +53,6 @@ A log that isn't sorted by time is scanned once a chunk; one that is, once in al
 
 EVENTS_PER_SHARE = 4_000_000
 """A day of more events is aggregated in shares by entity, so that memory doesn't grow with it: 100 bytes an event."""
-
-NUM_CHUNKS = 2
-"""While one chunk is folded, the next is read."""
 
 NUM_WRITERS = 4
 """A small day's file is done when the disk has confirmed it: several days wait together."""
@@ -183,20 +182,23 @@ class _Written:
 def _write_minutes(
     connection: duckdb.DuckDBPyConnection, clean: CleanEvents, schema: Schema, survey: Survey, folder: Path
 ) -> _Written:
-    """Write all days."""
+    """Write all days. While a chunk is folded, the next one is read."""
     written = _Written()
     sets = number_values(connection, clean, schema)
-    read = partial(_minutes_of_chunk, connection, clean, sets, schema)
     with (
+        cursor(connection) as reader,
         progress("Aggregating minutes", sum(count > 0 for count in survey.events_of_day)) as advance,
-        ThreadPoolExecutor(NUM_CHUNKS) as readers,
+        ThreadPoolExecutor(1) as folders,
         ThreadPoolExecutor(NUM_WRITERS) as writers,
     ):
-        for minutes in _in_order(readers, NUM_CHUNKS, read, chunks(survey, EVENTS_PER_CHUNK, EVENTS_PER_SHARE)):
+        read = partial(_read_chunk, reader, clean, sets, schema.time.time_zone)
+        parts = map(read, chunks(survey, EVENTS_PER_CHUNK, EVENTS_PER_SHARE))
+        folded = _in_order(folders, 2, partial(_fold_part, schema), parts)
+        for _, shares in groupby(folded, key=attrgetter("first_day")):
+            minutes = _joined(list(shares))
             written.num_kept += minutes.num_events
             written.num_unknown += minutes.num_unknown
-            write = partial(_write_day, folder)
-            for day, num_rows in _in_order(writers, NUM_WRITERS, write, minutes.days):
+            for day, num_rows in _in_order(writers, NUM_WRITERS, partial(_write_day, folder), minutes.tables.items()):
                 written.rows_of_day[day] = num_rows
                 advance(1, day.isoformat())
     return written
@@ -220,39 +222,64 @@ def _in_order(
 
 
 @dataclass(frozen=True)
-class _Minutes:
-    """The minutes of some days, ascending, and how many events they have, in all and of behaviors unknown."""
+class _Part:
+    """The events of a chunk.
 
-    days: list[tuple[date, pa.Table]]
+    Attributes:
+        days: local days, ascending.
+        starts: the UTC epoch minute at which each begins.
+        events: their events, or a share of them.
+    """
+
+    days: list[date]
+    starts: list[int]
+    events: CodedEvents
+
+
+def _read_chunk(
+    connection: duckdb.DuckDBPyConnection, clean: CleanEvents, sets: Sequence[SetColumn], time_zone: str, chunk: Chunk
+) -> _Part:
+    days = [day_of_number(number) for number in range(chunk.first_day, chunk.end_day + 1)]
+    *starts, end = (day_bounds(day, time_zone)[0] for day in days)
+    return _Part(days[:-1], starts, read_coded_events(connection, clean, sets, starts[0], end, chunk.share_sql))
+
+
+@dataclass(frozen=True)
+class _Minutes:
+    """The minutes of a chunk.
+
+    Attributes:
+        first_day: of the chunk.
+        tables: the rows of each day that has some, ascending.
+        num_events: how many events they have.
+        num_unknown: how many of them are of a behavior outside the schema.
+    """
+
+    first_day: date
+    tables: dict[date, pa.Table]
     num_events: int
     num_unknown: int
 
 
-def _minutes_of_chunk(
-    connection: duckdb.DuckDBPyConnection, clean: CleanEvents, sets: Sequence[SetColumn], schema: Schema, chunk: Chunk
-) -> _Minutes:
-    days = [day_of_number(number) for number in range(chunk.first_day, chunk.end_day + 1)]
-    *starts, end = (day_bounds(day, schema.time.time_zone)[0] for day in days)
-    tables: dict[date, list[pa.Table]] = {}
-    num_events = num_unknown = 0
-    with cursor(connection) as reader:
-        for share in range(chunk.num_shares):
-            events = read_coded_events(reader, clean, sets, starts[0], end, _share_sql(share, chunk.num_shares))
-            num_events += len(events.code)
-            num_unknown += int(np.count_nonzero(events.code == 0))
-            for i, table in fold_events(events, np.array(starts), schema):
-                tables.setdefault(days[i], []).append(table)
-    return _Minutes([(day, _joined(tables[day])) for day in sorted(tables)], num_events, num_unknown)
+def _fold_part(schema: Schema, part: _Part) -> _Minutes:
+    code = part.events.code
+    tables = {part.days[i]: table for i, table in fold_events(part.events, np.array(part.starts), schema)}
+    return _Minutes(part.days[0], tables, len(code), int(np.count_nonzero(code == 0)))
 
 
-def _share_sql(share: int, num_shares: int) -> str:
-    return "true" if num_shares == 1 else f"hash(entity_id) % {num_shares} = {share}"
-
-
-def _joined(shares: list[pa.Table]) -> pa.Table:
+def _joined(shares: list[_Minutes]) -> _Minutes:
+    """Put the shares of a chunk together."""
     if len(shares) == 1:
         return shares[0]
-    return pa.concat_tables(shares).sort_by([("entity_id", "ascending"), ("minute", "ascending")])
+    days = sorted(set().union(*(share.tables for share in shares)))
+    tables = {
+        day: pa.concat_tables([share.tables[day] for share in shares if day in share.tables]).sort_by(
+            [("entity_id", "ascending"), ("minute", "ascending")]
+        )
+        for day in days
+    }
+    num_events, num_unknown = (sum(map(attrgetter(name), shares)) for name in ("num_events", "num_unknown"))
+    return _Minutes(days[0], tables, num_events, num_unknown)
 
 
 def _write_day(folder: Path, minutes: tuple[date, pa.Table]) -> tuple[date, int]:

@@ -50,17 +50,24 @@ class Survey:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Events that are read together.
+    """Events that are read together: those of some days, or a share of a day's.
 
     Attributes:
         first_day: as days since 1970.
         end_day: the day after the last.
-        num_shares: how many shares, by entity, the events are read in; 1 unless a day has too many of them.
+        share: which share of the entities, from 0.
+        num_shares: how many shares there are.
     """
 
     first_day: int
     end_day: int
+    share: int = 0
     num_shares: int = 1
+
+    @property
+    def share_sql(self) -> str:
+        """Which events are in the share."""
+        return "true" if self.num_shares == 1 else f"hash(entity_id) % {self.num_shares} = {self.share}"
 
 
 def survey_events(
@@ -104,11 +111,18 @@ def count_quarantined(connection: duckdb.DuckDBPyConnection, source: EventSource
 
 def chunks(survey: Survey, chunk_events: int, share_events: int) -> Iterator[Chunk]:
     """Consecutive days with at most `chunk_events` together, or one day in shares of about `share_events`."""
+    for first_day, end_day, num_events in _ranges_of_days(survey, chunk_events):
+        num_shares = ceil(num_events / share_events)
+        yield from (Chunk(first_day, end_day, share, num_shares) for share in range(num_shares))
+
+
+def _ranges_of_days(survey: Survey, chunk_events: int) -> Iterator[tuple[int, int, int]]:
+    """First day, end and number of events."""
     first, num_events = survey.first_day, 0
     for day, num_events_of_day in enumerate(survey.events_of_day, start=survey.first_day):
         if num_events and num_events + num_events_of_day > chunk_events:
-            yield Chunk(first, day, ceil(num_events / share_events))
+            yield first, day, num_events
             first, num_events = day, 0
         num_events += num_events_of_day
     if num_events:
-        yield Chunk(first, survey.first_day + len(survey.events_of_day), ceil(num_events / share_events))
+        yield first, survey.first_day + len(survey.events_of_day), num_events

@@ -121,8 +121,8 @@ class _MinuteKeys:
     def of(cls, events: CodedEvents, day_starts: Integers, spare_bits: int) -> Self:
         """Keys that leave so many bits for what else is said of an event."""
         entities, entity = _ranks(events.entity_id)
-        day = np.searchsorted(day_starts[1:], events.minute, side="right")
-        minute = events.minute - day_starts.astype(np.int32)[day]
+        day = _days(events.minute, day_starts)
+        minute = events.minute - (day_starts[0] if len(day_starts) == 1 else day_starts.astype(np.int32)[day])
         entity_bits, minute_bits = len(entities).bit_length(), int(minute.max()).bit_length()
         key = _packed(_packed(day, entity, entity_bits), minute, minute_bits)
         fits = len(day_starts).bit_length() + entity_bits + minute_bits + spare_bits <= _MAX_BITS
@@ -139,6 +139,13 @@ class _MinuteKeys:
         return day, self.entities.take(pa.array(entity)), day_starts[day] + minute
 
 
+def _days(minute: NDArray[np.integer], day_starts: Integers) -> Integers:
+    """The day of each minute, as a position in `day_starts`."""
+    if len(day_starts) == 1:
+        return np.zeros(len(minute), np.int64)
+    return np.searchsorted(day_starts[1:], minute, side="right")
+
+
 def _packed(key: Integers, field: NDArray[np.integer], bits: int) -> Integers:
     """Put a field below a key, in place: arrays as long as a log's day are what costs memory."""
     key <<= bits
@@ -149,7 +156,10 @@ def _packed(key: Integers, field: NDArray[np.integer], bits: int) -> Integers:
 def _ranks(values: pa.Array) -> tuple[pa.Array, NDArray[np.int32]]:
     """The distinct values, ascending (text by code point), and the position of each value among them."""
     encoded = values.dictionary_encode()
-    order = pc.array_sort_indices(encoded.dictionary).to_numpy()
+    is_text = pa.types.is_string(values.type)
+    order = (
+        pc.array_sort_indices(encoded.dictionary).to_numpy() if is_text else np.argsort(encoded.dictionary.to_numpy())
+    )
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order))
     return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy()]
