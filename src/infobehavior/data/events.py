@@ -44,6 +44,10 @@ def connect(memory_limit: str | None = None, threads: int | None = None) -> Iter
     ):
         _use_utc(connection)
         connection.execute("SET enable_progress_bar = false")
+        # A log is read several times: keep what its files say of themselves, but not their contents, which the
+        # operating system keeps.
+        connection.execute("SET parquet_metadata_cache = true")
+        connection.execute("SET enable_external_file_cache = false")
         connection.execute(f"SET temp_directory = {quoted_text(spill)}")
         _set(connection, "memory_limit", memory_limit)
         _set(connection, "threads", threads)
