@@ -290,15 +290,12 @@ def _verdict(run: dict[str, Any]) -> str:
 
 def _peers(run: dict[str, Any]) -> str:
     if not run["equal"]:
-        return f"`polars` and `pandas` are left out: they hold the log in memory, which grows with it (see {_limit()})."
+        limit = f"{MAX_PEER_EVENTS / 1e6:.0f}M events"
+        return f"`polars` and `pandas` take part up to {limit}: their memory grows with the log (see 10M events)."
     unequal = [side for side, equal in run["equal"].items() if not equal]
     return (
         f"Not the same minutes: {', '.join(unequal)}." if unequal else "All sides that make minutes make the same ones."
     )
-
-
-def _limit() -> str:
-    return f"logs of up to {MAX_PEER_EVENTS / 1e6:.0f}M events"
 
 
 def main() -> None:
