@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infobehavior.data import aggregation
+from infobehavior.data import aggregation, coded_events
 from infobehavior.data.aggregation import Summary, aggregate
 from infobehavior.data.minutes import open_minutes
 from infobehavior.data.schema import (
@@ -260,8 +260,16 @@ def test_time_zone_of_the_machine_and_threads_change_no_byte(tmp_path: Path, ref
 def test_size_of_the_chunks_changes_no_byte(
     tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aggregation, "MIN_EVENTS_PER_CHUNK", 50)
-    monkeypatch.setattr(aggregation, "_BATCH_ROWS", 7)
+    monkeypatch.setattr(aggregation, "EVENTS_PER_CHUNK", 50)
+    monkeypatch.setattr(aggregation, "EVENTS_PER_SHARE", 20)
+    aggregate(write_rows(some_rows(), tmp_path / "events.parquet"), integer_schema(), tmp_path / "minutes")
+    assert file_hashes(tmp_path / "minutes") == reference
+
+
+def test_columns_of_many_values_are_not_numbered_beforehand(
+    tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coded_events, "MAX_NUMBERED_VALUES", 1)
     aggregate(write_rows(some_rows(), tmp_path / "events.parquet"), integer_schema(), tmp_path / "minutes")
     assert file_hashes(tmp_path / "minutes") == reference
 

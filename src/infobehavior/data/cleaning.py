@@ -41,9 +41,11 @@ _NAIVE_PATTERN = r"(?i)^\d+[-/ ]\d+[-/ ]\d+([T ]\s*\d[\d:.,]*)?$"
 class CleanEvents:
     """SQL that reads a log by a schema.
 
-    The columns of its queries: ``entity_id``, ``epoch`` (whole seconds), ``behavior``, ``location``, ``failed``,
-    ``extra_0``, ... (one per extra column), ``reason`` (null, or why the row is set aside) and ``raw`` (the row as
-    text).
+    The columns of its queries: ``entity_id``, ``microsecond`` and ``epoch`` (whole seconds), ``behavior``,
+    ``location``, ``failed``, ``extra_0``, ... (one per extra column), ``usable``, ``reason`` (null, or why the row is
+    set aside) and ``raw`` (the row as text). Beside ``location`` and ``extra_0``, which are null if there is none,
+    ``location_text`` and ``extra_0_text`` are empty then: DuckDB evaluates plain functions once a value where a column
+    is stored with a dictionary, but not what makes an empty text null.
 
     Attributes:
         entity_type: BIGINT or VARCHAR.
@@ -67,10 +69,13 @@ class CleanEvents:
 
     def between(self, first: int, end: int) -> str:
         """The usable events of the epoch seconds [first, end)."""
-        skim = f"(SELECT * FROM {self.source} WHERE {self._row_group_filter(first, end)})"
         inside = f"microsecond >= {first * MICROSECONDS} AND microsecond < {end * MICROSECONDS}"
-        query = f"{self.before}{skim}{self.after}"
-        return f"SELECT * FROM ({query}) WHERE reason IS NULL AND {inside}"
+        return f"SELECT * FROM ({self.around(first, end)}) WHERE usable AND {inside}"
+
+    def around(self, first: int, end: int) -> str:
+        """All rows of the epoch seconds [first, end), and perhaps others; cheaper than `between`."""
+        skim = f"(SELECT * FROM {self.source} WHERE {self._row_group_filter(first, end)})"
+        return f"{self.before}{skim}{self.after}"
 
     def _row_group_filter(self, first: int, end: int) -> str:
         """A condition on the raw column, which lets DuckDB skip the row groups that are certainly outside."""
@@ -121,25 +126,28 @@ def clean_events(
         time = _read_time(connection, source, schema)
     entity_type = _entity_type(columns, source.columns[columns.entity])
     used = ", ".join(quoted(name) for name in columns.used())
+    members = {"location": columns.location} | {f"extra_{i}": name for i, name in enumerate(columns.extra)}
     fields = {
         "entity_id": _entity_sql(quoted(columns.entity), source.columns[columns.entity], entity_type),
-        "no_entity": _is_blank(columns.entity),
-        "behavior": _set_member(columns.behavior),
-        "no_behavior": _is_blank(columns.behavior),
+        "no_entity": _is_blank(columns.entity, source.columns[columns.entity]),
+        "behavior": _text(columns.behavior),
+        "no_behavior": _is_blank(columns.behavior, source.columns[columns.behavior]),
         "microsecond": time.microsecond,
         "no_time": time.missing,
         "odd_zone": time.odd_zone,
-        "location": _set_member(columns.location),
         "failed": _failed_sql(schema),
-        **{f"extra_{i}": _set_member(name) for i, name in enumerate(columns.extra)},
+        **{f"{name}_text": _text(column) for name, column in members.items()},
+        **{name: f"nullif({_text(column)}, '')" for name, column in members.items()},
         "raw": f"CAST(struct_pack({', '.join(f'{quoted(n)} := {quoted(n)}' for n in columns.used())}) AS VARCHAR)",
     }
     listed = ", ".join(f"{sql} AS {name}" for name, sql in fields.items())
+    faults = _faults(schema, time)
     distinct = "DISTINCT" if drop_duplicates else ""
     return CleanEvents(
         source=source.sql,
         before=f"SELECT *, {floor_divided('microsecond', MICROSECONDS)} AS epoch, "
-        f"{_reason_sql(schema, time)} AS reason FROM (SELECT {listed} FROM (SELECT {distinct} {used} FROM ",
+        f"{_reason_sql(faults)} AS reason, NOT ({' OR '.join(faults)}) AS usable "
+        f"FROM (SELECT {listed} FROM (SELECT {distinct} {used} FROM ",
         after="))",
         time_column=columns.timestamp,
         time_type=source.columns[columns.timestamp],
@@ -154,10 +162,11 @@ def floor_divided(sql: str, divisor: int) -> str:
     return f"(({sql}) // {divisor} - (({sql}) % {divisor} < 0)::INTEGER)"
 
 
-def _reason_sql(schema: Schema, time: _Reading) -> str:
+def _faults(schema: Schema, time: _Reading) -> dict[str, str]:
+    """What makes a row unusable, as SQL, and in words; the first that is true is the reason."""
     zone = schema.time.time_zone
     earliest, latest = (parse_moment(day, zone) for day in (schema.time.earliest, schema.time.latest))
-    reasons = {
+    return {
         "no_entity": NO_ENTITY,
         "entity_id IS NULL": ENTITY_NOT_INTEGER,
         "no_behavior": NO_BEHAVIOR,
@@ -166,18 +175,23 @@ def _reason_sql(schema: Schema, time: _Reading) -> str:
         "microsecond IS NULL": BAD_TIME,
         f"microsecond < {earliest} OR microsecond >= {latest}": OUT_OF_RANGE,
     }
-    return f"CASE {' '.join(f'WHEN {test} THEN {quoted_text(name)}' for test, name in reasons.items())} END"
 
 
-def _is_blank(column: str) -> str:
+def _reason_sql(faults: dict[str, str]) -> str:
+    return f"CASE {' '.join(f'WHEN {test} THEN {quoted_text(name)}' for test, name in faults.items())} END"
+
+
+def _is_blank(column: str, given: str) -> str:
+    if given in INTEGER_TYPES:
+        return f"{quoted(column)} IS NULL"
     return f"coalesce(trim(CAST({quoted(column)} AS VARCHAR)), '') = ''"
 
 
-def _set_member(column: str | None) -> str:
+def _text(column: str | None) -> str:
     if column is None:
         return "CAST(NULL AS VARCHAR)"
     text = f"replace(CAST({quoted(column)} AS VARCHAR), {quoted_text(SET_SEPARATOR)}, ' ')"
-    return f"nullif(nfc_normalize({text}), '')"
+    return f"nfc_normalize({text})"
 
 
 def _entity_type(columns: Columns, given: str) -> str:
@@ -203,9 +217,7 @@ def _failed_sql(schema: Schema) -> str:
     outcome = f"nfc_normalize(CAST({quoted(schema.columns.outcome)} AS VARCHAR))"
     failed = f"coalesce({outcome} IN ({_texts(schema.failures.outcomes)}), false)"
     if schema.failures.behaviors:
-        failed += (
-            f" AND coalesce({_set_member(schema.columns.behavior)} IN ({_texts(schema.failures.behaviors)}), false)"
-        )
+        failed += f" AND coalesce({_text(schema.columns.behavior)} IN ({_texts(schema.failures.behaviors)}), false)"
     return failed
 
 

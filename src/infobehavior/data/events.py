@@ -42,12 +42,28 @@ def connect(memory_limit: str | None = None, threads: int | None = None) -> Iter
         tempfile.TemporaryDirectory(prefix="infobehavior-") as spill,
         duckdb.connect(":memory:") as connection,
     ):
-        connection.execute("SET TimeZone = 'UTC'")
+        _use_utc(connection)
         connection.execute("SET enable_progress_bar = false")
+        # A log is read several times: keep what its files say of themselves, but not their contents, which the
+        # operating system keeps.
+        connection.execute("SET parquet_metadata_cache = true")
+        connection.execute("SET enable_external_file_cache = false")
         connection.execute(f"SET temp_directory = {quoted_text(spill)}")
         _set(connection, "memory_limit", memory_limit)
         _set(connection, "threads", threads)
         yield connection
+
+
+@contextmanager
+def cursor(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Another connection to the same database, for another thread."""
+    with connection.cursor() as another:
+        _use_utc(another)
+        yield another
+
+
+def _use_utc(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("SET TimeZone = 'UTC'")
 
 
 def _set(connection: duckdb.DuckDBPyConnection, setting: str, value: str | int | None) -> None:

@@ -1,0 +1,323 @@
+"""Measures `aggregate` beside a bare count, Polars and pandas on generated logs (see `event_logs`).
+
+    PYTHONPATH=benchmarks:src python -m performance.aggregation --events 10000000 --work DIR
+
+Each side runs in a process of its own with its library's defaults, and the sides take turns. The time is that of the
+work alone, without the start of the interpreter and its imports; the memory is the peak of the whole process.
+
+- `scan` reads the columns that are used.
+- `group by` counts the events of each entity and minute in DuckDB and sums the counts: the yardstick. Nothing is sorted
+  and nothing is written.
+- `infobehavior` makes minutes: levels, counts, failures and sets of locations, sorted, in a Parquet file a local day.
+- `polars` and `pandas` make the same rows, in one Parquet file. They take part where a log is small enough for them.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from performance.event_logs import BEHAVIORS, BURSTS, FAILURE, SPARSE, Workload, write_event_log
+
+YARDSTICK = "group by"
+OURS = "infobehavior"
+PEERS = ("polars", "pandas")
+SIDES = ("scan", YARDSTICK, OURS, *PEERS)
+MAX_PEER_EVENTS = 20_000_000
+BOUND = 2.0
+MEDIUM, HIGH = 2, 5
+"""The paper's levels of a slow behavior."""
+
+TIME_ZONE = "Asia/Shanghai"
+SEPARATOR = "\x1f"
+MINUTE = "epoch_us(timestamp) // 60_000_000"
+
+WORKLOADS = {workload.name: workload for workload in (BURSTS, SPARSE)}
+
+
+def measure(
+    work: Path,
+    sizes: Sequence[int] = (10_000_000,),
+    workloads: Sequence[str] = tuple(WORKLOADS),
+    repeats: int = 3,
+) -> dict[str, Any]:
+    """Measure all sides.
+
+    Args:
+        work: a folder for logs, which stay there for the next time, and for outputs.
+        sizes: numbers of events.
+        workloads: names of `WORKLOADS`.
+        repeats: how often each side runs; `polars` and `pandas` run once.
+
+    Returns:
+        What `section` needs, as plain JSON values.
+    """
+    runs = [
+        _measure_log(work, workload, size, repeats)
+        for size in sizes
+        for workload in (WORKLOADS[name] for name in workloads)
+    ]
+    return {"cores": len(os.sched_getaffinity(0)), "duckdb": duckdb.__version__, "runs": runs}
+
+
+def _measure_log(work: Path, workload: Workload, num_events: int, repeats: int) -> dict[str, Any]:
+    log = work / f"{workload.name}-{num_events}"
+    if not (log / "_SUCCESS").exists():
+        write_event_log(log, num_events, workload)
+        (log / "_SUCCESS").touch()
+    samples: dict[str, list[dict[str, float]]] = {}
+    digests = {}
+    for turn in range(repeats):
+        for side in _sides(num_events) if turn == 0 else SIDES[:3]:
+            with tempfile.TemporaryDirectory(dir=work) as folder:
+                out = Path(folder) / "minutes"
+                samples.setdefault(side, []).append(_run_side(side, log, out))
+                if turn == 0 and side in (OURS, *PEERS):
+                    digests[side] = _digest(out)
+    return {
+        "workload": workload.name,
+        "num_events": num_events,
+        "num_minutes": int(digests[OURS][0]),
+        "equal": {side: digests[side] == digests[OURS] for side in PEERS if side in digests},
+        "sides": {side: _medians(taken) for side, taken in samples.items()},
+    }
+
+
+def _sides(num_events: int) -> Sequence[str]:
+    return SIDES if num_events <= MAX_PEER_EVENTS else SIDES[:3]
+
+
+def _run_side(side: str, log: Path, out: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "performance.aggregation", "--side", side, "--log", str(log), "--out", str(out)]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(finished.stdout.splitlines()[-1]))
+
+
+def _medians(samples: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = ("wall_seconds", "cpu_seconds", "peak_megabytes")
+    return {name: statistics.median(sample[name] for sample in samples) for name in names} | {"runs": len(samples)}
+
+
+def _digest(out: Path) -> list[str]:
+    """The number of rows, and a sum that all their values decide, in whatever order and files they are."""
+    columns = "entity_id, minute::INTEGER, num_events::INTEGER, num_failures::INTEGER, levels_0::BIGINT, location"
+    row = duckdb.execute(
+        f"SELECT count(*), sum(hash({columns}, counts::INTEGER[])) FROM read_parquet(?)", [str(out / "**/*.parquet")]
+    ).fetchone()
+    assert row is not None
+    return [str(value) for value in row]
+
+
+def _run_here(side: str, log: Path, out: Path) -> dict[str, float]:
+    """Run a side in this process."""
+    run = RUNNERS[side]()
+    out.mkdir()
+    cpu, wall = _cpu_seconds(), time.perf_counter()
+    run(str(log / "*.parquet"), out)
+    return {
+        "wall_seconds": time.perf_counter() - wall,
+        "cpu_seconds": _cpu_seconds() - cpu,
+        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+    }
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+Runner = Callable[[str, Path], None]
+
+
+def _scan() -> Runner:
+    columns = "sum(entity_id), max(timestamp), max(length(behavior)), max(length(location)), max(length(outcome))"
+    return lambda files, _: _query(f"SELECT {columns} FROM read_parquet('{files}')")
+
+
+def _group_by() -> Runner:
+    def run(files: str, _: Path) -> None:
+        groups = f"SELECT entity_id, {MINUTE} AS minute, count(*) AS n FROM read_parquet('{files}') GROUP BY ALL"
+        _query(f"SELECT count(*), sum(n) FROM ({groups})")
+
+    return run
+
+
+def _query(sql: str) -> None:
+    with duckdb.connect() as connection:
+        connection.execute(sql).fetchall()
+
+
+def _infobehavior() -> Runner:
+    from infobehavior.data.aggregation import aggregate
+    from infobehavior.data.schema import Behavior, Columns, Failures, Schema, Time
+
+    schema = Schema(
+        columns=Columns(
+            entity="entity_id", timestamp="timestamp", behavior="behavior", location="location", outcome="outcome"
+        ),
+        time=Time(time_zone=TIME_ZONE),
+        failures=Failures(outcomes=[FAILURE]),
+        behaviors=dict.fromkeys(BEHAVIORS, Behavior(medium=MEDIUM, high=HIGH)),
+    )
+
+    def run(files: str, out: Path) -> None:
+        aggregate(files, schema, out)
+
+    return run
+
+
+def _polars() -> Runner:
+    try:
+        import polars as pl
+    except ModuleNotFoundError:
+        raise SystemExit("this benchmark compares with Polars: pip install polars") from None
+
+    codes = {name: code for code, name in enumerate(sorted(BEHAVIORS), start=1)}
+    n, code = pl.col("n"), pl.col("code")
+    level = 1 + (n >= MEDIUM).cast(pl.Int64) + (n >= HIGH).cast(pl.Int64)
+    unit = code.replace_strict({code: 4**code for code in codes.values()}, return_dtype=pl.Int64)
+
+    def run(files: str, out: Path) -> None:
+        events = pl.scan_parquet(files).select(
+            "entity_id",
+            (pl.col("timestamp").dt.epoch("us") // 60_000_000).cast(pl.Int32).alias("minute"),
+            pl.col("behavior").replace_strict(codes, return_dtype=pl.Int16).alias("code"),
+            "location",
+            (pl.col("outcome") == FAILURE).alias("failed"),
+        )
+        repeats = events.group_by("entity_id", "minute", "code").agg(
+            pl.len().alias("n"), pl.col("failed").sum(), pl.col("location").drop_nulls().unique()
+        )
+        location = pl.col("location").explode().drop_nulls().unique().sort()
+        minutes = repeats.group_by("entity_id", "minute").agg(
+            n.sum().alias("num_events"),
+            pl.col("failed").sum().alias("num_failures"),
+            (level * unit).sum().alias("levels_0"),
+            n.sort_by(code).alias("counts"),
+            location,
+        )
+        joined = pl.when(pl.col("location").list.len() > 0).then(pl.col("location").list.join(SEPARATOR))
+        frame = minutes.with_columns(joined.alias("location")).sort("entity_id", "minute").collect(engine="streaming")
+        frame.write_parquet(out / "minutes.parquet", compression="zstd")
+
+    return run
+
+
+def _pandas() -> Runner:
+    import pandas as pd
+
+    codes = {name: code for code, name in enumerate(sorted(BEHAVIORS), start=1)}
+    key = ["entity_id", "minute"]
+
+    def run(files: str, out: Path) -> None:
+        events = pd.read_parquet(
+            Path(files).parent, columns=["entity_id", "timestamp", "behavior", "location", "outcome"]
+        )
+        events["minute"] = events.pop("timestamp").astype("int64") // 60_000_000
+        events["code"] = events.pop("behavior").map(codes).astype("int16")
+        events["failed"] = events.pop("outcome") == FAILURE
+        places = events[[*key, "location"]].dropna().drop_duplicates().sort_values([*key, "location"])
+        repeats = events.groupby([*key, "code"]).agg(n=("code", "size"), failed=("failed", "sum")).reset_index()
+        level = 1 + (repeats["n"] >= MEDIUM) + (repeats["n"] >= HIGH)
+        repeats["bits"] = level.astype("int64").to_numpy() << (2 * repeats["code"].astype("int64").to_numpy())
+        groups = repeats.groupby(key)
+        minutes = groups.agg(num_events=("n", "sum"), num_failures=("failed", "sum"), levels_0=("bits", "sum"))
+        minutes["counts"] = groups["n"].agg(list)
+        minutes["location"] = places.groupby(key)["location"].agg(SEPARATOR.join)
+        minutes.reset_index().to_parquet(out / "minutes.parquet", compression="zstd")
+
+    return run
+
+
+RUNNERS: dict[str, Callable[[], Runner]] = {
+    "scan": _scan,
+    YARDSTICK: _group_by,
+    OURS: _infobehavior,
+    "polars": _polars,
+    "pandas": _pandas,
+}
+
+
+def section(result: dict[str, Any]) -> str:
+    """The part of a page that tells the result."""
+    lines = [
+        "## Aggregation",
+        "",
+        f"Generated event logs of 30 days; {result['cores']} cores, DuckDB {result['duckdb']}. CPU seconds and time "
+        f"are medians, their ratios are to `{YARDSTICK}`, a bare count, neither sorted nor written.",
+    ]
+    for run in result["runs"]:
+        lines += ["", *_run_lines(run)]
+    return "\n".join(lines) + "\n"
+
+
+def _run_lines(run: dict[str, Any]) -> list[str]:
+    num_events, num_minutes = run["num_events"], run["num_minutes"]
+    lines = [
+        f"### {num_events / 1e6:,.0f}M events, {run['workload']}: {num_events / num_minutes:.1f} in a minute",
+        "",
+        "| side | CPU seconds | ratio | time (s) | ratio | peak memory (GB) | runs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [_row(side, figures, run["sides"][YARDSTICK]) for side, figures in run["sides"].items()]
+    return [*lines, "", _verdict(run), _peers(run)]
+
+
+def _row(side: str, figures: dict[str, float], yardstick: dict[str, float]) -> str:
+    cpu, wall = figures["cpu_seconds"], figures["wall_seconds"]
+    return (
+        f"| `{side}` | {cpu:.2f} | {cpu / yardstick['cpu_seconds']:.1f} | {wall:.2f} "
+        f"| {wall / yardstick['wall_seconds']:.1f} | {figures['peak_megabytes'] / 1000:.2f} | {figures['runs']} |"
+    )
+
+
+def _verdict(run: dict[str, Any]) -> str:
+    ours, yardstick = run["sides"][OURS], run["sides"][YARDSTICK]
+    ratio = ours["wall_seconds"] / yardstick["wall_seconds"]
+    met = "within" if ratio <= BOUND else "above"
+    return f"`{OURS}` takes {ratio:.1f} times as long as `{YARDSTICK}`, {met} the bound of {BOUND:.0f}."
+
+
+def _peers(run: dict[str, Any]) -> str:
+    if not run["equal"]:
+        limit = f"{MAX_PEER_EVENTS / 1e6:.0f}M events"
+        return f"`polars` and `pandas` take part up to {limit}: their memory grows with the log (see 10M events)."
+    unequal = [side for side, equal in run["equal"].items() if not equal]
+    return (
+        f"Not the same minutes: {', '.join(unequal)}." if unequal else "All sides that make minutes make the same ones."
+    )
+
+
+def main() -> None:
+    """Measure and print the section, or run one side for another process."""
+    parser = argparse.ArgumentParser(description="Measures the aggregation of generated logs.")
+    parser.add_argument("--events", type=int, nargs="+", default=[10_000_000])
+    parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(_run_here(options.side, options.log, options.out)))
+        return
+    result = measure(options.work, options.events, options.workloads, options.repeats)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(section(result))
+
+
+if __name__ == "__main__":
+    main()

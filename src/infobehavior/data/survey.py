@@ -1,0 +1,128 @@
+"""Looks through a log before it is aggregated: when its events happened, and in which chunks to read them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from math import ceil
+
+import duckdb
+import numpy as np
+
+from infobehavior.data.cleaning import CleanEvents, quarantine_counts
+from infobehavior.data.clock import (
+    MICROSECONDS,
+    MINUTES_PER_DAY,
+    SECONDS_PER_MINUTE,
+    day_of_number,
+    local_minutes,
+    parse_moment,
+)
+from infobehavior.data.events import EventSource
+from infobehavior.data.schema import Schema
+from infobehavior.errors import InputError
+
+_SLOT_MINUTES = 15
+_SLOT_MICROSECONDS = _SLOT_MINUTES * SECONDS_PER_MINUTE * MICROSECONDS
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over the times of a log tells.
+
+    Attributes:
+        num_rows: rows, without the duplicates that are dropped.
+        first_day: the first local day that may have events, as days since 1970.
+        events_of_day: how many events that day and each following one has at most; those near a midnight may be the
+            other day's.
+    """
+
+    num_rows: int
+    first_day: int
+    events_of_day: list[int]
+
+    @property
+    def days(self) -> frozenset[date]:
+        """The local days that may have events."""
+        return frozenset(
+            day_of_number(self.first_day + i) for i, num_events in enumerate(self.events_of_day) if num_events
+        )
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Events that are read together: those of some days, or a share of a day's.
+
+    Attributes:
+        first_day: as days since 1970.
+        end_day: the day after the last.
+        share: which share of the entities, from 0.
+        num_shares: how many shares there are.
+    """
+
+    first_day: int
+    end_day: int
+    share: int = 0
+    num_shares: int = 1
+
+    @property
+    def share_sql(self) -> str:
+        """Which events are in the share."""
+        return "true" if self.num_shares == 1 else f"hash(entity_id) % {self.num_shares} = {self.share}"
+
+
+def survey_events(
+    connection: duckdb.DuckDBPyConnection, source: EventSource, clean: CleanEvents, schema: Schema
+) -> Survey:
+    """Count the events of each day.
+
+    Raises:
+        InputError: no event is usable.
+    """
+    _refuse_unusable(connection, source, clean)
+    zone = schema.time.time_zone
+    earliest, latest = (parse_moment(day, zone) for day in (schema.time.earliest, schema.time.latest))
+    rows = connection.execute(
+        f"SELECT CASE WHEN microsecond >= {earliest} AND microsecond < {latest} "
+        f"THEN (microsecond - ({earliest})) // {_SLOT_MICROSECONDS} END AS slot, count(*) "
+        f"FROM ({clean.sql}) GROUP BY ALL"
+    ).fetchall()
+    slots, counts = np.array([row for row in rows if row[0] is not None], dtype=np.int64).T
+    minutes = earliest // (SECONDS_PER_MINUTE * MICROSECONDS) + slots * _SLOT_MINUTES
+    days = local_minutes(minutes, zone) // MINUTES_PER_DAY
+    # A day of margin: a slot may lie across a midnight.
+    first_day = int(days.min()) - 1
+    per_day = np.zeros(int(days.max()) - first_day + 2, dtype=np.int64)
+    np.add.at(per_day, days - first_day, counts)
+    return Survey(sum(count for _, count in rows), first_day, per_day.tolist())
+
+
+def _refuse_unusable(connection: duckdb.DuckDBPyConnection, source: EventSource, clean: CleanEvents) -> None:
+    if not connection.execute(f"SELECT 1 FROM ({clean.sql}) WHERE usable LIMIT 1").fetchall():
+        quarantined = count_quarantined(connection, source, clean)
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantined.items())
+        raise InputError(f"{source.description} has no usable event: {reasons}")
+
+
+def count_quarantined(connection: duckdb.DuckDBPyConnection, source: EventSource, clean: CleanEvents) -> dict[str, int]:
+    """Rows set aside, by reason."""
+    rows = connection.execute(f"SELECT reason, count(*) FROM ({clean.sql}) WHERE NOT usable GROUP BY reason").fetchall()
+    return quarantine_counts(rows, source.num_malformed)
+
+
+def chunks(survey: Survey, chunk_events: int, share_events: int) -> Iterator[Chunk]:
+    """Consecutive days with at most `chunk_events` together, or one day in shares of about `share_events`."""
+    for first_day, end_day, num_events in _ranges_of_days(survey, chunk_events):
+        num_shares = ceil(num_events / share_events)
+        yield from (Chunk(first_day, end_day, share, num_shares) for share in range(num_shares))
+
+
+def _ranges_of_days(survey: Survey, chunk_events: int) -> Iterator[tuple[int, int, int]]:
+    """First day, end and number of events."""
+    first, num_events = survey.first_day, 0
+    for day, num_events_of_day in enumerate(survey.events_of_day, start=survey.first_day):
+        if num_events and num_events + num_events_of_day > chunk_events:
+            yield first, day, num_events
+            first, num_events = day, 0
+        num_events += num_events_of_day
+    if num_events:
+        yield first, survey.first_day + len(survey.events_of_day), num_events
