@@ -72,11 +72,11 @@ def main() -> None:
 
 
 def prepare(given: argparse.Namespace) -> None:
-    """Aggregate the log, and write of each workload its moments, its events and a model; once."""
+    """Aggregate the log, and write of each workload its moments, its events and a model, unless they are there."""
     import infobehavior
 
     done = given.work / "prepared.json"
-    if done.exists():
+    if done.exists() and json.loads(done.read_text(encoding="utf-8"))["threads"] == given.threads:
         return
     shutil.rmtree(given.work, ignore_errors=True)
     given.work.mkdir(parents=True)
@@ -86,7 +86,7 @@ def prepare(given: argparse.Namespace) -> None:
     seconds = time.perf_counter() - started
     sizes = {workload.name: _prepare_workload(workload, given) for workload in WORKLOADS}
     log = {"num_events": summary.num_kept, "num_minutes": summary.num_minutes, "aggregate_seconds": seconds}
-    done.write_text(json.dumps({"log": log, "workloads": sizes}), encoding="utf-8")
+    done.write_text(json.dumps({"threads": given.threads, "log": log, "workloads": sizes}), encoding="utf-8")
 
 
 def _prepare_workload(workload: Workload, given: argparse.Namespace) -> dict[str, Any]:
