@@ -286,8 +286,8 @@ def _introduction(result: Mapping[str, Any]) -> list[str]:
         "preprocessing and inference loader to a table on disk. Vectors of 192 on both sides, weights untrained on "
         "both, since speed doesn't depend on them; for CoLES the fastest of several batch sizes, and its demo's. Its "
         "loader keeps the last 10,000 events of an entity by default, its authors' experiments the last 1,600. It "
-        "doesn't sort by length: the row that says sorted was helped. Minutes come from events once: the whole log took "
-        f"{log['aggregate_seconds']:.0f} s, which no column counts.",
+        "doesn't sort by length: the row that says sorted was helped. Minutes come from events once: the whole log "
+        f"took {log['aggregate_seconds']:.0f} s, which no column counts.",
         "",
         f"{result['threads']} threads a process, {machine['cores']} cores ({machine['processor']}), Python "
         f"{machine['python']}; median of {result['repeats']} turns; load before the first {result['load_before']:.1f}. "
