@@ -2,9 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_INSTALLED := $(VENV)/.demo-installed
+BENCH_INSTALLED := $(VENV)/.bench-installed
 DEV_INSTALLED := $(VENV)/.dev-installed
 
-.PHONY: demo test check format results tree clean
+.PHONY: demo test check format results bench tree clean
 
 # The whole path on real data: events, minutes, encoder, embeddings, evaluation, report.
 demo: $(DEMO_INSTALLED)
@@ -28,6 +29,11 @@ format: $(DEV_INSTALLED)
 results: $(DEMO_INSTALLED)
 	$(BIN)/python benchmarks/results.py
 
+# Measures speed and memory beside the naive way, peers and the machine's limit; hours for all parts, so name some:
+# make bench PART=encoder.
+bench: $(BENCH_INSTALLED)
+	PYTHONPATH=benchmarks $(BIN)/python -m performance $(addprefix --part ,$(PART))
+
 # The README names each file of the package, with the first sentence of its docstring.
 tree:
 	$(PYTHON) tests/source_tree.py
@@ -36,6 +42,11 @@ $(DEMO_INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing infobehavior and its demo data into $(VENV); this takes a few minutes the first time."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[demo]"
+	@touch $@
+
+$(BENCH_INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[bench]"
 	@touch $@
 
 $(DEV_INSTALLED): pyproject.toml constraints.txt
