@@ -50,6 +50,9 @@ def calls(monkeypatch):
     return calls
 
 
+DEFAULTS_OF_FLAGS = {"evaluate": {"folds": 5, "oversample": 4}, "embed": {"device": "cpu"}}
+
+
 def test_the_printed_commands_do_what_the_demo_does(calls, capsys, tmp_path):
     report = demo(tmp_path / "it's out")
     printed = [line.removeprefix("$ ") for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
@@ -61,8 +64,7 @@ def test_the_printed_commands_do_what_the_demo_does(calls, capsys, tmp_path):
         assert main(shlex.split(line)[1:]) == 0
     for (name, args, options), (name_demo, args_demo, options_demo) in zip(calls, of_the_demo, strict=True):
         assert (name, args) == (name_demo, args_demo)
-        defaults = {"folds": 5, "oversample": 4} if name == "evaluate" else {}
-        assert options == options_demo | defaults
+        assert options == options_demo | DEFAULTS_OF_FLAGS.get(name, {})
 
 
 def test_the_number_of_steps_is_passed_on(calls, tmp_path):
