@@ -35,22 +35,13 @@ def main() -> int:
         print(f"== {part}", flush=True)
         started = time.monotonic()
         given.work.mkdir(parents=True, exist_ok=True)
-        result = _measure(part, given)
+        result = importlib.import_module(f"performance.{part}").measure(given.data, given.work, given.small)
         described = {"machine": machine(), "minutes": round((time.monotonic() - started) / 60, 1), "result": result}
         write_json(given.results / f"{part}.json", described)
         print(_section(part, described), flush=True)
     if not given.small:
         write_page()
     return 0
-
-
-def _measure(part: str, given: argparse.Namespace) -> dict:
-    module = importlib.import_module(f"performance.{part}")
-    if part == "aggregation":
-        return module.measure(given.work, (100_000,) if given.small else (10_000_000, 100_000_000))
-    if part == "embedding":
-        return module.measure(given.data / "git_activity", given.work, repeats=1 if given.small else 3)
-    return module.measure(given.data, given.work, given.small)
 
 
 def write_page() -> None:

@@ -1,24 +1,13 @@
-"""Measures `aggregate` beside a bare count, Polars and pandas on generated logs (see `event_logs`).
-
-    PYTHONPATH=benchmarks:src python -m performance.aggregation --events 10000000 --work DIR
+"""`aggregate` beside a bare count, Polars and pandas, on generated logs (see `event_logs`).
 
 Each side runs in a process of its own with its library's defaults, and the sides take turns. The time is that of the
 work alone, without the start of the interpreter and its imports; the memory is the peak of the whole process.
-
-- `scan` reads the columns that are used.
-- `group by` counts the events of each entity and minute in DuckDB and sums the counts: the yardstick. Nothing is sorted
-  and nothing is written.
-- `infobehavior` makes minutes: levels, counts, failures and sets of locations, sorted, in a Parquet file a local day.
-- `polars` and `pandas` make the same rows, in one Parquet file. They take part where a log is small enough for them.
 """
 
 import argparse
 import json
 import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +17,7 @@ from typing import Any
 import duckdb
 
 from performance.event_logs import BEHAVIORS, BURSTS, FAILURE, SPARSE, Workload, write_event_log
+from performance.measure import run_python, table
 
 YARDSTICK = "group by"
 OURS = "infobehavior"
@@ -42,30 +32,12 @@ TIME_ZONE = "Asia/Shanghai"
 SEPARATOR = "\x1f"
 MINUTE = "epoch_us(timestamp) // 60_000_000"
 
-WORKLOADS = {workload.name: workload for workload in (BURSTS, SPARSE)}
 
-
-def measure(
-    work: Path,
-    sizes: Sequence[int] = (10_000_000,),
-    workloads: Sequence[str] = tuple(WORKLOADS),
-    repeats: int = 3,
-) -> dict[str, Any]:
-    """Measure all sides.
-
-    Args:
-        work: a folder for logs, which stay there for the next time, and for outputs.
-        sizes: numbers of events.
-        workloads: names of `WORKLOADS`.
-        repeats: how often each side runs; `polars` and `pandas` run once.
-
-    Returns:
-        What `section` needs, as plain JSON values.
-    """
+def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
+    """All sides on both workloads; Polars and pandas once, where a log is small enough for them."""
+    sizes, repeats = ((20_000,), 1) if small else ((10_000_000, 100_000_000), 3)
     runs = [
-        _measure_log(work, workload, size, repeats)
-        for size in sizes
-        for workload in (WORKLOADS[name] for name in workloads)
+        _measure_log(work / "aggregation", workload, size, repeats) for size in sizes for workload in (BURSTS, SPARSE)
     ]
     return {"cores": len(os.sched_getaffinity(0)), "duckdb": duckdb.__version__, "runs": runs}
 
@@ -98,14 +70,13 @@ def _sides(num_events: int) -> Sequence[str]:
 
 
 def _run_side(side: str, log: Path, out: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "performance.aggregation", "--side", side, "--log", str(log), "--out", str(out)]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(finished.stdout.splitlines()[-1]))
+    child = run_python(["-m", "performance.aggregation", side, log, out])
+    return {**json.loads(child.output.splitlines()[-1]), "peak_bytes": child.peak_bytes}
 
 
 def _medians(samples: Sequence[dict[str, float]]) -> dict[str, float]:
-    names = ("wall_seconds", "cpu_seconds", "peak_megabytes")
-    return {name: statistics.median(sample[name] for sample in samples) for name in names} | {"runs": len(samples)}
+    medians = {name: statistics.median(sample[name] for sample in samples) for name in samples[0]}
+    return medians | {"runs": len(samples)}
 
 
 def _digest(out: Path) -> list[str]:
@@ -118,22 +89,19 @@ def _digest(out: Path) -> list[str]:
     return [str(value) for value in row]
 
 
-def _run_here(side: str, log: Path, out: Path) -> dict[str, float]:
-    """Run a side in this process."""
-    run = RUNNERS[side]()
-    out.mkdir()
-    cpu, wall = _cpu_seconds(), time.perf_counter()
-    run(str(log / "*.parquet"), out)
-    return {
-        "wall_seconds": time.perf_counter() - wall,
-        "cpu_seconds": _cpu_seconds() - cpu,
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
-    }
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+def main() -> None:
+    """Run a side in this process, and print what it cost."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("side", choices=SIDES)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("out", type=Path)
+    given = parser.parse_args()
+    run = RUNNERS[given.side]()
+    given.out.mkdir()
+    cpu, wall = time.process_time(), time.perf_counter()
+    run(str(given.log / "*.parquet"), given.out)
+    spent = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    print(json.dumps(spent))
 
 
 Runner = Callable[[str, Path], None]
@@ -250,42 +218,36 @@ RUNNERS: dict[str, Callable[[], Runner]] = {
 
 def section(result: dict[str, Any]) -> str:
     """The part of a page that tells the result."""
-    lines = [
-        "## Aggregation",
-        "",
-        f"Generated event logs of 30 days; {result['cores']} cores, DuckDB {result['duckdb']}. CPU seconds and time "
-        f"are medians, their ratios are to `{YARDSTICK}`, a bare count, neither sorted nor written.",
-    ]
-    for run in result["runs"]:
-        lines += ["", *_run_lines(run)]
-    return "\n".join(lines) + "\n"
+    text = _TEXT.format(cores=result["cores"], duckdb=result["duckdb"])
+    return "\n\n".join([text, *(_log_section(run) for run in result["runs"])])
 
 
-def _run_lines(run: dict[str, Any]) -> list[str]:
+def _log_section(run: dict[str, Any]) -> str:
     num_events, num_minutes = run["num_events"], run["num_minutes"]
-    lines = [
-        f"### {num_events / 1e6:,.0f}M events, {run['workload']}: {num_events / num_minutes:.1f} in a minute",
-        "",
-        "| side | CPU seconds | ratio | time (s) | ratio | peak memory (GB) | runs |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [_row(side, figures, run["sides"][YARDSTICK]) for side, figures in run["sides"].items()]
-    return [*lines, "", _verdict(run), _peers(run)]
+    title = f"### {num_events / 1e6:,.0f}M events, {run['workload']}: {num_events / num_minutes:.1f} in a minute"
+    header = ["side", "CPU seconds", "ratio", "time, s", "ratio", "peak memory, GB", "runs"]
+    rows = [_row(side, figures, run["sides"][YARDSTICK]) for side, figures in run["sides"].items()]
+    return "\n\n".join([title, table(header, rows), f"{_verdict(run)} {_peers(run)}"])
 
 
-def _row(side: str, figures: dict[str, float], yardstick: dict[str, float]) -> str:
+def _row(side: str, figures: dict[str, float], yardstick: dict[str, float]) -> list[str]:
     cpu, wall = figures["cpu_seconds"], figures["wall_seconds"]
-    return (
-        f"| `{side}` | {cpu:.2f} | {cpu / yardstick['cpu_seconds']:.1f} | {wall:.2f} "
-        f"| {wall / yardstick['wall_seconds']:.1f} | {figures['peak_megabytes'] / 1000:.2f} | {figures['runs']} |"
-    )
+    return [
+        f"`{side}`",
+        f"{cpu:.2f}",
+        f"{cpu / yardstick['cpu_seconds']:.1f} ×",
+        f"{wall:.2f}",
+        f"{wall / yardstick['wall_seconds']:.1f} ×",
+        f"{figures['peak_bytes'] / 1e9:.2f}",
+        f"{figures['runs']:.0f}",
+    ]
 
 
 def _verdict(run: dict[str, Any]) -> str:
     ours, yardstick = run["sides"][OURS], run["sides"][YARDSTICK]
     ratio = ours["wall_seconds"] / yardstick["wall_seconds"]
     met = "within" if ratio <= BOUND else "above"
-    return f"`{OURS}` takes {ratio:.1f} times as long as `{YARDSTICK}`, {met} the bound of {BOUND:.0f}."
+    return f"`{OURS}` takes {ratio:.1f} times as long as `{YARDSTICK}`, {met} our bound of {BOUND:.0f}."
 
 
 def _peers(run: dict[str, Any]) -> str:
@@ -298,25 +260,14 @@ def _peers(run: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    """Measure and print the section, or run one side for another process."""
-    parser = argparse.ArgumentParser(description="Measures the aggregation of generated logs.")
-    parser.add_argument("--events", type=int, nargs="+", default=[10_000_000])
-    parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
-    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.side:
-        print(json.dumps(_run_here(options.side, options.log, options.out)))
-        return
-    result = measure(options.work, options.events, options.workloads, options.repeats)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(section(result))
+_TEXT = """\
+## Aggregation
+
+`make bench PART=aggregation`, on generated logs of 30 days (`benchmarks/performance/event_logs.py`); {cores} cores,
+DuckDB {duckdb}, medians. `scan` reads the columns that are used. `group by` counts the events of each entity and minute
+in DuckDB and sums the counts: the yardstick of both ratios; it neither sorts nor writes. `infobehavior` makes minutes:
+levels, counts, failures and sets of locations, sorted, in a Parquet file a local day. `polars` and `pandas` make the
+same rows, in one Parquet file."""
 
 
 if __name__ == "__main__":

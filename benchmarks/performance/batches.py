@@ -33,15 +33,17 @@ class Workload:
         what: in words.
         model: an encoder for them, with the paper's sizes and untrained.
         batch: a batch by number.
+        num_batches: how many different ones there are.
     """
 
     name: str
     what: str
     model: InfoBehavior
     batch: Callable[[int], WindowBatch]
+    num_batches: int = 1
 
 
-def real_windows(minutes: Path, window_days: int, num_pairs: int) -> Workload:
+def real_windows(minutes: Path, window_days: int, num_pairs: int, num_batches: int) -> Workload:
     """Pairs of adjacent windows of real accounts, drawn as training draws them, anywhere in an account's history."""
     table = open_minutes(minutes)
     store = load_store(table)
@@ -54,6 +56,7 @@ def real_windows(minutes: Path, window_days: int, num_pairs: int) -> Workload:
         f"{num_pairs} pairs of adjacent windows of real accounts",
         model,
         lambda number: tokenizer.batch(sampler.windows(number)),
+        num_batches,
     )
 
 

@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any
 
 import duckdb
-from machine import ROOT
 
 import infobehavior
 from infobehavior.data.minutes import open_minutes
@@ -27,7 +26,6 @@ from performance.measure import run_python, table
 FIRST_DAY = date(2024, 1, 1)
 WINDOW_DAYS = 30
 SECONDS_PER_DAY = 86_400
-ENVIRONMENT = {"PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT / 'src'}", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
         "longer": [_measure(log, folder, schema, model, sizes.repeats, by_window=True) for log in longer],
         "more": [_measure(log, folder, schema, model, sizes.repeats, by_window=False) for log in more],
         "training": _measure_training(sizes, folder, schema),
-        "idle_bytes": run_python(["-c", "import infobehavior.embedding.embed"], ENVIRONMENT).peak_bytes,
+        "idle_bytes": run_python(["-c", "import infobehavior.embedding.embed"]).peak_bytes,
         "limits": {"MINUTES_PER_SHARD": MINUTES_PER_SHARD, "MOMENTS_PER_SHARD": MOMENTS_PER_SHARD},
     }
 
@@ -140,7 +138,7 @@ def _measure(log: Log, folder: Path, schema: Path, model: Path, repeats: int, by
     for _ in range(repeats):
         shutil.rmtree(folder / "run", ignore_errors=True)
         arguments = [events, schema, model, folder / "run", log.last_day, moments]
-        child = run_python(["-m", "performance.path", *map(str, arguments)], ENVIRONMENT)
+        child = run_python(["-m", "performance.path", *arguments])
         runs.append({**json.loads(child.output.splitlines()[-1]), "peak_bytes": child.peak_bytes})
     return {
         "entities": log.num_entities,
@@ -166,7 +164,7 @@ def _measure_training(sizes: Sizes, folder: Path, schema: Path) -> dict[str, Any
         "infobehavior.pretrain(sys.argv[1], sys.argv[2], "
         "config=PretrainConfig.model_validate_json(open(sys.argv[3]).read()))"
     )
-    child = run_python(["-c", program, str(minutes), str(folder / "trained"), str(folder / "config.json")], ENVIRONMENT)
+    child = run_python(["-c", program, minutes, folder / "trained", folder / "config.json"])
     return {"entities": 2, "events_a_month": sizes.events_per_entity[-1], "peak_bytes": child.peak_bytes}
 
 

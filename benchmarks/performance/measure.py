@@ -5,10 +5,16 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from machine import ROOT
+
+LOOK_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -51,32 +57,56 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds), "repeats": len(seconds)}
 
 
-def run_python(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> ChildRun:
-    """Run this Python with some arguments, and account for what it took.
+def run(command: Sequence[object], environment: Mapping[str, str | None] | None = None) -> ChildRun:
+    """Run a command, and account for what it took.
+
+    Args:
+        command: the program and its arguments.
+        environment: variables to change; None takes one away.
 
     Raises:
         RuntimeError: it failed; what it printed is in the message.
     """
-    started = time.perf_counter()
-    child = subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **(environment or {})},
-    )
-    assert child.stdout is not None
-    output = child.stdout.read()
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    parts = [str(part) for part in command]
+    changed = {**os.environ, **(environment or {})}
+    kept = {name: value for name, value in changed.items() if value is not None}
+    with tempfile.TemporaryFile() as printed:
+        started = time.perf_counter()
+        child = subprocess.Popen(parts, stdout=printed, stderr=subprocess.STDOUT, env=kept)
+        status, used, peak = _wait(child.pid)
+        seconds = time.perf_counter() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        printed.seek(0)
+        output = printed.read().decode(errors="replace")
     if child.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} failed with {child.returncode}:\n{output}")
-    return ChildRun(time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, output)
+        raise RuntimeError(f"{' '.join(parts)} failed with {child.returncode}:\n{output[-2_000:]}")
+    return ChildRun(seconds, used.ru_utime + used.ru_stime, peak, output)
 
 
-def peak_bytes() -> int:
-    """Largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def run_python(arguments: Sequence[object], environment: Mapping[str, str | None] | None = None) -> ChildRun:
+    """`run` this Python, which finds the package and the benchmarks."""
+    path = {"PYTHONPATH": os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT / "src")])}
+    return run([sys.executable, *arguments], {**path, **(environment or {})})
+
+
+def _wait(pid: int) -> tuple[int, resource.struct_rusage, int]:
+    """The status and the usage of a child, and its peak: the kernel's own counts memory of the process before it."""
+    peak = 0
+    while True:
+        peak = max(peak, peak_bytes(pid))
+        ended, status, used = os.wait4(pid, os.WNOHANG)
+        if ended:
+            return status, used, peak
+        time.sleep(LOOK_SECONDS)
+
+
+def peak_bytes(pid: int | str = "self") -> int:
+    """Largest resident size of a process so far; 0 of one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,8 +17,11 @@ BLOCK_ROWS = 64
 BLOCK_GROWTH = 1.2
 """A longer sequence has a block of its own, padded like others that are shorter by less than this factor."""
 
+FUSED_ROWS = 256
+"""Blocks of so many rows or more are left to PyTorch's fused attention, which takes longer for shorter ones."""
+
 MAX_SCORES = 1 << 24
-"""Attention scores that are in memory at once, or those of one block if they are more."""
+"""Attention scores that are in memory at once; fused attention has none."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,11 @@ def attend(
     return attended
 
 
+QueryKeyValue = Float[Tensor, "3 heads rows head_dim"]
+Output = Float[Tensor, "heads rows head_dim"]
+Forbidden = Float[Tensor, "blocks one_or_rows rows"]
+
+
 class _Attention(torch.autograd.Function):
     """Attention block by block; probabilities are computed again in the backward pass rather than kept."""
 
@@ -93,8 +102,14 @@ class _Attention(torch.autograd.Function):
         head_dim = query_key_value.shape[1] // (3 * sequences.num_heads)
         parts = query_key_value.reshape(-1, head_dim).index_select(0, sequences.part_at)
         outputs = parts.new_empty(len(sequences.output_part_at), head_dim)
-        for (query, key, value), output, forbidden in _slices(sequences, parts, outputs):
-            torch.bmm(_probabilities(query, key, forbidden), value, out=output)
+        ctx.fused = []
+        for part, output, forbidden in _slices(sequences, parts, outputs):
+            if part.shape[2] >= FUSED_ROWS:
+                ctx.fused.append(_Fused.of(part, forbidden, ctx.needs_input_grad[0]))
+                output.copy_(ctx.fused[-1].output)
+            else:
+                query, key, value = part
+                torch.bmm(_probabilities(query, key, forbidden), value, out=output)
         ctx.sequences = sequences
         ctx.save_for_backward(parts)
         return outputs.index_select(0, sequences.output_place_of).view(len(query_key_value), -1)
@@ -109,22 +124,53 @@ class _Attention(torch.autograd.Function):
         slices = zip(
             _slices(sequences, parts, output_gradients), _slices(sequences, gradients, output_gradients), strict=True
         )
-        for ((query, key, value), of_output, forbidden), (of_parts, _, _) in slices:
-            of_query, of_key, of_value = of_parts
-            probabilities = _probabilities(query, key, forbidden)
-            torch.bmm(probabilities.transpose(1, 2), of_output, out=of_value)
-            of_probabilities = torch.bmm(of_output, value.transpose(1, 2))
-            of_scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, query.dtype)
-            of_scores *= query.shape[-1] ** -0.5
-            torch.bmm(of_scores, key, out=of_query)
-            torch.bmm(of_scores.transpose(1, 2), query, out=of_key)
+        fused = iter(ctx.fused)
+        for (part, of_output, forbidden), (of_part, _, _) in slices:
+            if part.shape[2] >= FUSED_ROWS:
+                of_part.copy_(next(fused).gradient(of_output))
+            else:
+                _differentiate(part, forbidden, of_output, of_part)
         return gradients.index_select(0, sequences.place_of).view(len(gradient), -1), None
 
 
+@dataclass(frozen=True)
+class _Fused:
+    """PyTorch's own attention in some blocks, with what it keeps for its backward pass.
+
+    Attributes:
+        part: queries, keys and values.
+        output: what came out.
+    """
+
+    part: QueryKeyValue
+    output: Output
+
+    @classmethod
+    def of(cls, part: QueryKeyValue, forbidden: Forbidden, requires_grad: bool) -> Self:
+        with torch.set_grad_enabled(requires_grad):
+            part = part.detach().requires_grad_(requires_grad)
+            query, key, value = part.unflatten(1, (len(forbidden), -1))
+            mask = forbidden[:, None].to(part.dtype)
+            return cls(part, F.scaled_dot_product_attention(query, key, value, mask).flatten(0, 1))
+
+    def gradient(self, of_output: Output) -> QueryKeyValue:
+        return torch.autograd.grad(self.output, self.part, of_output)[0]
+
+
+def _differentiate(part: QueryKeyValue, forbidden: Forbidden, of_output: Output, of_part: QueryKeyValue) -> None:
+    """Gradients of queries, keys and values, from those of outputs."""
+    (query, key, value), (of_query, of_key, of_value) = part, of_part
+    probabilities = _probabilities(query, key, forbidden)
+    torch.bmm(probabilities.transpose(1, 2), of_output, out=of_value)
+    of_probabilities = torch.bmm(of_output, value.transpose(1, 2))
+    of_scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, query.dtype)
+    of_scores *= query.shape[-1] ** -0.5
+    torch.bmm(of_scores, key, out=of_query)
+    torch.bmm(of_scores.transpose(1, 2), query, out=of_key)
+
+
 def _probabilities(
-    query: Float[Tensor, "heads rows head_dim"],
-    key: Float[Tensor, "heads rows head_dim"],
-    forbidden: Float[Tensor, "blocks one_or_rows rows"],
+    query: Float[Tensor, "heads rows head_dim"], key: Float[Tensor, "heads rows head_dim"], forbidden: Forbidden
 ) -> Float[Tensor, "heads rows rows"]:
     """How much each row attends to each other row of its block, for each head of each block."""
     scores = torch.bmm(query, key.transpose(1, 2)).mul_(query.shape[-1] ** -0.5)
@@ -135,7 +181,7 @@ def _probabilities(
 
 def _slices(
     sequences: PackedSequences, parts: Float[Tensor, "places head_dim"], outputs: Float[Tensor, "out_places head_dim"]
-) -> Iterator[tuple[Float[Tensor, "3 heads rows head_dim"], Float[Tensor, "heads rows head_dim"], Tensor]]:
+) -> Iterator[tuple[QueryKeyValue, Output, Forbidden]]:
     """Views of a few blocks at a time: queries, keys and values; outputs; what is forbidden."""
     heads, head_dim = sequences.num_heads, parts.shape[1]
     sizes = [heads * blocks.num_blocks * blocks.num_rows for blocks in sequences.blocks]

@@ -16,6 +16,9 @@ LENGTH_GROWTH = 1.1
 WINDOWS_AT_ONCE = 16_384
 """Windows that are convolved at once, so that what is needed on the way stays in the processor's cache."""
 
+MINUTES_OF_LONG_SPANS = 32
+"""From this average on, only windows that were the strongest take part in the backward pass."""
+
 
 def strongest_windows(
     minutes: Float[Tensor, "minutes minute_dim"],
@@ -48,7 +51,7 @@ class _StrongestWindows(torch.autograd.Function):
         winner = torch.empty_like(strongest, dtype=torch.int64)
         ctx.chunks = list(_chunks(span_lengths, len(kernel)))
         for chunk in ctx.chunks:
-            convolved = _windows(and_nothing, chunk) @ kernel.flatten(0, 1)
+            convolved = _windows(and_nothing, chunk.minute) @ kernel.flatten(0, 1)
             values, winners = zip(*(_strongest(part, length) for part, length in chunk.groups(convolved)), strict=True)
             strongest.index_copy_(0, chunk.span, torch.cat(values))
             places = torch.minimum(torch.cat(winners), chunk.last[:, None]).add_(chunk.first[:, None])
@@ -62,11 +65,12 @@ class _StrongestWindows(torch.autograd.Function):
         and_nothing, flat_kernel = _and_nothing(minutes), kernel.flatten(0, 1)
         of_minutes, of_kernel = torch.zeros_like(and_nothing), torch.zeros_like(flat_kernel)
         for chunk in ctx.chunks:
-            of_convolved = gradient.new_zeros(len(chunk.minute), kernel.shape[2])
-            of_convolved.scatter_(0, winner.index_select(0, chunk.span), gradient.index_select(0, chunk.span))
-            of_kernel.addmm_(_windows(and_nothing, chunk).T, of_convolved)
+            minute, place = _winning(chunk, winner.index_select(0, chunk.span))
+            of_convolved = gradient.new_zeros(len(minute), kernel.shape[2])
+            of_convolved.scatter_(0, place, gradient.index_select(0, chunk.span))
+            of_kernel.addmm_(_windows(and_nothing, minute).T, of_convolved)
             of_windows = (of_convolved @ flat_kernel.T).view(-1, minutes.shape[1])
-            of_minutes.index_add_(0, chunk.minute.flatten(), of_windows)
+            of_minutes.index_add_(0, minute.flatten(), of_windows)
         return of_minutes[:-1], None, of_kernel.view_as(kernel)
 
 
@@ -99,9 +103,26 @@ def _and_nothing(minutes: Float[Tensor, "minutes minute_dim"]) -> Float[Tensor, 
     return torch.cat([minutes, minutes.new_zeros(1, minutes.shape[1])])
 
 
-def _windows(minutes: Float[Tensor, "minutes_and_one minute_dim"], chunk: _Chunk) -> Float[Tensor, "windows width"]:
+def _windows(
+    minutes: Float[Tensor, "minutes_and_one minute_dim"], minute: Int[Tensor, "windows widest"]
+) -> Float[Tensor, "windows width"]:
     """The minutes of each window side by side."""
-    return minutes.index_select(0, chunk.minute.flatten()).view(len(chunk.minute), -1)
+    return minutes.index_select(0, minute.flatten()).view(len(minute), -1)
+
+
+def _winning(
+    chunk: _Chunk, winner: Int[Tensor, "spans span_dim"]
+) -> tuple[Int[Tensor, "winning widest"], Int[Tensor, "spans span_dim"]]:
+    """The windows that were the strongest somewhere, by their minutes, and the winners' places among them.
+
+    In a span of an hour most windows never are; where spans are short, looking for those costs more than it saves.
+    """
+    if len(chunk.minute) < MINUTES_OF_LONG_SPANS * len(chunk.span):
+        return chunk.minute, winner
+    won = torch.zeros(len(chunk.minute), dtype=torch.bool, device=winner.device)
+    won.index_fill_(0, winner.flatten(), True)
+    place = torch.cumsum(won, 0) - 1
+    return chunk.minute[won], place[winner]
 
 
 def _strongest(
