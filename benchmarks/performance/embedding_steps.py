@@ -162,13 +162,12 @@ def embed(given: argparse.Namespace) -> None:
     seconds["import"] = time.perf_counter() - started
     for owner, name, stage in (
         (encode, "load_store", "reading"),
-        (encode, "entities_of", "reading"),
-        (command, "embed_moments", "embed_moments"),
+        (encode, "_embed_shard", "shards"),
         (command, "embed", "embed"),
     ):
         setattr(owner, name, _timed(getattr(owner, name), stage, seconds))
     command.embed(given.minutes, given.model, given.out, as_of=given.as_of)
-    seconds["inference"] = seconds["embed_moments"] - seconds["reading"]
+    seconds["inference"] = seconds["shards"] - seconds["reading"]
     rows = pq.read_table(given.out, columns=["num_events", "num_minutes", "num_spans"])
     report = {
         "seconds": seconds,

@@ -17,15 +17,15 @@ def reproducible(num_threads: int) -> Iterator[None]:
 
     Memory that is about to be written isn't filled first, which torch does otherwise when it is deterministic.
     """
-    threads, is_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, debug_mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_num_threads(num_threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import a compiler, for a second
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         with onednn_float32_products():
             yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(is_deterministic)
+        torch.set_deterministic_debug_mode(debug_mode)
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
