@@ -3,12 +3,12 @@
 import os
 import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 ROOT = Path(__file__).parents[1]
+LIBRARIES = ("torch", "duckdb", "pyarrow", "numpy")
 
 
 def machine() -> dict[str, Any]:
@@ -17,17 +17,15 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": _processor(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        **{name: version(name) for name in LIBRARIES},
         "commit": _commit(),
     }
 
 
 def in_words(described: dict[str, Any]) -> str:
     """One line for a page."""
-    return (
-        f"{described['cores']} cores ({described['processor']}), Python {described['python']}, "
-        f"torch {described['torch']}, commit {described['commit']}"
-    )
+    versions = ", ".join(f"{name} {described[name]}" for name in ("python", *LIBRARIES))
+    return f"{described['cores']} cores ({described['processor']}), {versions}, commit {described['commit']}"
 
 
 def _processor() -> str:

@@ -11,9 +11,7 @@ import argparse
 import json
 import logging
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,14 +22,13 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import duckdb
-import torch
+from machine import ROOT, machine
 
 import infobehavior
 from infobehavior.artefacts import write_atomically, write_json
 from infobehavior.downstream.evaluation import metric_lines
 from infobehavior.pretraining.config import PretrainConfig, preset
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
 PRESET = "two-cores"
@@ -156,7 +153,7 @@ def measure(task: Task, data: Path, work: Path) -> None:
     )
     print(*metric_lines(rows), sep="\n")
     definition = json.loads((work / "report" / "_definition.json").read_text())
-    result = {"rows": rows, "seconds": seconds, "counts": definition["counts"], "machine": _machine()}
+    result = {"rows": rows, "seconds": seconds, "counts": definition["counts"], "machine": machine()}
     write_json(RESULTS / f"{task.name}.json", {**result, "config": config.model_dump(mode="json")})
 
 
@@ -223,27 +220,6 @@ def _write_labels(task: Task, data: Path, target: Path) -> None:
             connection.read_parquet(str(data / f"{table}.parquet")).create_view(table)
         rows = connection.sql(task.moments)
         write_atomically(target, lambda path: rows.write_parquet(str(path)))
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "cores": os.cpu_count(),
-        "processor": _processor(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": _commit(),
-    }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
-
-
-def _commit() -> str:
-    run = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return run.stdout.strip()
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,6 +5,7 @@ work alone, without the start of the interpreter and its imports; the memory is 
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -66,7 +67,11 @@ def _measure_log(work: Path, workload: Workload, num_events: int, repeats: int) 
 
 
 def _sides(num_events: int) -> Sequence[str]:
-    return SIDES if num_events <= MAX_PEER_EVENTS else SIDES[:3]
+    return (*SIDES[:3], *_installed_peers()) if num_events <= MAX_PEER_EVENTS else SIDES[:3]
+
+
+def _installed_peers() -> list[str]:
+    return [name for name in PEERS if importlib.util.find_spec(name)]
 
 
 def _run_side(side: str, log: Path, out: Path) -> dict[str, float]:
@@ -145,10 +150,7 @@ def _infobehavior() -> Runner:
 
 
 def _polars() -> Runner:
-    try:
-        import polars as pl
-    except ModuleNotFoundError:
-        raise SystemExit("this benchmark compares with Polars: pip install polars") from None
+    import polars as pl
 
     codes = {name: code for code, name in enumerate(sorted(BEHAVIORS), start=1)}
     n, code = pl.col("n"), pl.col("code")
@@ -251,12 +253,18 @@ def _verdict(run: dict[str, Any]) -> str:
 
 
 def _peers(run: dict[str, Any]) -> str:
-    if not run["equal"]:
+    if run["num_events"] > MAX_PEER_EVENTS:
         limit = f"{MAX_PEER_EVENTS / 1e6:.0f}M events"
         return f"`polars` and `pandas` take part up to {limit}: their memory grows with the log (see 10M events)."
+    absent = [side for side in PEERS if side not in run["equal"]]
     unequal = [side for side, equal in run["equal"].items() if not equal]
-    return (
-        f"Not the same minutes: {', '.join(unequal)}." if unequal else "All sides that make minutes make the same ones."
+    return " ".join(
+        [
+            *([f"Not installed: {', '.join(absent)} (the extra `bench`)."] if absent else []),
+            f"Not the same minutes: {', '.join(unequal)}."
+            if unequal
+            else "Sides that make minutes make the same ones.",
+        ]
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from infobehavior.model import attention
-from infobehavior.model.attention import BLOCK_ROWS, PackedSequences, attend
+from infobehavior.model.attention import BLOCK_ROWS, FUSED_ROWS, PackedSequences, attend, attend_from_first
 
 NUM_HEADS, HEAD_DIM = 2, 3
 TOLERANCE = {"atol": 1e-10, "rtol": 1e-10}
@@ -51,10 +51,24 @@ def test_any_lengths(lengths: list[int]) -> None:
         [BLOCK_ROWS - 1, 1, 1],
         [1] * (2 * BLOCK_ROWS + 1),
         [500, 1, 500, 499, 430, 2],
+        [FUSED_ROWS - 1, FUSED_ROWS, FUSED_ROWS + 1],
     ],
 )
 def test_borders_of_blocks(lengths: list[int]) -> None:
     assert_same(lengths)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 3 * BLOCK_ROWS) | st.integers(1, 6), min_size=1, max_size=30))
+def test_the_first_row_alone_gets_what_it_gets_among_all(sizes: list[int]) -> None:
+    torch.manual_seed(0)
+    lengths, dim = torch.tensor(sizes), NUM_HEADS * HEAD_DIM
+    rows = torch.randn(sum(sizes), 3 * dim, dtype=torch.float64)
+    first = torch.cumsum(lengths, 0) - lengths
+
+    alone = attend_from_first(rows[first, :dim], rows[:, dim:], lengths, NUM_HEADS)
+
+    torch.testing.assert_close(alone, one_by_one(rows, sizes)[first], **TOLERANCE)
 
 
 @pytest.mark.parametrize("max_scores", [1, NUM_HEADS * BLOCK_ROWS**2, 3 * NUM_HEADS * BLOCK_ROWS**2])

@@ -42,6 +42,11 @@ def test_any_lengths(lengths: list[int], widest: int) -> None:
     assert_same(lengths, widest)
 
 
+@pytest.mark.parametrize("lengths", [[360], [359, 1, 340], [31, 32, 33], [33] * 40])
+def test_long_spans(lengths: list[int]) -> None:
+    assert_same(lengths)
+
+
 @pytest.mark.parametrize("at_once", [1, 7, 100])
 def test_what_is_convolved_at_once_does_not_matter(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(span_pooling, "WINDOWS_AT_ONCE", at_once)

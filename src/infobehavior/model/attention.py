@@ -89,6 +89,28 @@ def attend(
     return attended
 
 
+def attend_from_first(
+    query: Float[Tensor, "sequences model_dim"],
+    key_value: Float[Tensor, "rows two_model_dims"],
+    lengths: Int[Tensor, " sequences"],
+    num_heads: int,
+) -> Float[Tensor, "sequences model_dim"]:
+    """Multi-head attention of the first row of each sequence alone to all rows of it.
+
+    Equals those rows of `attend`, for the price of reading each row once.
+    """
+    sequence = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+    query = query.view(len(query), num_heads, -1)
+    key, value = key_value.view(len(key_value), 2, num_heads, -1).unbind(1)
+    scores = (query[sequence] * key).sum(2) * query.shape[2] ** -0.5
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    largest = torch.segment_reduce(scores, "max", lengths=lengths)
+    weight = torch.exp(scores - largest[sequence])
+    total = torch.segment_reduce(weight, "sum", lengths=lengths)
+    weighted = torch.segment_reduce(weight[:, :, None] * value, "sum", lengths=lengths)
+    return (weighted / total[:, :, None]).to(value.dtype).flatten(1)
+
+
 QueryKeyValue = Float[Tensor, "3 heads rows head_dim"]
 Output = Float[Tensor, "heads rows head_dim"]
 Forbidden = Float[Tensor, "blocks one_or_rows rows"]
@@ -149,7 +171,7 @@ class _Fused:
     def of(cls, part: QueryKeyValue, forbidden: Forbidden, requires_grad: bool) -> Self:
         with torch.set_grad_enabled(requires_grad):
             part = part.detach().requires_grad_(requires_grad)
-            query, key, value = part.unflatten(1, (len(forbidden), -1))
+            query, key, value = part.view(3, len(forbidden), -1, *part.shape[2:])
             mask = forbidden[:, None].to(part.dtype)
             return cls(part, F.scaled_dot_product_attention(query, key, value, mask).flatten(0, 1))
 

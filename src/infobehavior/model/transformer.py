@@ -1,11 +1,13 @@
 """Bidirectional Transformer over packed sequences (section 3.2)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from infobehavior.model.attention import PackedSequences, attend
+from infobehavior.model.attention import PackedSequences, attend, attend_from_first
 
 
 class Dropout(nn.Module):
@@ -54,6 +56,24 @@ class TransformerLayer(nn.Module):
         attended = attend(self.query_key_value(x), sequences)
         if wanted is not None:
             x, attended = x[wanted], attended[wanted]
+        return self._row_by_row(x, attended)
+
+    def of_first(
+        self,
+        x: Float[Tensor, "rows model_dim"],
+        lengths: Int[Tensor, " sequences"],
+        first: Int[Tensor, " sequences"],
+        num_heads: int,
+    ) -> Float[Tensor, "sequences model_dim"]:
+        """The same of the first row of each sequence alone, which needs no query of any other."""
+        dim = x.shape[1]
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        query, key_value = F.linear(x[first], weight[:dim], bias[:dim]), F.linear(x, weight[dim:], bias[dim:])
+        return self._row_by_row(x[first], attend_from_first(query, key_value, lengths, num_heads))
+
+    def _row_by_row(
+        self, x: Float[Tensor, "rows model_dim"], attended: Float[Tensor, "rows model_dim"]
+    ) -> Float[Tensor, "rows model_dim"]:
         x = self.attention_norm(x + self.dropout(self.attention_output(attended)))
         normed: Tensor = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
         return normed
@@ -83,7 +103,9 @@ class BidirectionalTransformer(nn.Module):
         self.position = nn.Embedding(num_positions, model_dim)
         self.input_norm = nn.LayerNorm(model_dim)
         self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(TransformerLayer(model_dim, feedforward_dim, dropout) for _ in range(num_layers))
+        self.layers: Sequence[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
+            TransformerLayer(model_dim, feedforward_dim, dropout) for _ in range(num_layers)
+        )
         for weight in (self.cls, self.mask, self.position.weight):
             nn.init.normal_(weight, std=0.02)
 
@@ -119,6 +141,8 @@ class BidirectionalTransformer(nn.Module):
         sequences = PackedSequences.of(window_lengths + 1, self.num_heads)
         for layer in self.layers[:-1]:
             x = layer(x, sequences)
+        if wanted is not None and not bool(wanted.any()):
+            return self.layers[-1].of_first(x, window_lengths + 1, cls_rows, self.num_heads), x[:0]
         wanted_rows = torch.cat([cls_rows, span_rows if wanted is None else span_rows[wanted]])
         x = self.layers[-1](x, sequences, wanted_rows)
         return x[: len(cls_rows)], x[len(cls_rows) :]
