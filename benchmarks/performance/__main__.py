@@ -29,14 +29,14 @@ PAGE = ROOT / "docs" / "performance.md"
 
 def main() -> int:
     """Measure, then write the page."""
-    given = _arguments()
+    given, measured_on = _arguments(), machine()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for part in () if given.page_only else given.part or PARTS:
         print(f"== {part}", flush=True)
         started = time.monotonic()
         given.work.mkdir(parents=True, exist_ok=True)
         result = importlib.import_module(f"performance.{part}").measure(given.data, given.work, given.small)
-        described = {"machine": machine(), "minutes": round((time.monotonic() - started) / 60, 1), "result": result}
+        described = {"machine": measured_on, "minutes": round((time.monotonic() - started) / 60, 1), "result": result}
         write_json(given.results / f"{part}.json", described)
         print(_section(part, described), flush=True)
     if not given.small:
@@ -73,8 +73,10 @@ _HEADER = """\
 
 Written by `make bench` from `docs/performance/*.json`; don't edit.
 
-The sides of each ratio take turns in one run, and figures are medians. Absolute times are of small, shared machines:
-believe the ratios. What is simulated says so."""
+The sides of each ratio are measured in one run, taking turns where nothing else is said, and figures are medians.
+Absolute times are of a small, shared machine: believe the ratios. What is simulated says so. git_activity, commits in
+67 public repositories, isn't in this repository, since it describes people; where it isn't, its figures are left out.
+Threads wait passively (`OMP_WAIT_POLICY=PASSIVE`) on all sides but where CoLES takes part."""
 
 
 if __name__ == "__main__":

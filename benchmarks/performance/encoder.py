@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from performance.batches import (
     prepare_minutes,
     real_windows,
 )
-from performance.measure import alternate, summary, table
+from performance.measure import alternate, goal, summary, table
 from performance.padded import PaddedInfoBehavior
 
 Settings = Callable[[int], AbstractContextManager[None]]
@@ -83,19 +83,20 @@ def _measure(workload: Workload, sizes: Sizes) -> dict[str, Any]:
         "difference": _differences(ours, batches[0]),
     }
     for what, training in (("forward", False), ("forward and backward", True)):
-        seconds = alternate(
-            {
-                "ours": partial(_run, ours, batches, training, reproducible),
-                "padded": partial(_run, padded, batches, training, _as_torch_is),
-                "padded, our settings": partial(_run, padded, batches, training, reproducible),
-                "GEMM": partial(_multiply, _as_torch_is),
-                "GEMM, our settings": partial(_multiply, reproducible),
-            },
-            sizes.repeats,
+        encoders = {
+            "ours": partial(_run, ours, batches, training, reproducible),
+            "padded": partial(_run, padded, batches, training, _as_torch_is),
+            "padded, our settings": partial(_run, padded, batches, training, reproducible),
+        }
+        products = {"GEMM": partial(_multiply, _as_torch_is), "GEMM, our settings": partial(_multiply, reproducible)}
+        seconds = alternate(encoders | products, sizes.repeats)
+        of_a_batch = {name: [time / len(batches) for time in seconds[name]] for name in encoders}
+        needed = mean(
+            _needed_operations(workload.model.config, batch, _masked(batch, number), training)
+            for number, batch in enumerate(batches)
         )
-        needed = sum(_needed_operations(workload.model.config, batch, training) for batch in batches)
         result[what] = {
-            "seconds": {name: summary(times) for name, times in seconds.items()},
+            "seconds": {name: summary(times) for name, times in (seconds | of_a_batch).items()},
             "needed_gflop": needed / 1e9,
         }
     return result
@@ -181,20 +182,24 @@ def _relative(ours: list[Tensor], theirs: list[Tensor]) -> float:
     )
 
 
-def _needed_operations(config: EncoderConfig, batch: WindowBatch, training: bool) -> float:
-    """Floating-point operations that a batch needs without any padding; three times as many with gradients.
+def _needed_operations(config: EncoderConfig, batch: WindowBatch, masked: Tensor, training: bool) -> float:
+    """The fewest floating-point operations that products of a batch need: no padding, and nothing that isn't read.
 
-    The last layer is counted only at [CLS] and at masked spans, since nothing else is read of it.
+    The last layer has outputs, and so queries, only at [CLS] and at masked spans. The backward pass of a product has
+    two more of its size; that of the convolution only at the window that was the strongest of each span and map.
     """
     dim, rows = config.model_dim, batch.num_spans + batch.num_windows
     lengths = (batch.window_lengths + 1).double()
-    wanted = batch.num_windows + int(_masked(batch, 0).sum())
-    convolution = len(batch.time_point) * sum(config.kernel_sizes) * config.minute_dim * config.num_feature_maps
-    row_by_row = 2 * dim * config.feedforward_dim + dim * dim
-    attention = 2 * float((lengths**2).sum()) * dim
-    layers = config.num_layers * (3 * rows * dim * dim + attention) + (config.num_layers - 1) * rows * row_by_row
-    operations = 2 * (convolution + layers + wanted * row_by_row)
-    return operations * (3 if training else 1)
+    wanted = 1 + torch.bincount(batch.span_window[masked], minlength=batch.num_windows).double()
+    row_by_row = dim * dim + 2 * dim * config.feedforward_dim
+    layer = rows * (3 * dim * dim + row_by_row) + 2 * float((lengths**2).sum()) * dim
+    last = rows * 2 * dim * dim + float(wanted.sum()) * (dim * dim + row_by_row)
+    last += 2 * float((wanted * lengths).sum()) * dim
+    transformer = (config.num_layers - 1) * layer + last
+    window = sum(config.kernel_sizes) * config.minute_dim * config.num_feature_maps
+    forward = transformer + len(batch.time_point) * window
+    backward = 2 * (transformer + batch.num_spans * window)
+    return 2 * (forward + (backward if training else 0))
 
 
 def section(result: dict[str, Any]) -> str:
@@ -216,27 +221,43 @@ def section(result: dict[str, Any]) -> str:
     ]  # fmt: skip
     for what in ("forward", "forward and backward"):
         parts += [f"**{what.capitalize()}**, a batch:", _table_of(what, result["workloads"])]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "\n".join(_goals(result["workloads"]))])
+
+
+def _goals(workloads: list[dict[str, Any]]) -> list[str]:
+    goals = []
+    real = [workload for workload in workloads if workload["name"].startswith("git_activity")]
+    for what in ("forward", "forward and backward") if real else ():
+        ratios = [_median(workload, what, "padded") / _median(workload, what, "ours") for workload in real]
+        listed = ", ".join(f"{ratio:.1f}" for ratio in ratios)
+        goals.append(goal(f"{what}, at least 10 × as fast as padded on git_activity ({listed})", min(ratios) >= 10))
+    for product, library in (("GEMM", "PyTorch's own"), ("GEMM, our settings", "oneDNN's")):
+        shares = [_share(workload, "forward and backward", product) for workload in workloads]
+        listed = ", ".join(f"{share:.0%}" for share in shares)
+        goals.append(goal(f"in training, at least 60 % of {library} GEMM rate ({listed})", min(shares) >= 0.6))
+    return goals
+
+
+def _median(workload: dict[str, Any], what: str, side: str) -> float:
+    return float(workload[what]["seconds"][side]["median"])
+
+
+def _share(workload: dict[str, Any], what: str, product: str) -> float:
+    """Of the rate of a product, that we reach."""
+    rate = workload[what]["needed_gflop"] / _median(workload, what, "ours")
+    return rate / (_gemm_gflop() / _median(workload, what, product))
 
 
 def _table_of(what: str, workloads: list[dict[str, Any]]) -> str:
     rows = []
     for workload in workloads:
-        medians = {name: times["median"] for name, times in workload[what]["seconds"].items()}
-        rate = workload[what]["needed_gflop"] / medians["ours"]
-        gemm, our_gemm = (_gemm_gflop() / medians[name] for name in ("GEMM", "GEMM, our settings"))
-        rows.append(
-            [
-                workload["name"],
-                f"{medians['ours']:.3f}",
-                f"{medians['padded']:.3f}",
-                f"**{medians['padded'] / medians['ours']:.1f} ×**",
-                f"{medians['padded, our settings'] / medians['ours']:.1f} ×",
-                f"{rate:.0f}",
-                f"{rate / gemm:.0%} of {gemm:.0f}",
-                f"{rate / our_gemm:.0%} of {our_gemm:.0f}",
-            ]
+        ours, padded, set_alike = (_median(workload, what, side) for side in ("ours", "padded", "padded, our settings"))
+        gemm, our_gemm = (
+            f"{_share(workload, what, name):.0%} of {_gemm_gflop() / _median(workload, what, name):.0f}"
+            for name in ("GEMM", "GEMM, our settings")
         )
+        times = [f"{ours:.3f}", f"{padded:.3f}", f"**{padded / ours:.1f} ×**", f"{set_alike / ours:.1f} ×"]
+        rows.append([workload["name"], *times, f"{workload[what]['needed_gflop'] / ours:.0f}", gemm, our_gemm])
     header = ["workload", "ours, s", "padded, s", "padded / ours", "padded with our settings / ours"]
     header += ["ours, GFLOP/s needed", "of torch's own GEMM rate", "of oneDNN's GEMM rate"]
     return table(header, rows)
@@ -249,10 +270,15 @@ def _gemm_gflop() -> float:
 _TEXT = """\
 ## Encoder
 
-`make bench PART=encoder`. Medians over repeats of the seconds for a few batches, float32, {threads} threads, dropout on
-in training. *Padded* is the paper's recipe with the same parameters (`benchmarks/performance/padded.py`): spans padded
-to the batch's longest for `Conv1d`, sequences to the longest for the Transformer, with PyTorch's fused attention. It
-runs as PyTorch is set by default, and once more with this package's settings (oneDNN for float32 products,
-deterministic). The rate counts only what the result needs without any padding, the last layer only where it is read;
-beside it is the rate of a {threads}-thread product of two 2,048 × 2,048 matrices in the same process, by PyTorch's
-default and by the library that we choose."""
+`make bench PART=encoder`. Medians over repeats of the seconds for a batch, float32, {threads} threads, dropout on in
+training. *Padded* is the paper's recipe with the same parameters (`benchmarks/performance/padded.py`): spans padded to
+the batch's longest for `Conv1d`, sequences to the longest for the Transformer, with PyTorch's fused attention. It runs
+with PyTorch's default libraries, and once more with this package's settings (oneDNN for float32 products,
+deterministic). The rate counts the fewest operations that the products need: no padding, the last layer only where it
+is read, backward through the convolution only where a window was the strongest. Beside it is the rate of a
+{threads}-thread product of two 2,048 × 2,048 matrices in the same process, by PyTorch's default and by the library that
+we choose.
+
+Differences are relative to the largest number of a tensor, the largest of all tensors. In float32 two windows of a long
+span can be equally strong but for rounding, and then their gradients go to different minutes; float64 tells an error
+from that."""

@@ -109,6 +109,11 @@ def peak_bytes(pid: int | str = "self") -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
+def goal(text: str, reached: bool) -> str:
+    """A line that says whether a goal was reached."""
+    return f"- {'Reached' if reached else '**Missed**'}: {text}."
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

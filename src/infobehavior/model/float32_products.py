@@ -1,9 +1,11 @@
 """Which library multiplies float32 matrices on the processor: the faster one, where it rounds no worse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 MAX_RELATIVE_ERROR = 1e-5
 
@@ -19,18 +21,28 @@ def onednn_float32_products() -> Iterator[None]:
     setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = setting.fp32_precision
     setting.fp32_precision = "bf16"
-    if not _products_are_float32():
-        setting.fp32_precision = before
     try:
+        if not _products_are_float32():
+            setting.fp32_precision = before
         yield
     finally:
         setting.fp32_precision = before
 
 
 def _products_are_float32() -> bool:
-    """Whether a product that is large enough to be handed on has float32's error, not bfloat16's of about 1e-3."""
+    """Whether products that are large enough to be handed on have float32's error, not bfloat16's of about 1e-3."""
     a = torch.sin(torch.arange(512 * 192, dtype=torch.float64)).view(512, 192)
-    b = torch.cos(torch.arange(192 * 256, dtype=torch.float64)).view(192, 256)
-    exact = a @ b
-    error = (a.float() @ b.float()).double() - exact
-    return bool(error.abs().max() < MAX_RELATIVE_ERROR * exact.abs().max())
+    b = torch.cos(torch.arange(256 * 192, dtype=torch.float64)).view(256, 192)
+    bias = torch.cos(torch.arange(256, dtype=torch.float64))
+    products = (
+        lambda a, b, bias: a @ b.T,
+        lambda a, b, bias: F.linear(a, b, bias),
+        lambda a, b, bias: torch.bmm(a.view(8, 64, 192), b.view(8, 32, 192).transpose(1, 2)),
+    )
+    return all(_error(product, a, b, bias) < MAX_RELATIVE_ERROR for product in products)
+
+
+def _error(product: Callable[..., Tensor], *factors: Tensor) -> float:
+    """Of a product in float32, relative to the largest number of the exact one."""
+    exact = product(*factors)
+    return float((product(*(x.float() for x in factors)).double() - exact).abs().max() / exact.abs().max())

@@ -63,15 +63,17 @@ class _StrongestWindows(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
         minutes, kernel, winner = ctx.saved_tensors
         and_nothing, flat_kernel = _and_nothing(minutes), kernel.flatten(0, 1)
-        of_minutes, of_kernel = torch.zeros_like(and_nothing), torch.zeros_like(flat_kernel)
+        # Sums over many chunks, which bfloat16 would round away.
+        precise = torch.promote_types(minutes.dtype, torch.float32)
+        of_minutes, of_kernel = (torch.zeros_like(x, dtype=precise) for x in (and_nothing, flat_kernel))
         for chunk in ctx.chunks:
             minute, place = _winning(chunk, winner.index_select(0, chunk.span))
             of_convolved = gradient.new_zeros(len(minute), kernel.shape[2])
             of_convolved.scatter_(0, place, gradient.index_select(0, chunk.span))
-            of_kernel.addmm_(_windows(and_nothing, minute).T, of_convolved)
+            of_kernel += _windows(and_nothing, minute).T @ of_convolved
             of_windows = (of_convolved @ flat_kernel.T).view(-1, minutes.shape[1])
-            of_minutes.index_add_(0, minute.flatten(), of_windows)
-        return of_minutes[:-1], None, of_kernel.view_as(kernel)
+            of_minutes.index_add_(0, minute.flatten(), of_windows.to(precise))
+        return of_minutes[:-1].to(minutes.dtype), None, of_kernel.view_as(kernel).to(kernel.dtype)
 
 
 @dataclass(frozen=True)

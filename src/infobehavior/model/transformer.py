@@ -134,8 +134,9 @@ class BidirectionalTransformer(nn.Module):
         window = torch.repeat_interleave(torch.arange(len(window_lengths), device=span_repr.device), window_lengths)
         span_rows = torch.arange(len(span_repr), device=span_repr.device) + window + 1
         cls_rows = torch.cumsum(window_lengths + 1, 0) - (window_lengths + 1)
-        x = span_repr.new_empty(len(span_rows) + len(cls_rows), span_repr.shape[1])
-        x = x.index_copy(0, span_rows, span_repr + self.position(span_index))
+        spans = span_repr + self.position(span_index)
+        x = spans.new_empty(len(span_rows) + len(cls_rows), spans.shape[1])
+        x = x.index_copy(0, span_rows, spans)
         x = x.index_copy(0, cls_rows, self.cls.expand(len(cls_rows), -1))
         x = self.dropout(self.input_norm(x))
         sequences = PackedSequences.of(window_lengths + 1, self.num_heads)
