@@ -15,12 +15,10 @@ entities by length, which it doesn't do itself.
 import argparse
 import json
 import os
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +49,7 @@ def main() -> None:
     with stages.time("import"):
         _import_package(given.threads)
     with stages.time("reading"):
-        events = read_events(given.events, given.start, given.until)
+        events = read_events(given.events)
     num_events = len(events)
     with stages.time("preprocessing"):
         records, sizes = preprocess(events)
@@ -66,7 +64,6 @@ def main() -> None:
         write_table(given.out, records, vectors)
     report = {
         "seconds": stages.seconds,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "num_entities": len(records),
         "num_events": num_events,
         **_sizes_seen([len(record["event_time"]) for record in records], given),
@@ -76,16 +73,14 @@ def main() -> None:
     given.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def read_events(path: Path, start: datetime | None, until: datetime | None) -> Any:
-    """The events of the window as a data frame; time is in days, which the preprocessor takes as it is.
+def read_events(path: Path) -> Any:
+    """The events as a data frame; time is in days, which the preprocessor takes as it is.
 
     `DatetimeToTimestamp` of 0.5.3 makes every time 1 with pandas 2, so times are given to it as numbers.
     """
     import pyarrow.parquet as pq
 
-    bounds = [("timestamp", ">=", start), ("timestamp", "<", until)]
-    filters = [bound for bound in bounds if bound[2] is not None] or None
-    frame = pq.read_table(path, columns=["entity_id", "timestamp", *CATEGORIES], filters=filters).to_pandas()
+    frame = pq.read_table(path, columns=["entity_id", "timestamp", *CATEGORIES]).to_pandas()
     seconds = frame.pop("timestamp").astype("datetime64[us, UTC]").astype("int64") / 1e6
     frame["event_time"] = (seconds - seconds.max()) / SECONDS_PER_DAY
     return frame
@@ -171,19 +166,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="table to write: entity_id, embedding")
     parser.add_argument("--report", type=Path, required=True, help="JSON to write: seconds of each stage, memory")
     parser.add_argument("--max-events", type=int, default=0, help="last events kept of each entity; 0 keeps all")
-    parser.add_argument("--from", dest="start", type=_moment, help="first moment of the window")
-    parser.add_argument("--until", type=_moment, help="end of the window, not in it")
     parser.add_argument("--hidden", type=int, default=192, help="size of the GRU and so of the vectors")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--sort", action="store_true", help="give the loader the entities by length")
     return parser.parse_args()
-
-
-def _moment(text: str) -> datetime:
-    """An ISO 8601 moment, in UTC unless it says otherwise."""
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def prepare(given: argparse.Namespace) -> None:
     import infobehavior
 
     done = given.work / "prepared.json"
-    if done.exists() and json.loads(done.read_text(encoding="utf-8"))["threads"] == given.threads:
+    made_of = {"threads": given.threads, "commit": given.commit, "events": str(given.events)}
+    if done.exists() and json.loads(done.read_text(encoding="utf-8"))["made_of"] == made_of:
         return
     shutil.rmtree(given.work, ignore_errors=True)
     given.work.mkdir(parents=True)
@@ -86,7 +87,7 @@ def prepare(given: argparse.Namespace) -> None:
     seconds = time.perf_counter() - started
     sizes = {workload.name: _prepare_workload(workload, given) for workload in WORKLOADS}
     log = {"num_events": summary.num_kept, "num_minutes": summary.num_minutes, "aggregate_seconds": seconds}
-    done.write_text(json.dumps({"threads": given.threads, "log": log, "workloads": sizes}), encoding="utf-8")
+    done.write_text(json.dumps({"made_of": made_of, "log": log, "workloads": sizes}), encoding="utf-8")
 
 
 def _prepare_workload(workload: Workload, given: argparse.Namespace) -> dict[str, Any]:
@@ -196,6 +197,7 @@ def _arguments() -> argparse.Namespace:
     preparing.add_argument("events", type=Path)
     preparing.add_argument("work", type=Path)
     preparing.add_argument("--threads", type=int, default=os.cpu_count())
+    preparing.add_argument("--commit", default="", help="of the code; with another one all is made again")
     preparing.set_defaults(step=prepare)
     embedding = steps.add_parser("embed")
     embedding.add_argument("minutes", type=Path)

@@ -6,7 +6,7 @@ All logs here are simulated.
 import json
 import shutil
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,8 +20,9 @@ from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.embedding.encode import MINUTES_PER_SHARD, MOMENTS_PER_SHARD
 from infobehavior.model.config import EncoderConfig
 from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.model.reproducible import DEFAULT_THREADS
 from infobehavior.pretraining.config import PretrainConfig
-from performance.measure import run_python, table
+from performance.measure import goal, run_python, table
 
 FIRST_DAY = date(2024, 1, 1)
 WINDOW_DAYS = 30
@@ -56,7 +57,7 @@ class Log:
 
     def write(self, events: Path) -> None:
         """Write it, sorted by time; each number is a hash of the event's own, so the log is always the same."""
-        start = int(datetime.combine(FIRST_DAY, datetime.min.time()).timestamp())
+        start = int(datetime.combine(FIRST_DAY, datetime.min.time(), UTC).timestamp())
         offset = 0 if self.active_seconds == SECONDS_PER_DAY else SECONDS_PER_DAY // 2
         share = "(hash(i * 10 + {0}) % 1000000007) / 1000000007.0"
         with duckdb.connect() as connection:
@@ -148,6 +149,7 @@ def _measure(log: Log, folder: Path, schema: Path, model: Path, repeats: int, by
         "windows": runs[0]["num_windows"],
         "aggregate": median(run["aggregate"]["cpu_seconds"] for run in runs),
         "embed": median(run["embed"]["cpu_seconds"] for run in runs),
+        "seconds": median(run["aggregate"]["seconds"] + run["embed"]["seconds"] for run in runs),
         "peak_bytes": max(run["peak_bytes"] for run in runs),
     }
 
@@ -173,7 +175,7 @@ def section(result: dict[str, Any]) -> str:
     training = result["training"]
     return "\n\n".join(
         [
-            _TEXT.format(idle=_gigabytes(result["idle_bytes"])),
+            _TEXT.format(idle=_gigabytes(result["idle_bytes"]), threads=DEFAULT_THREADS),
             "**Denser**: the same number of events in a month, by fewer and fewer accounts; one window each.",
             _table(result["denser"]),
             "**Longer**: an hour of activity a day with two events a minute, for more and more days; windows of 30 "
@@ -182,6 +184,7 @@ def section(result: dict[str, Any]) -> str:
             "**More accounts**, of 100 events in a month each:",
             _table(result["more"]),
             _arithmetic(result),
+            "\n".join(_goals(result)),
             f"Training (batches of {training['entities']} accounts with two months of "
             f"{training['events_a_month']:,} events a month each) takes {_gigabytes(training['peak_bytes'])}.",
         ]
@@ -190,8 +193,8 @@ def section(result: dict[str, Any]) -> str:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     header = ["accounts", "events of each", "days", "minutes", "windows", "aggregate, µs of CPU an event"]
-    header += ["embed, µs an event", "together", "against the first", "peak memory"]
-    costs = [(row["aggregate"] + row["embed"]) / row["entities"] / row["events"] * 1e6 for row in rows]
+    header += ["embed, µs an event", "together", "against the first", "time, s", "peak memory"]
+    costs = _costs(rows)
     body = []
     for row, cost in zip(rows, costs, strict=True):
         total = row["entities"] * row["events"] / 1e6
@@ -206,10 +209,29 @@ def _table(rows: list[dict[str, Any]]) -> str:
                 f"{row['embed'] / total:.2f}",
                 f"{cost:.2f}",
                 f"{cost / costs[0]:.2f} ×",
+                f"{row['seconds']:.1f}",
                 _gigabytes(row["peak_bytes"]),
             ]
         )
     return table(header, body)
+
+
+def _costs(rows: list[dict[str, Any]]) -> list[float]:
+    """Microseconds of CPU an event."""
+    return [(row["aggregate"] + row["embed"]) / row["entities"] / row["events"] * 1e6 for row in rows]
+
+
+def _goals(result: dict[str, Any]) -> list[str]:
+    goals = []
+    for series in ("denser", "longer", "more"):
+        costs = _costs(result[series])
+        most = max(costs) / costs[0]
+        goals.append(
+            goal(f"{series}: no event costs more than 1.5 × those of the first row ({most:.2f} ×)", most <= 1.5)
+        )
+    last = result["denser"][-1]
+    what = f"a month of {last['events']:,} events in one account takes less than 2 GB"
+    return [*goals, goal(f"{what} ({_gigabytes(last['peak_bytes'])})", last["peak_bytes"] < 2e9)]
 
 
 def _arithmetic(result: dict[str, Any]) -> str:
@@ -230,9 +252,8 @@ def _arithmetic(result: dict[str, Any]) -> str:
         f"{more_bytes / more_accounts / 1e3:.1f} kB. By arithmetic, 10,000,000 such accounts take "
         f"{seconds / more_accounts * 1e7 / 3600:.1f} CPU-hours; their {minutes / 1e6:,.0f} M minutes are embedded in "
         f"{shards:.0f} shards (at most {result['limits']['MINUTES_PER_SHARD']:,} minutes or "
-        f"{result['limits']['MOMENTS_PER_SHARD']:,} windows each), so memory stops growing with the first full one. "
-        "Only the ids and moments of all windows grow beyond that: 16 bytes a window where ids are numbers, for a few "
-        "copies of them."
+        f"{result['limits']['MOMENTS_PER_SHARD']:,} windows each); beyond the first full one only the ids and moments "
+        "of all windows grow. Ten million accounts weren't run."
     )
 
 
@@ -244,5 +265,6 @@ _TEXT = """\
 ## Growth
 
 `make bench PART=growth`, on simulated logs. `aggregate` and `embed` in a process of their own; CPU-seconds without
-imports, medians over repeats; the peak is that of the whole process, which has {idle} before it does anything. The
-encoder has the paper's sizes and isn't trained."""
+imports, medians over repeats, and the time of both; rows are measured one after another. The peak is that of the whole
+process, which has {idle} before it does anything. The encoder has the paper's sizes and isn't trained; torch has
+{threads} threads."""

@@ -217,5 +217,6 @@ _TEXT = """\
 ## Pre-training
 
 `make bench PART=pretraining`, on git_activity, windows of {days} days, preset `two-cores`, {pairs} pairs a step,
-{threads} threads. A step is all that training does: drawing windows, tokens, masks and labels, encoder, tasks, backward, clipping, AdamW.
-*Padded* is the same training with the paper's padded recipe for an encoder, run with our settings of PyTorch."""
+{threads} threads. A step is all that training does: drawing windows, tokens, masks and labels, encoder, tasks,
+backward, clipping, AdamW. *Padded* is the same training with the paper's padded recipe for an encoder, run with our
+settings of PyTorch."""

@@ -24,26 +24,44 @@ UNFINISHED_FILE = "_unfinished.json"
 def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
     """Write a file beside its target, then move it into place.
 
-    A kill at any moment leaves the old file or the new one, never half of one. The temporary name starts with a
-    dot, so that no reader of a partitioned folder takes it for data; what an earlier kill left behind is removed.
+    A kill at any moment leaves the old file or the new one, never half of one.
 
     Args:
         target: the file to make; its folder is created.
         write: is called with the temporary path and must create it.
+    """
+    with beside(target) as temporary:
+        write(temporary)
+        move_into_place(temporary, target)
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A place for a file that `move_into_place` may make the target; it is gone afterwards.
+
+    The temporary name starts with a dot, so that no reader of a partitioned folder takes it for data; what an earlier
+    kill left behind is removed.
+
+    Args:
+        target: the file to make; its folder is created.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in target.parent.glob(f".{target.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
     try:
-        write(temporary)
-        _flush(temporary)
-        temporary.replace(target)
+        yield temporary
     except OSError as error:
         error.filename = error.filename or str(target)  # a full disk doesn't say which file was too much
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move_into_place(temporary: Path, target: Path) -> None:
+    """Make a file that is whole the target, at once, and see it to disk."""
+    _flush(temporary)
+    temporary.replace(target)
     _flush(target.parent)
 
 
@@ -94,14 +112,23 @@ def writing(folder: Path, what: str) -> Iterator[None]:
     Raises:
         InputError: another run was interrupted here.
     """
+    refuse_another_run(folder, what)
+    write_json(folder / UNFINISHED_FILE, {"what": what})
+    yield
+    (folder / UNFINISHED_FILE).unlink()
+
+
+def refuse_another_run(folder: Path, what: str) -> None:
+    """Refuse to write to a folder that another run left unfinished; only that one can bring it to its end.
+
+    Raises:
+        InputError: see above.
+    """
     mark = folder / UNFINISHED_FILE
     if mark.exists() and (before := read_json(mark, "an unfinished folder")["what"]) != what:
         raise InputError(
             f"{folder} is unfinished: {before} was interrupted; run that again first, or remove the folder"
         )
-    write_json(mark, {"what": what})
-    yield
-    mark.unlink()
 
 
 def refuse_interrupted(folder: Path) -> None:

@@ -266,6 +266,50 @@ def test_size_of_the_chunks_changes_no_byte(
     assert file_hashes(tmp_path / "minutes") == reference
 
 
+@pytest.mark.parametrize("options", [{}, {"drop_duplicates": True}])
+def test_a_log_that_is_parsed_once_gives_the_same_bytes(
+    tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]
+) -> None:
+    """A CSV of many chunks isn't parsed once a chunk."""
+    monkeypatch.setattr(aggregation, "EVENTS_PER_CHUNK", 50)
+    read = []
+    read_once = aggregation.read_once
+    monkeypatch.setattr(aggregation, "read_once", lambda *args: read.append(args) or read_once(*args))
+    aggregate(write_csv(some_rows(), tmp_path / "events.csv"), integer_schema(), tmp_path / "minutes", **options)
+    assert len(read) == 1
+    assert file_hashes(tmp_path / "minutes") == reference
+
+
+def test_entities_of_type_text_in_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = some_rows()
+    source, schema = write_csv(rows, tmp_path / "events.csv"), SCHEMA.model_copy(update={"time": Time(time_zone="UTC")})
+    aggregate(source, schema, tmp_path / "whole")
+    monkeypatch.setattr(aggregation, "EVENTS_PER_SHARE", 20)
+    aggregate(source, schema, tmp_path / "shares")
+    assert open_minutes(tmp_path / "shares").entity_type == "VARCHAR"
+    assert file_hashes(tmp_path / "shares") == file_hashes(tmp_path / "whole")
+
+
+def test_a_day_of_unusable_events_in_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = some_rows(60)
+    unusable = [row | {"what": "", "when": row["when"] + timedelta(days=20)} for row in rows]
+    monkeypatch.setattr(aggregation, "EVENTS_PER_SHARE", 10)
+    summary = aggregate(write_rows(rows + unusable, tmp_path / "events.parquet"), SCHEMA, tmp_path / "minutes")
+    assert (summary.num_kept, summary.quarantined) == (60, {"no behavior": 60})
+    assert read_minutes(tmp_path / "minutes") == expected_minutes(rows, SCHEMA)
+
+
+@pytest.mark.parametrize("texts", [("",), ("", None), (None,), ("a\0b", ""), ("\x1f", "a"), ("'; --", '"')])
+def test_odd_places_in_neighbouring_minutes(tmp_path: Path, texts: tuple[str | None, ...]) -> None:
+    start = datetime(2024, 3, 1, tzinfo=UTC)
+    rows = [
+        {"who": 1, "when": start + timedelta(seconds=20 * i), "what": "post", "where": place, "ended": "", "ip": place}
+        for i, place in enumerate(texts * 9)
+    ]
+    aggregate(write_rows(rows, tmp_path / "events.parquet"), SCHEMA, tmp_path / "minutes")
+    assert read_minutes(tmp_path / "minutes") == expected_minutes(rows, SCHEMA)
+
+
 def test_columns_of_many_values_are_not_numbered_beforehand(
     tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

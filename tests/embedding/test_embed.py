@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infobehavior import InfoBehavior, embed, pretrain
+from infobehavior.artefacts import refuse_interrupted
 from infobehavior.data.schema import SET_SEPARATOR
 from infobehavior.embedding import encode
 from infobehavior.errors import InputError
@@ -403,6 +404,25 @@ def test_a_day_that_is_written_shard_by_shard_is_the_same_day(minutes, model_fol
     assert replace(summary, out=expected.out) == expected
     listed = [folder / "_no_events" / "ds=2024-04-02.csv" for folder in (tmp_path / "out", tmp_path / "whole")]
     assert listed[0].read_text() == listed[1].read_text()
+
+
+def test_a_table_can_be_read_while_a_day_is_embedded_and_is_untouched_if_that_stops(
+    minutes, model_folder, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    embed(minutes.path, model_folder, out, date="2024-04-01")
+    before = folder_bytes(out)
+    monkeypatch.setattr(encode, "MOMENTS_PER_SHARD", 2)
+    shards = iter([encode._embed_shard, encode._embed_shard])
+
+    def embed_shard(*args):
+        refuse_interrupted(out)
+        return next(shards)(*args)
+
+    monkeypatch.setattr(encode, "_embed_shard", embed_shard)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        embed(minutes.path, model_folder, out, date="2024-04-02")
+    assert folder_bytes(out) == before
 
 
 def test_a_device_that_is_not_there_is_refused(minutes, model_folder, tmp_path):

@@ -71,6 +71,25 @@ def test_the_first_row_alone_gets_what_it_gets_among_all(sizes: list[int]) -> No
     torch.testing.assert_close(alone, one_by_one(rows, sizes)[first], **TOLERANCE)
 
 
+def test_long_sequences_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "MAX_SCORES", 2 * NUM_HEADS * FUSED_ROWS**2)
+
+    assert_same([FUSED_ROWS + i for i in range(7)])
+
+
+@pytest.mark.parametrize("lengths", [[3, 5, 40], [FUSED_ROWS, FUSED_ROWS + 9]])
+def test_bfloat16_is_near(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(sum(lengths), 3 * NUM_HEADS * HEAD_DIM, requires_grad=True)
+    sequences = PackedSequences.of(torch.tensor(lengths), NUM_HEADS)
+
+    exact, near = attend(rows, sequences), attend(rows.bfloat16(), sequences).float()
+
+    torch.testing.assert_close(near, exact, atol=0.05, rtol=0.05)
+    exact_gradient, near_gradient = (torch.autograd.grad(y.sum(), rows)[0] for y in (exact, near))
+    torch.testing.assert_close(near_gradient, exact_gradient, atol=0.1, rtol=0.1)
+
+
 @pytest.mark.parametrize("max_scores", [1, NUM_HEADS * BLOCK_ROWS**2, 3 * NUM_HEADS * BLOCK_ROWS**2])
 def test_what_is_in_memory_at_once_does_not_matter(monkeypatch: pytest.MonkeyPatch, max_scores: int) -> None:
     monkeypatch.setattr(attention, "MAX_SCORES", max_scores)

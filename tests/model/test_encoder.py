@@ -1,5 +1,6 @@
 """The package's encoder equals the reference: values and gradients, whatever the windows."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,21 @@ def test_equals_the_reference_in_single_precision_at_the_papers_sizes() -> None:
     assert model.grid.num_spans == 127
     assert ours.global_repr.shape == (len(entities), 192)
     assert_same_values(ours, theirs, 1e-5)
+
+
+@pytest.mark.parametrize("draw", [lambda _: None, draw_half])
+def test_autocast_with_a_projection(draw: Callable[[int], list[bool] | None]) -> None:
+    model, entities, num_words = make_case(EncoderConfig(**SMALL))
+    exact, lengths = encode_with_package(model, entities, num_words)
+    masked = draw(sum(lengths))
+    exact, _ = encode_with_package(model, entities, num_words, masked)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        near, _ = encode_with_package(model, entities, num_words, masked)
+
+    assert not isinstance(model.span_projection, torch.nn.Identity)
+    assert near.global_repr.dtype == torch.float32
+    assert_same_values(near.float(), exact, 0.2)
 
 
 def test_all_spans_masked_leaves_only_their_places() -> None:

@@ -54,6 +54,18 @@ def test_what_is_convolved_at_once_does_not_matter(monkeypatch: pytest.MonkeyPat
     assert_same([1, 30, 2, 31, 29, 1, 1, 5])
 
 
+def test_bfloat16_sums_over_chunks_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 300 chunks adds the same to the kernel's gradient; sums in bfloat16 would stop growing at 256."""
+    monkeypatch.setattr(span_pooling, "WINDOWS_AT_ONCE", 1)
+    minutes, kernel = torch.ones(300, 1), torch.ones(1, 1, 1, requires_grad=True)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        strongest_windows(minutes, torch.ones(300, dtype=torch.int64), kernel).float().sum().backward()
+
+    assert kernel.grad is not None
+    assert kernel.grad.item() == 300
+
+
 def test_equal_windows_share_no_gradient() -> None:
     """Where two windows are equally strong one of them gets it all, so that the gradient isn't counted twice."""
     minutes = torch.ones(4, 1, requires_grad=True)

@@ -1,6 +1,6 @@
 """Minute-level aggregation (section 3.1.1): all that an entity does in a minute becomes one token.
 
-The SQL below is the definition. It knows UTC epoch minutes only; local days come from `zoneinfo` as numbers.
+A few days at a time: `coded_events` reads their events as numbers, `tokens` folds these into minutes.
 """
 
 from collections import deque
@@ -27,10 +27,10 @@ from infobehavior.artefacts import (
     write_json,
     writing,
 )
-from infobehavior.data.cleaning import CleanEvents, clean_events, quarantine_examples
+from infobehavior.data.cleaning import CleanEvents, StagedEvents, clean_events, quarantine_examples, read_once
 from infobehavior.data.clock import day_bounds, day_of_number
 from infobehavior.data.coded_events import SetColumn, number_values, read_coded_events
-from infobehavior.data.events import EventSource, connect, cursor, open_events, quoted_text, readable
+from infobehavior.data.events import EventSource, connect, open_events, quoted_text, readable
 from infobehavior.data.minutes import (
     FORMAT,
     KIND,
@@ -46,13 +46,14 @@ from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
 EVENTS_PER_CHUNK = 2_000_000
-"""Consecutive days are aggregated together, up to so many events.
+"""Consecutive days are read together, up to so many events, and at least one day.
 
 A log that isn't sorted by time is scanned once a chunk; one that is, once in all.
 """
 
 EVENTS_PER_SHARE = 4_000_000
-"""A day of more events is aggregated in shares by entity, so that memory doesn't grow with it: 100 bytes an event."""
+"""A day of more events is read in shares by entity. A share takes about 100 bytes an event while it is folded; three
+are in memory at once, one read, one folded and one written, and so are all minutes of the day."""
 
 NUM_WRITERS = 4
 """A small day's file is done when the disk has confirmed it: several days wait together."""
@@ -184,14 +185,14 @@ def _write_minutes(
 ) -> _Written:
     """Write all days. While a chunk is folded, the next one is read."""
     written = _Written()
-    sets = number_values(connection, clean, schema)
+    events = read_once(connection, clean) if clean.is_scanned_whole and survey.num_rows > EVENTS_PER_CHUNK else clean
+    sets = number_values(connection, events, schema)
     with (
-        cursor(connection) as reader,
         progress("Aggregating minutes", sum(count > 0 for count in survey.events_of_day)) as advance,
         ThreadPoolExecutor(1) as folders,
         ThreadPoolExecutor(NUM_WRITERS) as writers,
     ):
-        read = partial(_read_chunk, reader, clean, sets, schema.time.time_zone)
+        read = partial(_read_chunk, connection, events, sets, schema.time.time_zone)
         parts = map(read, chunks(survey, EVENTS_PER_CHUNK, EVENTS_PER_SHARE))
         folded = _in_order(folders, 2, partial(_fold_part, schema), parts)
         for _, shares in groupby(folded, key=attrgetter("first_day")):
@@ -237,11 +238,15 @@ class _Part:
 
 
 def _read_chunk(
-    connection: duckdb.DuckDBPyConnection, clean: CleanEvents, sets: Sequence[SetColumn], time_zone: str, chunk: Chunk
+    connection: duckdb.DuckDBPyConnection,
+    events: CleanEvents | StagedEvents,
+    sets: Sequence[SetColumn],
+    time_zone: str,
+    chunk: Chunk,
 ) -> _Part:
     days = [day_of_number(number) for number in range(chunk.first_day, chunk.end_day + 1)]
     *starts, end = (day_bounds(day, time_zone)[0] for day in days)
-    return _Part(days[:-1], starts, read_coded_events(connection, clean, sets, starts[0], end, chunk.share_sql))
+    return _Part(days[:-1], starts, read_coded_events(connection, events, sets, starts[0], end, chunk.share_sql))
 
 
 @dataclass(frozen=True)
@@ -249,7 +254,7 @@ class _Minutes:
     """The minutes of a chunk.
 
     Attributes:
-        first_day: of the chunk.
+        first_day: of the chunk, with or without rows.
         tables: the rows of each day that has some, ascending.
         num_events: how many events they have.
         num_unknown: how many of them are of a behavior outside the schema.
@@ -279,7 +284,7 @@ def _joined(shares: list[_Minutes]) -> _Minutes:
         for day in days
     }
     num_events, num_unknown = (sum(map(attrgetter(name), shares)) for name in ("num_events", "num_unknown"))
-    return _Minutes(days[0], tables, num_events, num_unknown)
+    return _Minutes(shares[0].first_day, tables, num_events, num_unknown)
 
 
 def _write_day(folder: Path, minutes: tuple[date, pa.Table]) -> tuple[date, int]:

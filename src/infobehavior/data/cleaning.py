@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -37,6 +38,10 @@ _ZONE_PATTERN = r"(?i)\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|UTC|GMT|[+-]\d{2}(:?
 _NAIVE_PATTERN = r"(?i)^\d+[-/ ]\d+[-/ ]\d+([T ]\s*\d[\d:.,]*)?$"
 
 
+_MAKE = {"TIMESTAMP WITH TIME ZONE": "make_timestamptz", "TIMESTAMP": "make_timestamp"}
+"""What makes a time of these types of microseconds; those of others can't be compared before they are parsed."""
+
+
 @dataclass(frozen=True)
 class CleanEvents:
     """SQL that reads a log by a schema.
@@ -67,24 +72,61 @@ class CleanEvents:
         """All rows of the log."""
         return f"{self.before}{self.source}{self.after}"
 
+    @property
+    def is_scanned_whole(self) -> bool:
+        """Whether all of the log is read, and its times parsed, for the events of any day."""
+        return self.time_type not in _MAKE
+
     def between(self, first: int, end: int) -> str:
         """The usable events of the epoch seconds [first, end)."""
-        inside = f"microsecond >= {first * MICROSECONDS} AND microsecond < {end * MICROSECONDS}"
-        return f"SELECT * FROM ({self.around(first, end)}) WHERE usable AND {inside}"
-
-    def around(self, first: int, end: int) -> str:
-        """All rows of the epoch seconds [first, end), and perhaps others; cheaper than `between`."""
         skim = f"(SELECT * FROM {self.source} WHERE {self._row_group_filter(first, end)})"
-        return f"{self.before}{skim}{self.after}"
+        return f"SELECT * FROM ({self.before}{skim}{self.after}) WHERE usable AND {_inside(first, end)}"
 
     def _row_group_filter(self, first: int, end: int) -> str:
         """A condition on the raw column, which lets DuckDB skip the row groups that are certainly outside."""
-        make = {"TIMESTAMP WITH TIME ZONE": "make_timestamptz", "TIMESTAMP": "make_timestamp"}.get(self.time_type)
+        make = _MAKE.get(self.time_type)
         if make is None:
             return "true"
-        slack = 0 if make == "make_timestamptz" else 2 * SECONDS_PER_DAY
+        slack = 0 if make == "make_timestamptz" else SECONDS_PER_DAY  # no zone is a day away from UTC
         bounds = (f"{make}({second * MICROSECONDS}::BIGINT)" for second in (first - slack, end + slack))
         return "{0} >= {1} AND {0} < {2}".format(quoted(self.time_column), *bounds)
+
+
+@dataclass(frozen=True)
+class StagedEvents:
+    """The usable events of a log in a file of their own, whose row groups tell their times.
+
+    Attributes:
+        path: Parquet, with those columns of `CleanEvents` that an event is made of.
+    """
+
+    path: Path
+
+    @property
+    def sql(self) -> str:
+        """All events."""
+        return f"SELECT * FROM read_parquet({quoted_text(str(self.path))})"
+
+    def between(self, first: int, end: int) -> str:
+        """The events of the epoch seconds [first, end)."""
+        return f"{self.sql} WHERE {_inside(first, end)}"
+
+
+def _inside(first: int, end: int) -> str:
+    return f"microsecond >= {first * MICROSECONDS} AND microsecond < {end * MICROSECONDS}"
+
+
+def read_once(connection: duckdb.DuckDBPyConnection, clean: CleanEvents) -> StagedEvents:
+    """Read a log that is scanned whole for any day, and keep its usable events in the folder to which DuckDB spills."""
+    (spill,) = only_row(connection, "SELECT current_setting('temp_directory')")
+    path = Path(spill) / "events.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unneeded = "epoch, reason, usable, raw, no_entity, no_behavior, no_time, odd_zone"
+    connection.execute(
+        f"COPY (SELECT * EXCLUDE ({unneeded}) FROM ({clean.sql}) WHERE usable) TO {quoted_text(str(path))} "
+        "(FORMAT parquet, COMPRESSION zstd)"
+    )
+    return StagedEvents(path)
 
 
 @dataclass(frozen=True)

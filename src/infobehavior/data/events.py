@@ -42,7 +42,7 @@ def connect(memory_limit: str | None = None, threads: int | None = None) -> Iter
         tempfile.TemporaryDirectory(prefix="infobehavior-") as spill,
         duckdb.connect(":memory:") as connection,
     ):
-        _use_utc(connection)
+        connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET enable_progress_bar = false")
         # A log is read several times: keep what its files say of themselves, but not their contents, which the
         # operating system keeps.
@@ -52,18 +52,6 @@ def connect(memory_limit: str | None = None, threads: int | None = None) -> Iter
         _set(connection, "memory_limit", memory_limit)
         _set(connection, "threads", threads)
         yield connection
-
-
-@contextmanager
-def cursor(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Another connection to the same database, for another thread."""
-    with connection.cursor() as another:
-        _use_utc(another)
-        yield another
-
-
-def _use_utc(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("SET TimeZone = 'UTC'")
 
 
 def _set(connection: duckdb.DuckDBPyConnection, setting: str, value: str | int | None) -> None:
@@ -264,9 +252,9 @@ def _described(
 
 def only_row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
     """The row of a query that has one."""
-    row: tuple[Any, ...] | None = connection.execute(sql).fetchone()
-    assert row is not None
-    return row
+    (row,) = connection.execute(sql).fetchall()  # all of them, or DuckDB waits for more to be fetched
+    found: tuple[Any, ...] = row
+    return found
 
 
 def _file_list(files: Sequence[Path]) -> str:

@@ -1,5 +1,6 @@
 """Moments at which windows end (point in time): the end of a day, or a table of (entity_id, as_of)."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infobehavior.artefacts import definition_hash
 from infobehavior.data.clock import day_bounds, local_date
 from infobehavior.data.events import INTEGER_TYPES
 from infobehavior.data.minutes import MinuteTable
@@ -44,7 +44,11 @@ class Moments:
     @property
     def hash(self) -> str:
         """Tells one table of moments from another."""
-        return definition_hash([self.entity_id.tolist(), self.as_of.tolist()])
+        digest = hashlib.sha256(self.as_of.tobytes())
+        is_text = self.entity_id.dtype == object
+        for part in (f"{entity}\0".encode() for entity in self.entity_id) if is_text else [self.entity_id.tobytes()]:
+            digest.update(part)
+        return digest.hexdigest()[:16]
 
     @property
     def end(self) -> NDArray[np.int64]:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date as Date
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from infobehavior.artefacts import writing
+from infobehavior.artefacts import refuse_another_run
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day, read_moments
 from infobehavior.data.store import entities_of
@@ -87,12 +86,13 @@ def embed(
     encoder.check_minutes(table)
     check_table(out, encoder, table)
     moments = _moments_of_day(table, date) if date is not None else read_moments(as_of or "", table)
+    run = f"the embedding by model {encoder.model_id} for {date or as_of} ({moments.hash[:8]})"
+    refuse_another_run(out, run)
     shards = _from_the_first_event(embed_moments(table, encoder, moments, device))
     if shards is None:
         raise InputError(f"none of {len(moments)} windows of {encoder.config.window_days} days {_why(table, moments)}")
-    with writing(out, f"the embedding by model {encoder.model_id} for {date or as_of} ({moments.hash[:8]})"):
-        written = write_partitions(out, encoder, table, moments, shards)
-        copy_training_log(Path(model), out)
+    written = write_partitions(out, run, encoder, table, moments, shards)
+    copy_training_log(Path(model), out)
     return Summary(
         out,
         encoder.model_id,
@@ -110,8 +110,15 @@ def _from_the_first_event(shards: Iterator[EmbeddedWindows]) -> Iterator[Embedde
     for shard in shards:
         before.append(shard)
         if shard.num_minutes.any():
-            return chain(before, shards)
+            return _after(before, shards)
     return None
+
+
+def _after(before: list[EmbeddedWindows], shards: Iterator[EmbeddedWindows]) -> Iterator[EmbeddedWindows]:
+    """Some shards and then others, none of which is kept."""
+    while before:
+        yield before.pop(0)
+    yield from shards
 
 
 def _why(table: MinuteTable, moments: Moments) -> str:

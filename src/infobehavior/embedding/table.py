@@ -7,9 +7,9 @@ events are listed beside it as CSV, `_no_events/ds=….csv`.
 import csv
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,13 @@ from infobehavior.artefacts import (
     DEFINITION_FILE,
     TRAINING_LOG,
     UNFINISHED_FILE,
+    beside,
+    move_into_place,
     read_json,
     refuse_unwritable,
     write_atomically,
     write_json,
+    writing,
 )
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import Moments, day_before
@@ -106,19 +109,27 @@ def _refuse_foreign_files(out: Path) -> None:
 
 
 def write_partitions(
-    out: Path, model: InfoBehavior, minutes: MinuteTable, moments: Moments, shards: Iterable[EmbeddedWindows]
+    out: Path,
+    run: str,
+    model: InfoBehavior,
+    minutes: MinuteTable,
+    moments: Moments,
+    shards: Iterable[EmbeddedWindows],
 ) -> Written:
     """Write the partition of each day among the windows, and beside it the entities that had no events.
 
+    The files are written beside their targets while the windows are embedded; the table can't be read only while they
+    are moved into place.
+
     Args:
         out: folder of the table.
+        run: what embeds, in words, see `artefacts.writing`.
         model: what embedded them.
         minutes: what they were made of.
         moments: of all windows.
         shards: the windows, in the moments' order. Those of a single moment go to disk shard by shard; those of
             several days, which a table of moments asks for, are gathered first.
     """
-    write_json(out / DEFINITION_FILE, definition(model, minutes))
     counts, model_id = _Counts(), model.model_id
     counted = (counts.count(shard) for shard in shards)
     if len(np.unique(moments.as_of)) == 1:
@@ -127,9 +138,14 @@ def write_partitions(
         }
     else:
         windows_of_day = _by_day(list(counted), minutes.schema)
-    for day, windows in windows_of_day.items():
-        counts.num_removed += _write_partition(out, day, windows, model_id)
-    return Written(tuple(windows_of_day), **vars(counts))
+    with ExitStack() as stack:
+        partitions = [_Partition(out, day, stack) for day in windows_of_day]
+        for partition, windows in zip(partitions, windows_of_day.values(), strict=True):
+            partition.write(windows, model_id)
+        with writing(out, run):
+            write_json(out / DEFINITION_FILE, definition(model, minutes))
+            num_removed = sum(partition.move() for partition in partitions)
+    return Written(tuple(windows_of_day), num_removed=num_removed, **vars(counts))
 
 
 @dataclass
@@ -138,7 +154,6 @@ class _Counts:
 
     num_embedded: int = 0
     num_without_events: int = 0
-    num_removed: int = 0
     fallbacks: Fallbacks = field(default_factory=Fallbacks)
 
     def count(self, shard: EmbeddedWindows) -> EmbeddedWindows:
@@ -162,24 +177,44 @@ def _of_day(day: date, shards: Sequence[EmbeddedWindows], days: Sequence[NDArray
     return (shard.take(of_shard == day) for shard, of_shard in zip(shards, days, strict=True))
 
 
-def _write_partition(out: Path, day: date, windows: Iterator[EmbeddedWindows], model_id: str) -> int:
-    """Write a day's partition and its list of windows without events; gives how many windows are gone from it."""
-    partition = out / f"ds={day}" / PARTITION_FILE
-    embedded, without, removed = [], [], []
+class _Partition:
+    """A day's partition and its list of windows without events, first beside their places, then there.
 
-    def write(path: Path) -> None:
-        first = next(windows)
-        with pq.ParquetWriter(path, _rows(first, model_id).schema, compression="zstd") as writer:
-            for shard in chain([first], windows):
-                has_events = shard.num_minutes > 0
-                writer.write_table(_rows(shard.take(has_events), model_id))
-                embedded.append(_keys(shard.take(has_events)))
-                without.append(_keys(shard.take(~has_events)))
-        removed.append(_num_removed(partition, pa.concat_tables(embedded)))
+    Args:
+        out: folder of the table.
+        day: of the partition.
+        stack: at whose end what wasn't moved is removed.
+    """
 
-    write_atomically(partition, write)
-    _write_no_events(pa.concat_tables(without), out / NO_EVENTS_FOLDER / f"ds={day}.csv")
-    return removed[0]
+    def __init__(self, out: Path, day: date, stack: ExitStack) -> None:
+        self.target = out / f"ds={day}" / PARTITION_FILE
+        self.without_target = out / NO_EVENTS_FOLDER / f"ds={day}.csv"
+        # Not in the partition's folder: a kill must leave nothing that looks like a table of another kind.
+        self.temporary = stack.enter_context(beside(out / f"{day}.parquet"))
+        self.keys: list[pa.Table] = []
+        self.keys_without: list[pa.Table] = []
+
+    def write(self, shards: Iterator[EmbeddedWindows], model_id: str) -> None:
+        """Write the windows that have events, shard by shard."""
+        with ExitStack() as stack:
+            writer = None
+            for shard in shards:
+                embedded = shard.take(shard.num_minutes > 0)
+                rows = _rows(embedded, model_id)
+                writer = writer or stack.enter_context(
+                    pq.ParquetWriter(self.temporary, rows.schema, compression="zstd")
+                )
+                writer.write_table(rows)
+                self.keys.append(_keys(embedded))
+                self.keys_without.append(_keys(shard.take(shard.num_minutes == 0)))
+
+    def move(self) -> int:
+        """Put both into their places; gives how many windows are gone from the partition."""
+        num_removed = _num_removed(self.target, pa.concat_tables(self.keys))
+        self.target.parent.mkdir(exist_ok=True)
+        move_into_place(self.temporary, self.target)
+        _write_no_events(pa.concat_tables(self.keys_without), self.without_target)
+        return num_removed
 
 
 def _num_removed(partition: Path, keys: pa.Table) -> int:
