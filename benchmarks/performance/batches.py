@@ -67,16 +67,16 @@ def lognormal_windows(num_windows: int) -> Workload:
     return _made_up("lognormal", f"{num_windows} windows of lognormal(4, 1.5) minutes, simulated", sizes)
 
 
-def one_long_window(num_windows: int) -> Workload:
+def one_long_window(num_windows: int, full_minutes: int) -> Workload:
     """The worst case for padding: one window is full, the others hold a minute each."""
     sizes = np.ones(num_windows, dtype=np.int64)
-    sizes[0] = EncoderConfig().window_minutes
+    sizes[0] = full_minutes
     return _made_up("one full, others a minute", f"{num_windows} windows, simulated", sizes)
 
 
-def full_windows(num_windows: int) -> Workload:
+def full_windows(num_windows: int, full_minutes: int) -> Workload:
     """The worst case for packing: all windows are full, so that there is nothing to pad."""
-    sizes = np.full(num_windows, EncoderConfig().window_minutes)
+    sizes = np.full(num_windows, full_minutes)
     return _made_up("all full", f"{num_windows} windows with events in each minute, simulated", sizes)
 
 

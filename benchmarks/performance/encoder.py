@@ -40,16 +40,17 @@ MAX_DIFFERENCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: pairs of windows, full windows, batches of real windows, and repeats of each."""
+    """How much is measured: pairs of windows, full windows and their minutes, batches of real windows, and repeats."""
 
     num_pairs: int = 128
     num_pairs_of_years: int = 32
     num_full: int = 8
+    full_minutes: int = EncoderConfig().window_minutes
     num_batches: int = 2
     repeats: int = 5
 
 
-SMALL = Sizes(num_pairs=4, num_pairs_of_years=2, num_full=1, num_batches=1, repeats=1)
+SMALL = Sizes(num_pairs=4, num_pairs_of_years=2, num_full=1, full_minutes=3_000, num_batches=1, repeats=1)
 
 
 def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
@@ -65,8 +66,8 @@ def _workloads(data: Path, work: Path, sizes: Sizes) -> Iterator[Workload]:
             yield real_windows(minutes, window_days, sizes.num_pairs, sizes.num_batches)
         yield real_windows(minutes, 365, sizes.num_pairs_of_years, sizes.num_batches)
     yield lognormal_windows(2 * sizes.num_pairs)
-    yield one_long_window(2 * sizes.num_pairs)
-    yield full_windows(sizes.num_full)
+    yield one_long_window(2 * sizes.num_pairs, sizes.full_minutes)
+    yield full_windows(sizes.num_full, sizes.full_minutes)
 
 
 def _measure(workload: Workload, sizes: Sizes) -> dict[str, Any]:

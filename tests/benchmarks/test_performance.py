@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -16,19 +17,24 @@ NUM_EVENTS = 6_000
 UNTIL = datetime(2026, 7, 1, tzinfo=UTC)
 
 
-def bench(part: str, data: Path, work: Path) -> tuple[str, dict]:
-    """Run a part; what it printed and what it wrote."""
-    options = ["--small", "--part", part, "--data", str(data), "--work", str(work), "--results", str(work / "results")]
+def run(module: str, *arguments: object) -> str:
+    """Run a module of the benchmarks; what it printed."""
     path = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT / "src")])
-    run = subprocess.run(
-        [sys.executable, "-m", "performance", *options],
+    finished = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert run.returncode == 0, run.stderr
-    return run.stdout, json.loads((work / "results" / f"{part}.json").read_text())
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def bench(part: str, data: Path, work: Path) -> tuple[str, dict[str, Any]]:
+    """Run a part; what it printed and what it wrote."""
+    printed = run("performance", "--small", "--part", part, "--data", data, "--work", work, "--results", work)
+    return printed, json.loads((work / f"{part}.json").read_text())
 
 
 @pytest.fixture
@@ -58,7 +64,6 @@ def data(tmp_path: Path) -> Path:
         ("encoder", "## Encoder"),
         ("pretraining", "## Pre-training"),
         ("growth", "## Growth"),
-        ("aggregation", "## Aggregation"),
         ("window", "## The daily window"),
     ],
 )
@@ -66,8 +71,28 @@ def test_each_part(part: str, title: str, data: Path, tmp_path: Path) -> None:
     printed, written = bench(part, data, tmp_path / "work")
 
     assert title in printed
-    assert written["machine"]["commit"] is not None
+    assert written["machine"]["commit"]
     assert written["result"]
+
+
+def test_all_sides_of_the_aggregation_make_the_same_minutes(tmp_path: Path) -> None:
+    _, written = bench("aggregation", tmp_path, tmp_path / "work")
+
+    for log in written["result"]["runs"]:
+        assert "pandas" in log["equal"]
+        assert all(log["equal"].values())
+
+
+def test_the_embedding_is_timed_from_inside(data: Path, tmp_path: Path) -> None:
+    logs, report = tmp_path / "logs", tmp_path / "report.json"
+    run("performance.embedding_steps", "prepare", data / "git_activity" / "events.parquet", logs, "--threads", 1)
+    arguments = [logs / "minutes", "--model", logs / "month" / "model", "--as-of", logs / "month" / "moments.parquet"]
+    run("performance.embedding_steps", "embed", *arguments, "--out", tmp_path / "out", "--report", report)
+
+    told = json.loads(report.read_text())
+    assert told["num_entities"] == NUM_ACCOUNTS
+    seconds = told["seconds"]
+    assert 0 < seconds["inference"] < seconds["shards"] < seconds["embed"]
 
 
 @pytest.mark.parametrize("part", ["pretraining", "embedding"])
