@@ -1,7 +1,7 @@
 """Folds events into minute tokens (section 3.1.1): sorts them as integers and counts runs of equal ones.
 
-An event is one integer, its most significant bits first: day, entity, minute, behavior, whether it failed. Sorting
-such integers costs a tenth of grouping and sorting the same events in a database.
+An event is one integer, its most significant bits first: day, entity, minute, behavior, whether it failed, and where
+there is room its location. Sorting such integers costs a tenth of grouping and sorting the same events in a database.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,6 +46,11 @@ class Members:
         """How many bits a number takes."""
         return len(self.values).bit_length()
 
+    @property
+    def mask(self) -> int:
+        """Those bits."""
+        return (1 << self.bits) - 1
+
 
 @dataclass(frozen=True)
 class CodedEvents:
@@ -81,8 +86,11 @@ def fold_events(events: CodedEvents, day_starts: Integers, schema: Schema) -> It
         return
     spare_bits = max([_code_bits(schema) + 1, *(members.bits for members in events.members.values())])
     keys = _MinuteKeys.of(events, day_starts, spare_bits)
-    rows, tokens = _tokens(keys, events, schema)
-    sets = {name: _sets(keys, members) for name, members in events.members.items()}
+    beside = next(iter(events.members), None)
+    if beside and keys.bits + _code_bits(schema) + 1 + events.members[beside].bits > _MAX_BITS:
+        beside = None
+    rows, tokens, set_beside = _tokens(keys, events, schema, beside)
+    sets = {name: set_beside if name == beside else _sets(keys, members) for name, members in events.members.items()}
     day, entity_id, minute = keys.fields(rows, day_starts)
     columns = {"entity_id": entity_id, "minute": pa.array(minute, pa.int32()), **tokens}
     table = pa.table(columns | {"location": pa.nulls(len(rows), pa.string())} | sets)
@@ -116,6 +124,11 @@ class _MinuteKeys:
     entity_bits: int
     minute_bits: int
     distinct: Integers | None = None
+
+    @property
+    def bits(self) -> int:
+        """How many bits a key takes."""
+        return int(self.of_event.max()).bit_length()
 
     @classmethod
     def of(cls, events: CodedEvents, day_starts: Integers, spare_bits: int) -> Self:
@@ -169,14 +182,21 @@ def _code_bits(schema: Schema) -> int:
     return len(schema.behaviors).bit_length()
 
 
-def _tokens(keys: _MinuteKeys, events: CodedEvents, schema: Schema) -> tuple[Integers, dict[str, pa.Array]]:
-    """The key of each minute, ascending, and what happened in it."""
-    code_bits = _code_bits(schema)
+def _tokens(
+    keys: _MinuteKeys, events: CodedEvents, schema: Schema, beside: str | None
+) -> tuple[Integers, dict[str, pa.Array], pa.Array | None]:
+    """The key of each minute, ascending; what happened in it; and the set that is sorted beside it, if one is."""
+    code_bits, members = _code_bits(schema), events.members[beside] if beside else None
     runs = _packed(_packed(keys.of_event.copy(), events.code, code_bits), events.failed, 1)
+    if members:
+        runs = _packed(runs, members.number, members.bits)
     runs.sort()
     starts = _run_starts(runs)
     repeats = np.diff(starts, append=len(runs))
     runs = runs[starts]
+    if members:
+        number = runs & members.mask
+        runs >>= members.bits
     failures = np.where(runs & 1, repeats, 0)
 
     behaviors = _run_starts(runs >> 1)
@@ -186,12 +206,14 @@ def _tokens(keys: _MinuteKeys, events: CodedEvents, schema: Schema) -> tuple[Int
     key_of_behavior = runs[behaviors] >> (code_bits + 1)
     minutes = _run_starts(key_of_behavior)
     words = _words(code, counts, minutes, schema)
-    return key_of_behavior[minutes], {
+    tokens = {
         "num_events": pa.array(np.add.reduceat(counts, minutes), pa.int32()),
         "num_failures": pa.array(np.add.reduceat(failures, behaviors[minutes]), pa.int32()),
         **{f"levels_{i}": pa.array(word) for i, word in enumerate(words)},
         "counts": _lists(counts, minutes),
     }
+    set_beside = _set_texts(members, number, behaviors[minutes]) if members else None
+    return key_of_behavior[minutes], tokens, set_beside
 
 
 def _words(code: Integers, counts: Integers, minutes: Integers, schema: Schema) -> list[Integers]:
@@ -215,26 +237,34 @@ def _lists(counts: Integers, starts: Integers) -> pa.Array:
 
 def _sets(keys: _MinuteKeys, members: Members) -> pa.Array:
     """The set of each minute as text, by ascending key."""
-    bits, values = members.bits, members.values
-    pairs = _packed(keys.of_event.copy(), members.number, bits)
+    pairs = _packed(keys.of_event.copy(), members.number, members.bits)
     pairs.sort()
     pairs = pairs[_run_starts(pairs)]
-    member = pairs & ((1 << bits) - 1)
-    starts = _run_starts(pairs >> bits)
-    ends = np.append(starts[1:], len(pairs))
-    starts = starts + ((member[starts] == 0) & (ends - starts > 1))
-    several = np.flatnonzero(ends - starts > 1)
-    which = member[starts]
-    which[several] = len(values) + 1 + np.arange(len(several))
-    texts = pa.concat_arrays(
-        [pa.nulls(1, pa.string()), values, _joined(values, member, starts[several], ends[several])]
-    )
-    return texts.take(pa.array(which))
+    return _set_texts(members, pairs & members.mask, _run_starts(pairs >> members.bits))
 
 
-def _joined(values: pa.Array, member: Integers, starts: Integers, ends: Integers) -> pa.Array:
-    """The members [start, end) of each set, as one text."""
-    offsets = np.concatenate([[0], np.cumsum(ends - starts)])
-    positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], ends - starts)
-    members = values.take(pa.array(member[positions] - 1))
-    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), members), SET_SEPARATOR)
+def _set_texts(members: Members, number: Integers, starts: Integers) -> pa.Array:
+    """Each set as text.
+
+    Args:
+        members: what the numbers stand for.
+        number: of the members of all sets, in any order, even several times, and 0 beside them or alone.
+        starts: where each set begins.
+    """
+    which, greatest = np.minimum.reduceat(number, starts), np.maximum.reduceat(number, starts)
+    several = np.flatnonzero(which != greatest)
+    which[several] = len(members.values) + 1 + np.arange(len(several))
+    place, position = _ranges(starts[several], np.append(starts[1:], len(number))[several])
+    pairs = np.unique(_packed(place, number[position], members.bits))
+    pairs = pairs[pairs & members.mask > 0]
+    offsets = np.append(_run_starts(pairs >> members.bits), len(pairs)) if len(pairs) else np.zeros(1, np.int64)
+    texts = members.values.take(pa.array((pairs & members.mask) - 1))
+    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), SET_SEPARATOR)
+    return pa.concat_arrays([pa.nulls(1, pa.string()), members.values, joined]).take(pa.array(which))
+
+
+def _ranges(starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
+    """All positions of some ranges, and of each which range it is from."""
+    lengths = ends - starts
+    which = np.repeat(np.arange(len(starts)), lengths)
+    return which, np.arange(len(which)) + (starts - (np.cumsum(lengths) - lengths))[which]
