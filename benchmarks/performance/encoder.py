@@ -46,8 +46,8 @@ class Sizes:
     num_pairs_of_years: int = 32
     num_full: int = 8
     full_minutes: int = EncoderConfig().window_minutes
-    num_batches: int = 2
-    repeats: int = 5
+    num_batches: int = 8
+    repeats: int = 3
 
 
 SMALL = Sizes(num_pairs=4, num_pairs_of_years=2, num_full=1, full_minutes=3_000, num_batches=1, repeats=1)
