@@ -57,10 +57,10 @@ WORKLOADS = [
     ),
     Workload(
         name="long",
-        title=f"the 500 accounts with most events, each with the {MAX_WINDOW_DAYS:,} days up to its own last event",
+        title=f"the 100 accounts with most events, each with the {MAX_WINDOW_DAYS:,} days up to its own last event",
         window_days=MAX_WINDOW_DAYS,
         moments="SELECT entity_id, time_bucket(INTERVAL 1 minute, max(timestamp)) + INTERVAL 1 minute AS as_of "
-        "FROM events GROUP BY entity_id ORDER BY count(*) DESC, entity_id LIMIT 500",
+        "FROM events GROUP BY entity_id ORDER BY count(*) DESC, entity_id LIMIT 100",
     ),
 ]
 

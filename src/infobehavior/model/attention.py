@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-BLOCK_ROWS = 64
+BLOCK_ROWS = 32
 """Short sequences share a block of so many rows, in which each attends to itself alone."""
 
-BLOCK_GROWTH = 1.2
+BLOCK_GROWTH = 1.1
 """A longer sequence has a block of its own, padded like others that are shorter by less than this factor."""
 
 FUSED_ROWS = 256
