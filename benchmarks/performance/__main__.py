@@ -48,6 +48,8 @@ def write_page() -> None:
     """Write docs/performance.md from docs/performance/*.json."""
     measured = [(part, RESULTS / f"{part}.json") for part in PARTS]
     sections = [_section(part, json.loads(path.read_text())) for part, path in measured if path.exists()]
+    absent = [part for part, path in measured if not path.exists()]
+    sections += [f"## Not measured yet\n\nParts of `make bench`: {', '.join(absent)}."] if absent else []
     text = "\n\n".join([_HEADER, *sections]) + "\n"
     write_atomically(PAGE, lambda path: path.write_text(text, encoding="utf-8"))
 

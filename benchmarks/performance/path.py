@@ -1,5 +1,7 @@
 """Aggregates a log and embeds its accounts, as a process of its own whose memory can be measured.
 
+Each stage loads its libraries when it begins.
+
     python -m performance.path EVENTS SCHEMA MODEL WORK LAST_DAY AS_OF
 
 AS_OF is a table of moments, or "-" for the end of LAST_DAY. Prints one line of JSON at the end.

@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infobehavior.model.float32_products import rounded_rows
+
 LENGTH_GROWTH = 1.1
 """Spans are padded to a common length with those that are longer by less than this factor; short ones not at all."""
 
@@ -85,7 +87,8 @@ class _Chunk:
         span: which spans.
         first: place of the first window of each.
         last: of each, how many windows come before the last one that isn't repeated.
-        minute: minute at each place of each window; the number of minutes stands for nothing, before a span.
+        minute: minute at each place of each window; the number of minutes stands for nothing, before a span. A few
+            windows of nothing are at the end.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -96,7 +99,8 @@ class _Chunk:
 
     def groups(self, convolved: Float[Tensor, "windows span_dim"]) -> Iterator[tuple[Tensor, int]]:
         """What belongs to the spans of each length, and that length."""
-        parts = torch.split(convolved, [num_spans * length for num_spans, length in self.shapes])
+        sizes = [num_spans * length for num_spans, length in self.shapes]
+        parts = torch.split(convolved[: sum(sizes)], sizes)
         return zip(parts, (length for _, length in self.shapes), strict=True)
 
 
@@ -123,8 +127,9 @@ def _winning(
         return chunk.minute, winner
     won = torch.zeros(len(chunk.minute), dtype=torch.bool, device=winner.device)
     won.index_fill_(0, winner.flatten(), True)
-    place = torch.cumsum(won, 0) - 1
-    return chunk.minute[won], place[winner]
+    place, minute = torch.cumsum(won, 0) - 1, chunk.minute[won]
+    nothing = minute[:1].expand(rounded_rows(len(minute)) - len(minute), -1)  # of which no gradient comes
+    return torch.cat([minute, nothing]), place[winner]
 
 
 def _strongest(
@@ -147,6 +152,7 @@ def _chunks(span_lengths: Int[Tensor, " spans"], widest: int) -> Iterator[_Chunk
     for chunk in np.split(np.arange(len(order)), np.flatnonzero(np.diff(first_window // WINDOWS_AT_ONCE)) + 1):
         span, last = order[chunk], lengths[order[chunk]] - 1
         minute = _minutes_of_windows(first_minute[span], last, padded[chunk], widest)
+        minute = np.pad(minute, ((0, rounded_rows(len(minute)) - len(minute)), (0, 0)), constant_values=-1)
         minute[minute < 0] = lengths.sum()
         lengths_here, counts = np.unique(padded[chunk], return_counts=True)
         arrays = (span, first_window[chunk] - first_window[chunk[0]], last, minute)

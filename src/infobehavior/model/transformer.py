@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from infobehavior.model.attention import PackedSequences, attend, attend_from_first
+from infobehavior.model.float32_products import rounded_rows
 
 
 class Dropout(nn.Module):
@@ -134,16 +135,30 @@ class BidirectionalTransformer(nn.Module):
         window = torch.repeat_interleave(torch.arange(len(window_lengths), device=span_repr.device), window_lengths)
         span_rows = torch.arange(len(span_repr), device=span_repr.device) + window + 1
         cls_rows = torch.cumsum(window_lengths + 1, 0) - (window_lengths + 1)
+        lengths = torch.cat(
+            [window_lengths + 1, _padding(len(span_rows) + len(cls_rows), len(cls_rows)).to(window_lengths)]
+        )
         spans = span_repr + self.position(span_index)
-        x = spans.new_empty(len(span_rows) + len(cls_rows), spans.shape[1])
+        x = spans.new_zeros(int(lengths.sum()), spans.shape[1])
         x = x.index_copy(0, span_rows, spans)
         x = x.index_copy(0, cls_rows, self.cls.expand(len(cls_rows), -1))
         x = self.dropout(self.input_norm(x))
-        sequences = PackedSequences.of(window_lengths + 1, self.num_heads)
+        sequences = PackedSequences.of(lengths, self.num_heads)
         for layer in self.layers[:-1]:
             x = layer(x, sequences)
+        first = torch.cumsum(lengths, 0) - lengths
         if wanted is not None and not bool(wanted.any()):
-            return self.layers[-1].of_first(x, window_lengths + 1, cls_rows, self.num_heads), x[:0]
-        wanted_rows = torch.cat([cls_rows, span_rows if wanted is None else span_rows[wanted]])
-        x = self.layers[-1](x, sequences, wanted_rows)
-        return x[: len(cls_rows)], x[len(cls_rows) :]
+            x = self.layers[-1].of_first(x, lengths, first, self.num_heads)
+            return x[: len(cls_rows)], x[:0]
+        wanted_spans = span_rows if wanted is None else span_rows[wanted]
+        num_wanted = len(first) + len(wanted_spans)
+        x = self.layers[-1](
+            x, sequences, F.pad(torch.cat([first, wanted_spans]), (0, rounded_rows(num_wanted) - num_wanted))
+        )
+        return x[: len(cls_rows)], x[len(first) : num_wanted]
+
+
+def _padding(num_rows: int, num_sequences: int) -> Int[Tensor, " sequences"]:
+    """Lengths of sequences that nobody reads, which round the number of sequences, and that of all rows."""
+    more = rounded_rows(num_sequences + 1) - num_sequences
+    return torch.tensor([1] * (more - 1) + [rounded_rows(num_rows + more) - num_rows - (more - 1)])
