@@ -12,7 +12,7 @@ from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day, read_moments
 from infobehavior.data.store import entities_of
 from infobehavior.embedding.encode import EmbeddedWindows, embed_moments
-from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, copy_training_log, write_partitions
+from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, write_partitions
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
 
@@ -91,8 +91,7 @@ def embed(
     shards = _from_the_first_event(embed_moments(table, encoder, moments, device))
     if shards is None:
         raise InputError(f"none of {len(moments)} windows of {encoder.config.window_days} days {_why(table, moments)}")
-    written = write_partitions(out, run, encoder, table, moments, shards)
-    copy_training_log(Path(model), out)
+    written = write_partitions(out, run, encoder, table, moments, shards, Path(model))
     return Summary(
         out,
         encoder.model_id,

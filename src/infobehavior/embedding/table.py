@@ -115,8 +115,9 @@ def write_partitions(
     minutes: MinuteTable,
     moments: Moments,
     shards: Iterable[EmbeddedWindows],
+    model_folder: Path,
 ) -> Written:
-    """Write the partition of each day among the windows, and beside it the entities that had no events.
+    """Write the partition of each day among the windows, the entities that had no events, and the training curve.
 
     The files are written beside their targets while the windows are embedded; the table can't be read only while they
     are moved into place.
@@ -129,6 +130,7 @@ def write_partitions(
         moments: of all windows.
         shards: the windows, in the moments' order. Those of a single moment go to disk shard by shard; those of
             several days, which a table of moments asks for, are gathered first.
+        model_folder: whose training curve is kept with its embeddings, for the report.
     """
     counts, model_id = _Counts(), model.model_id
     counted = (counts.count(shard) for shard in shards)
@@ -144,7 +146,10 @@ def write_partitions(
             partition.write(windows, model_id)
         with writing(out, run):
             write_json(out / DEFINITION_FILE, definition(model, minutes))
-            num_removed = sum(partition.move() for partition in partitions)
+            for partition in partitions:
+                partition.move()
+            _copy_training_log(model_folder, out)
+    num_removed = sum(partition.num_removed for partition in partitions)
     return Written(tuple(windows_of_day), num_removed=num_removed, **vars(counts))
 
 
@@ -191,11 +196,13 @@ class _Partition:
         self.without_target = out / NO_EVENTS_FOLDER / f"ds={day}.csv"
         # Not in the partition's folder: a kill must leave nothing that looks like a table of another kind.
         self.temporary = stack.enter_context(beside(out / f"{day}.parquet"))
-        self.keys: list[pa.Table] = []
         self.keys_without: list[pa.Table] = []
+        self.num_removed = 0
+        """Windows that are gone from the partition once it is moved."""
 
     def write(self, shards: Iterator[EmbeddedWindows], model_id: str) -> None:
         """Write the windows that have events, shard by shard."""
+        keys = []
         with ExitStack() as stack:
             writer = None
             for shard in shards:
@@ -205,16 +212,15 @@ class _Partition:
                     pq.ParquetWriter(self.temporary, rows.schema, compression="zstd")
                 )
                 writer.write_table(rows)
-                self.keys.append(_keys(embedded))
+                keys.append(_keys(embedded))
                 self.keys_without.append(_keys(shard.take(shard.num_minutes == 0)))
+        self.num_removed = _num_removed(self.target, pa.concat_tables(keys))
 
-    def move(self) -> int:
-        """Put both into their places; gives how many windows are gone from the partition."""
-        num_removed = _num_removed(self.target, pa.concat_tables(self.keys))
+    def move(self) -> None:
+        """Put both into their places."""
         self.target.parent.mkdir(exist_ok=True)
         move_into_place(self.temporary, self.target)
         _write_no_events(pa.concat_tables(self.keys_without), self.without_target)
-        return num_removed
 
 
 def _num_removed(partition: Path, keys: pa.Table) -> int:
@@ -226,8 +232,7 @@ def _num_removed(partition: Path, keys: pa.Table) -> int:
         return 0
 
 
-def copy_training_log(model_folder: Path, out: Path) -> None:
-    """Keep the model's training curve with its embeddings, for the report."""
+def _copy_training_log(model_folder: Path, out: Path) -> None:
     if (model_folder / TRAINING_LOG).exists():
         write_atomically(out / TRAINING_LOG, lambda path: _copy(model_folder / TRAINING_LOG, path))
 

@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-BLOCK_ROWS = 32
+BLOCK_ROWS = 64
 """Short sequences share a block of so many rows, in which each attends to itself alone."""
 
-BLOCK_GROWTH = 1.1
+BLOCK_GROWTH = 1.2
 """A longer sequence has a block of its own, padded like others that are shorter by less than this factor."""
 
 FUSED_ROWS = 256

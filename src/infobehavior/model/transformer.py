@@ -134,28 +134,27 @@ class BidirectionalTransformer(nn.Module):
             span_repr = torch.where(masked[:, None], self.mask, span_repr)
         window = torch.repeat_interleave(torch.arange(len(window_lengths), device=span_repr.device), window_lengths)
         span_rows = torch.arange(len(span_repr), device=span_repr.device) + window + 1
-        cls_rows = torch.cumsum(window_lengths + 1, 0) - (window_lengths + 1)
-        lengths = torch.cat(
-            [window_lengths + 1, _padding(len(span_rows) + len(cls_rows), len(cls_rows)).to(window_lengths)]
-        )
+        num_windows = len(window_lengths)
+        padding = _padding(len(span_repr) + num_windows, num_windows)
+        lengths = torch.cat([window_lengths + 1, padding.to(window_lengths)])
+        first = torch.cumsum(lengths, 0) - lengths
         spans = span_repr + self.position(span_index)
         x = spans.new_zeros(int(lengths.sum()), spans.shape[1])
         x = x.index_copy(0, span_rows, spans)
-        x = x.index_copy(0, cls_rows, self.cls.expand(len(cls_rows), -1))
+        x = x.index_copy(0, first[:num_windows], self.cls.expand(num_windows, -1))
         x = self.dropout(self.input_norm(x))
         sequences = PackedSequences.of(lengths, self.num_heads)
         for layer in self.layers[:-1]:
             x = layer(x, sequences)
-        first = torch.cumsum(lengths, 0) - lengths
         if wanted is not None and not bool(wanted.any()):
             x = self.layers[-1].of_first(x, lengths, first, self.num_heads)
-            return x[: len(cls_rows)], x[:0]
+            return x[:num_windows], x[:0]
         wanted_spans = span_rows if wanted is None else span_rows[wanted]
         num_wanted = len(first) + len(wanted_spans)
         x = self.layers[-1](
             x, sequences, F.pad(torch.cat([first, wanted_spans]), (0, rounded_rows(num_wanted) - num_wanted))
         )
-        return x[: len(cls_rows)], x[len(first) : num_wanted]
+        return x[:num_windows], x[len(first) : num_wanted]
 
 
 def _padding(num_rows: int, num_sequences: int) -> Int[Tensor, " sequences"]:
