@@ -264,7 +264,7 @@ def _gigabytes(num_bytes: float) -> str:
 _TEXT = """\
 ## Growth
 
-`make bench PART=growth`, on simulated logs. `aggregate` and `embed` in a process of their own; CPU-seconds, the
-loading of libraries included (about 4 s, most of the smallest log's), medians over repeats, and the time of both;
-rows are measured one after another. The peak is that of the whole process, which has {idle} before it does anything.
+`make bench PART=growth`, on simulated logs. `aggregate` and `embed` in a process of their own; CPU-seconds without
+the loading of libraries, medians over repeats, and the time of both; rows are measured one after another. The peak is
+that of the whole process, which has {idle} before it does anything.
 The encoder has the paper's sizes and isn't trained; torch has {threads} threads."""

@@ -1,6 +1,6 @@
 """Aggregates a log and embeds its accounts, as a process of its own whose memory can be measured.
 
-Each stage loads its libraries when it begins.
+The libraries of both stages are loaded before either is timed.
 
     python -m performance.path EVENTS SCHEMA MODEL WORK LAST_DAY AS_OF
 
@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import infobehavior
+import infobehavior.data.aggregation
+import infobehavior.embedding.embed
 
 
 def main() -> int:
