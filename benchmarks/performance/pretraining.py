@@ -1,6 +1,5 @@
 """Pre-training end to end: pairs a second, what isn't the model, bfloat16, and the learning curve against the clock."""
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,22 +7,15 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-import duckdb
-import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-import infobehavior
 from infobehavior.model.reproducible import reproducible
 from infobehavior.pretraining.config import PretrainConfig, preset
 from infobehavior.pretraining.training import Training, prepare_training
 from performance.batches import prepare_minutes
 from performance.measure import alternate, goal, summary, table
 from performance.padded import PaddedInfoBehavior
+from performance.quality import LabelledLog, measure_quality, quality_table
 
 WINDOW_DAYS = 90
 SIDES = ("ours", "ours, bfloat16", "padded")
@@ -63,8 +55,11 @@ def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
     with reproducible(PretrainConfig().num_threads):
         steps = _steps(minutes, sizes)
         curves = {side: _learning_curve(minutes, side, steps, sizes) for side in SIDES}
-    quality = [_quality(minutes, data, work, precision, seed, sizes)
-               for seed in range(sizes.quality_seeds) for precision in ("float32", "bfloat16")]  # fmt: skip
+    precisions = {
+        precision: _config(sizes, num_steps=sizes.quality_steps, precision=precision)
+        for precision in ("float32", "bfloat16")
+    }
+    quality = measure_quality(LabelledLog(minutes, data / "git_activity"), work, precisions, sizes.quality_seeds)
     return {"sizes": vars(sizes), "steps": steps, "curves": curves, "quality": quality}
 
 
@@ -131,37 +126,6 @@ def _validation_loss(training: Training) -> float:
     return mean(losses)
 
 
-def _quality(minutes: Path, data: Path, work: Path, precision: str, seed: int, sizes: Sizes) -> dict[str, Any]:
-    """Area under the curve for `label_corp` of a logistic regression on embeddings of a training."""
-    folder = work / f"quality-{precision}-{seed}"
-    shutil.rmtree(folder, ignore_errors=True)
-    config = _config(sizes, num_steps=sizes.quality_steps, precision=precision, seed=seed)
-    infobehavior.pretrain(minutes, folder / "model", config=config)
-    labels = folder / "labels.parquet"
-    _write_labels(data / "git_activity", labels)
-    infobehavior.embed(minutes, folder / "model", folder / "embeddings", as_of=labels)
-    with duckdb.connect() as connection:
-        rows = connection.sql(
-            f"SELECT embedding, label_corp, person_id FROM read_parquet('{folder}/embeddings/*/*.parquet') "
-            f"JOIN '{labels}' USING (entity_id) ORDER BY entity_id"
-        ).fetchnumpy()
-    y, classifier = rows["label_corp"].astype(int), make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
-    scores = cross_val_predict(
-        classifier, np.stack(rows["embedding"]), y, groups=rows["person_id"], cv=GroupKFold(5), method="predict_proba"
-    )
-    return {"precision": precision, "seed": seed, "accounts": len(y), "auc": float(roc_auc_score(y, scores[:, 1]))}
-
-
-def _write_labels(data: Path, target: Path) -> None:
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(
-            f"COPY (SELECT entity_id, max(timestamp) + INTERVAL 1 minute AS as_of, label_corp, person_id "
-            f"FROM '{data}/events.parquet' JOIN '{data}/labels.parquet' USING (entity_id) "
-            f"WHERE label_corp IS NOT NULL GROUP BY ALL ORDER BY entity_id) TO '{target}'"
-        )
-
-
 def section(result: dict[str, Any]) -> str:
     """The tables of the page."""
     if "absent" in result:
@@ -179,7 +143,7 @@ def section(result: dict[str, Any]) -> str:
             f"Reading a step's windows, tokens, masks and labels takes {seconds['reading']:.4f} s.",
             goal(f"less than 5 % of our step ({share:.1%})", share < 0.05),
             _curve_table(result),
-            _quality_table(result),
+            quality_table("What bfloat16 costs in quality.", "precision", result["quality"]),
         ]
     )
 
@@ -196,21 +160,6 @@ def _curve_table(result: dict[str, Any]) -> str:
         "another:"
     )
     return f"{text}\n\n{table(['seconds of training', *SIDES], rows)}"
-
-
-def _quality_table(result: dict[str, Any]) -> str:
-    quality = result["quality"]
-    rows = []
-    for precision in ("float32", "bfloat16"):
-        aucs = [row["auc"] for row in quality if row["precision"] == precision]
-        rows.append([precision, *(f"{auc:.4f}" for auc in aucs), f"{mean(aucs):.4f}"])
-    seeds = [f"seed {row['seed']}" for row in quality if row["precision"] == "float32"]
-    text = (
-        f"**What bfloat16 costs in quality.** {result['sizes']['quality_steps']} steps from the same seeds, then "
-        f"`label_corp` of {quality[0]['accounts']:,} accounts by logistic regression on their embeddings (5 folds "
-        "grouped by person; embeddings in float32), AUC:"
-    )
-    return f"{text}\n\n{table(['precision', *seeds, 'mean'], rows)}"
 
 
 _TEXT = """\

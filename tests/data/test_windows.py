@@ -34,7 +34,7 @@ def test_a_window_holds_the_minutes_before_its_end(events, store, places, length
         own = [m for who, m in plain if who == store.entities[entity[i]] and end[i] - length <= m < end[i]]
         assert minutes_in(store, windows, i) == own
         assert windows.num_minutes[i] == len(own)
-    rows, window = windows.rows()
+    rows, window = windows.rows
     assert store.minute[rows].tolist() == [m for i in range(len(places)) for m in minutes_in(store, windows, i)]
     assert window.tolist() == [i for i in range(len(places)) for _ in range(windows.num_minutes[i])]
 
@@ -81,6 +81,33 @@ def test_the_last_span_is_the_first_to_reach_the_end(span_minutes, stride_minute
     last = (SpanGrid(span_minutes, stride_minutes, window_minutes).num_spans - 1) * stride_minutes
     assert last + span_minutes >= window_minutes
     assert last == 0 or last - stride_minutes + span_minutes < window_minutes
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 200), st.integers(-500, 500))
+def test_spans_that_do_not_move(span_minutes, stride_minutes, window_minutes, window_start):
+    stride_minutes = min(span_minutes, stride_minutes)
+    grid = SpanGrid(span_minutes, stride_minutes, window_minutes, "epoch")
+    start = int(grid.start(np.array(window_start)))
+    minutes = np.arange(window_start, window_start + window_minutes)
+    position, span = grid.place(minutes - start)
+    multiples = range(window_start - span_minutes + 1, window_start + window_minutes)
+    expected = {
+        (m, (first - start) // stride_minutes)
+        for m, first in product(minutes.tolist(), [m for m in multiples if m % stride_minutes == 0])
+        if first <= m < first + span_minutes
+    }
+    found = list(zip(minutes[position].tolist(), span.tolist(), strict=True))
+    assert set(found) == expected
+    assert len(found) == len(expected)
+    assert min(span) == 0
+    assert max(span) < grid.num_spans
+
+
+def test_a_moving_window_needs_all_positions_of_spans_that_do_not_move():
+    grid = SpanGrid(360, 340, 43_200, "epoch")
+    starts = np.arange(340)
+    last = [grid.place(np.array([start + 43_199]) - grid.start(start))[1].max() for start in starts]
+    assert max(last) == grid.num_spans - 1 == 128
 
 
 @pytest.mark.parametrize(("days", "num_spans"), [(30, 127), (7, 30), (90, 382), (365, 1_546), (1, 5)])

@@ -116,22 +116,27 @@ class ReferenceEncoder:
 
     def split(self, window: Window) -> list[Span]:
         """Footnote 2: expand to every minute with placeholders, then split. Footnote 3: keep spans with behaviors."""
-        length = self.config.window_minutes
+        window_start = window.end - self.config.window_minutes
+        first = window_start
+        if self.config.span_origin == "epoch":
+            first -= self.config.span_minutes - 1
+            first += -first % self.config.stride_minutes
+        length = window.end - first
         expanded: list[Minute | None] = [None] * length
         for minute in window.minutes:
-            place = minute.minute - (window.end - length)
-            if 0 <= place < length:
-                expanded[place] = minute
+            if window_start <= minute.minute < window.end:
+                expanded[minute.minute - first] = minute
         spans, start, index = [], 0, 0
-        while True:
+        while start < length:
             fragment = expanded[start : start + self.config.span_minutes]
             present = [minute for minute in fragment if minute is not None]
             if present:
                 spans.append(Span(index, present))
-            if start + self.config.span_minutes >= length:
-                return spans
+            if self.config.span_origin == "window" and start + self.config.span_minutes >= length:
+                break
             start += self.config.stride_minutes
             index += 1
+        return spans
 
     def embed_minute(self, minute: Minute, lag: int | None) -> Tensor:
         """Figure 3: four tokens, four vectors, one sum."""

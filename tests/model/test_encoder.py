@@ -120,6 +120,11 @@ CASES = {
     "a span longer than the window": ({"window_days": 1, "span_minutes": 2_000, "stride_minutes": 1_900}, 5),
     "seven days": ({"window_days": 7}, 5),
     "45 days": ({"window_days": 45}, 5),
+    "spans that don't move": ({"span_origin": "epoch"}, 5),
+    "spans that don't move, a minute in three": (
+        {"span_origin": "epoch", "span_minutes": 300, "stride_minutes": 100},
+        5,
+    ),
     "minute of week": ({"window_days": 7, "time_point": "minute_of_week"}, 5),
     "composite and parts": ({"behavior_rows": "composite_and_parts"}, 5),
     "one kernel of one minute": ({"kernel_sizes": (1,)}, 5),

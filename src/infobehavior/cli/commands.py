@@ -124,11 +124,19 @@ def embed(
         Path | None, typer.Option(help="table (entity_id, as_of): a window for each row", metavar="TABLE")
     ] = None,
     device: Annotated[str, typer.Option(help="where to encode: cpu, cuda or cuda:N")] = "cpu",
+    keep_spans: Annotated[
+        bool,
+        typer.Option(
+            "--keep-spans",
+            help="keep what the next day needs again of long spans, and use what is kept; for models with "
+            "--span-origin epoch",
+        ),
+    ] = False,
 ) -> None:
     """Write each entity's global representation as a table."""
     from infobehavior.embedding.embed import embed as run
 
-    _print(run(minutes, model, out, date=date, as_of=as_of, device=device).lines())
+    _print(run(minutes, model, out, date=date, as_of=as_of, device=device, keep_spans=keep_spans).lines())
 
 
 @app.command()

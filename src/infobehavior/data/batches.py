@@ -84,6 +84,40 @@ class WindowBatch:
         return WindowBatch(self.behavior.to(device), self.location.to(device), *(part.to(device) for part in rest))
 
 
+@dataclass(frozen=True)
+class Spans:
+    """The valid spans of some windows, as rows of a store, in order of window, place and minute.
+
+    Attributes:
+        row: row of each minute of each span; a minute that two spans share stands twice.
+        time_lag: time lag token of each.
+        lengths: minutes with events of each span, at least 1.
+        index: place of each span in its window.
+        start: UTC epoch minute at which each span begins.
+        window_lengths: valid spans of each window.
+    """
+
+    row: NDArray[np.int64]
+    time_lag: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    index: NDArray[np.int64]
+    start: NDArray[np.int64]
+    window_lengths: NDArray[np.int64]
+
+    def take(self, chosen: NDArray[np.bool_]) -> "Spans":
+        """Some of the spans, of the same windows."""
+        minute = np.repeat(chosen, self.lengths)
+        window = np.repeat(np.arange(len(self.window_lengths)), self.window_lengths)
+        return Spans(
+            self.row[minute],
+            self.time_lag[minute],
+            self.lengths[chosen],
+            self.index[chosen],
+            self.start[chosen],
+            np.bincount(window[chosen], minlength=len(self.window_lengths)),
+        )
+
+
 class Tokenizer:
     """Turns windows of a store into batches of token ids.
 
@@ -114,23 +148,38 @@ class Tokenizer:
         self.time_point = (local % MINUTES_OF[time_point]).astype(np.int32)
 
     def batch(self, windows: Windows) -> WindowBatch:
-        """Token ids of some windows, packed in order of window, span and minute."""
-        row, window = windows.rows()
-        since_start = self.store.minute[row] - (windows.end[window] - windows.window_minutes)
-        position, span = self.grid.place(since_start)
+        """Token ids of some windows."""
+        return self.tokens(self.spans(windows))
+
+    def spans(self, windows: Windows) -> Spans:
+        """The valid spans of some windows."""
+        row, window = windows.rows
+        start = self.grid.start(windows.end - windows.window_minutes)
+        position, span = self.grid.place(self.store.minute[row] - start[window])
         key = window[position] * self.grid.num_spans + span
         order = np.lexsort((position, key))
         key, position = key[order], position[order]
-        spans, span_lengths = np.unique(key, return_counts=True)
-        minute_row = row[position]
+        spans, lengths = np.unique(key, return_counts=True)
+        of_span, index = np.divmod(spans, self.grid.num_spans)
+        return Spans(
+            row=row[position],
+            time_lag=self._lags(row, window)[position],
+            lengths=lengths,
+            index=index,
+            start=start[of_span] + index * self.grid.stride_minutes,
+            window_lengths=np.bincount(of_span, minlength=len(windows)),
+        )
+
+    def tokens(self, spans: Spans) -> WindowBatch:
+        """Token ids of some spans, in their order."""
         return WindowBatch(
-            behavior=_rows(self.behavior_bags, self.store.behavior[minute_row]),
-            location=_rows(self.location_bags, self.store.location[minute_row] + 1),
-            time_point=_tensor(self.time_point[minute_row]),
-            time_lag=_tensor(self._lags(row, window)[position]),
-            span_lengths=_tensor(span_lengths),
-            span_index=_tensor(spans % self.grid.num_spans),
-            window_lengths=_tensor(np.bincount(spans // self.grid.num_spans, minlength=len(windows))),
+            behavior=_rows(self.behavior_bags, self.store.behavior[spans.row]),
+            location=_rows(self.location_bags, self.store.location[spans.row] + 1),
+            time_point=_tensor(self.time_point[spans.row]),
+            time_lag=_tensor(spans.time_lag),
+            span_lengths=_tensor(spans.lengths),
+            span_index=_tensor(spans.index),
+            window_lengths=_tensor(spans.window_lengths),
         )
 
     def _lags(self, row: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from infobehavior.data.ranges import positions
 from infobehavior.data.schema import BEHAVIORS_PER_WORD, BITS_PER_BEHAVIOR, MAX_REPEATS, SET_SEPARATOR, Schema
 
 Integers = NDArray[np.int64]
@@ -254,17 +255,10 @@ def _set_texts(members: Members, number: Integers, starts: Integers) -> pa.Array
     which, greatest = np.minimum.reduceat(number, starts), np.maximum.reduceat(number, starts)
     several = np.flatnonzero(which != greatest)
     which[several] = len(members.values) + 1 + np.arange(len(several))
-    place, position = _ranges(starts[several], np.append(starts[1:], len(number))[several])
+    position, place = positions(starts[several], np.diff(starts, append=len(number))[several])
     pairs = np.unique(_packed(place, number[position], members.bits))
     pairs = pairs[pairs & members.mask > 0]
     offsets = np.append(_run_starts(pairs >> members.bits), len(pairs)) if len(pairs) else np.zeros(1, np.int64)
     texts = members.values.take(pa.array((pairs & members.mask) - 1))
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), SET_SEPARATOR)
     return pa.concat_arrays([pa.nulls(1, pa.string()), members.values, joined]).take(pa.array(which))
-
-
-def _ranges(starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
-    """All positions of some ranges, and of each which range it is from."""
-    lengths = ends - starts
-    which = np.repeat(np.arange(len(starts)), lengths)
-    return which, np.arange(len(which)) + (starts - (np.cumsum(lengths) - lengths))[which]

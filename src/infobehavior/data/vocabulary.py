@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from infobehavior.artefacts import definition_hash, read_json, write_json
+from infobehavior.data.ranges import positions
 from infobehavior.data.schema import SET_SEPARATOR
 from infobehavior.data.store import MinuteStore
 
@@ -59,9 +60,8 @@ class Bags:
     def take(self, which: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The tokens and the offsets (without the last end) of some bags, in the order asked for."""
         starts, lengths = self.offsets[which], np.diff(self.offsets)[which]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])[:-1].astype(np.int64)
-        positions = np.arange(lengths.sum()) - np.repeat(offsets - starts, lengths)
-        return self.tokens[positions], offsets
+        position, _ = positions(starts, lengths)
+        return self.tokens[position], np.cumsum(lengths) - lengths
 
 
 class Vocabulary(BaseModel):

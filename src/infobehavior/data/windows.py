@@ -1,11 +1,13 @@
 """Windows of an entity's behavior that end at a moment (point in time), and their spans (section 3.1.2)."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infobehavior.data.ranges import positions
 from infobehavior.data.store import MinuteStore
 
 
@@ -70,22 +72,24 @@ class Windows:
 
     def sums(self, column: NDArray[np.int32]) -> NDArray[np.int64]:
         """Sum of a column of the store over each window."""
-        rows, window = self.rows()
+        rows, window = self.rows
         return np.bincount(window, weights=column[rows], minlength=len(self)).astype(np.int64)
 
+    @cached_property
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All rows of all windows, one window after the other, and the window of each."""
-        window = np.repeat(np.arange(len(self)), self.num_minutes)
-        first = np.cumsum(self.num_minutes) - self.num_minutes
-        return np.arange(len(window)) + (self.first_row - first)[window], window
+        return positions(self.first_row, self.num_minutes)
 
 
 @dataclass(frozen=True)
 class SpanGrid:
-    """Overlapping spans of equal length, laid from a window's start.
+    """Overlapping spans of equal length.
 
-    Span `k` holds the window's minutes `k * stride_minutes` to `k * stride_minutes + span_minutes`. The last span is
-    the first one to reach the window's end, so each minute belongs to a span whatever the length of the window.
+    Span `k` holds the minutes `k * stride_minutes` to `k * stride_minutes + span_minutes` of its window, counted from
+    where the window's first span begins. With the origin "window" that is the window's start, and the last span is the
+    first one to reach the window's end, so each minute belongs to a span whatever the length of the window. With the
+    origin "epoch" all spans begin at multiples of the stride since 1970, and the first one is the earliest that
+    reaches into the window; so a span that lies in two windows has the same minutes in both.
 
     Example:
         >>> SpanGrid(span_minutes=360, stride_minutes=340, window_minutes=43_200).num_spans
@@ -95,15 +99,24 @@ class SpanGrid:
     span_minutes: int
     stride_minutes: int
     window_minutes: int
+    origin: Literal["window", "epoch"] = "window"
 
     @property
     def num_spans(self) -> int:
-        """Spans of a window, with and without events."""
+        """Spans of a window, with and without events; of the origin "epoch" the most that a window can have."""
+        if self.origin == "epoch":
+            return (self.span_minutes + self.window_minutes - 2) // self.stride_minutes + 1
         beyond_first = max(0, self.window_minutes - self.span_minutes)
         return -(-beyond_first // self.stride_minutes) + 1
 
+    def start(self, window_start: NDArray[np.int64]) -> NDArray[np.int64]:
+        """UTC epoch minute at which the first span of a window begins, for windows that begin at such minutes."""
+        if self.origin == "window":
+            return window_start
+        return ((window_start - self.span_minutes) // self.stride_minutes + 1) * self.stride_minutes
+
     def place(self, minute: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Put minutes, counted from their window's start, into all spans that cover them.
+        """Put minutes, counted from the start of their window's first span, into all spans that cover them.
 
         Returns:
             Positions in `minute`, and a span for each; a minute that two spans share stands twice.

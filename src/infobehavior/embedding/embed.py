@@ -1,6 +1,7 @@
 """`embed`: from minutes and a model to the table of embeddings (section 4.3)."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date as Date
 from pathlib import Path
@@ -12,6 +13,7 @@ from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day, read_moments
 from infobehavior.data.store import entities_of
 from infobehavior.embedding.encode import EmbeddedWindows, embed_moments
+from infobehavior.embedding.kept_spans import keep_spans_beside
 from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, write_partitions
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
@@ -29,6 +31,7 @@ class Summary:
         num_removed: windows that the table had on these days before and doesn't have now.
         days: partitions written, ascending.
         fallbacks: shares of minutes whose behavior or location the model doesn't know as it is, see `Fallbacks`.
+        kept_spans: of the long spans, how many an earlier run had kept, and all; None where none are kept.
     """
 
     out: Path
@@ -38,10 +41,12 @@ class Summary:
     num_removed: int
     days: tuple[Date, ...]
     fallbacks: dict[str, float]
+    kept_spans: tuple[int, int] | None = None
 
     def lines(self) -> list[str]:
         """For the terminal."""
         days = str(self.days[0]) if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}"
+        kept = ["representations of {:,} of {:,} long spans were kept from before".format(*self.kept_spans or (0, 0))]
         removed = [f"{self.num_removed} embeddings that the table had of these days are gone: not among these windows"]
         return [
             f"{self.num_embedded} embeddings of model {self.model_id} in {self.out}, ds = {days}",
@@ -54,6 +59,7 @@ class Summary:
             "minutes with a behavior that the schema doesn't list: {behavior_not_in_schema:.2%}".format(
                 **self.fallbacks
             ),
+            *(kept if self.kept_spans else []),
             *(removed if self.num_removed else []),
         ]
 
@@ -66,6 +72,7 @@ def embed(
     date: str | Date | None = None,
     as_of: str | Path | None = None,
     device: str = "cpu",
+    keep_spans: bool = False,
 ) -> Summary:
     """Write the global representation of entities for the windows that end with a day, or at each row of a table.
 
@@ -76,22 +83,28 @@ def embed(
         date: last local day of the windows, for all entities that have minutes up to then.
         as_of: table of (entity_id, as_of), see `read_moments`; the partitions of its days are replaced.
         device: where to encode: "cpu", "cuda" or "cuda:N".
+        keep_spans: with a date, keep the representations of long spans beside the table, and take those that an
+            earlier run kept; the embeddings are the same bytes. Needs a model whose `span_origin` is "epoch".
 
     Raises:
         InputError: these parts don't belong together, or no window has any events.
     """
     if (date is None) == (as_of is None):
         raise InputError("give either a date or a table of moments (as_of), not both and not neither")
+    if keep_spans and date is None:
+        raise InputError("keep_spans is for one day after another: give a date, not a table of moments (as_of)")
     table, encoder, out = open_minutes(minutes), InfoBehavior.from_pretrained(model), Path(out)
     encoder.check_minutes(table)
     check_table(out, encoder, table)
     moments = _moments_of_day(table, date) if date is not None else read_moments(as_of or "", table)
     run = f"the embedding by model {encoder.model_id} for {date or as_of} ({moments.hash[:8]})"
     refuse_another_run(out, run)
-    shards = _from_the_first_event(embed_moments(table, encoder, moments, device))
-    if shards is None:
-        raise InputError(f"none of {len(moments)} windows of {encoder.config.window_days} days {_why(table, moments)}")
-    written = write_partitions(out, run, encoder, table, moments, shards, Path(model))
+    with keep_spans_beside(out, encoder, device) if keep_spans else nullcontext() as kept:
+        shards = _from_the_first_event(embed_moments(table, encoder, moments, device, kept))
+        if shards is None:
+            window = f"{encoder.config.window_days} days"
+            raise InputError(f"none of {len(moments)} windows of {window} {_why(table, moments)}")
+        written = write_partitions(out, run, encoder, table, moments, shards, Path(model))
     return Summary(
         out,
         encoder.model_id,
@@ -100,6 +113,7 @@ def embed(
         written.num_removed,
         written.days,
         written.fallbacks.shares(),
+        (kept.num_found, kept.num_long) if kept else None,
     )
 
 

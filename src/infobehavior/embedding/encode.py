@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from infobehavior.data.batches import Tokenizer, WindowBatch
+from infobehavior.data.batches import Spans, Tokenizer
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import Moments
 from infobehavior.data.store import entities_of, load_store
 from infobehavior.data.vocabulary import FROM_NOTHING, FROM_PARTS
 from infobehavior.data.windows import Windows
+from infobehavior.embedding.kept_spans import KeptSpans, Represent, refuse_dependent_rows
 from infobehavior.model.device import find_device
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.model.reproducible import DEFAULT_THREADS, reproducible
@@ -112,7 +114,7 @@ class EmbeddedWindows:
 
 
 def embed_moments(
-    minutes: MinuteTable, model: InfoBehavior, moments: Moments, device: str = "cpu"
+    minutes: MinuteTable, model: InfoBehavior, moments: Moments, device: str = "cpu", kept: KeptSpans | None = None
 ) -> Iterator[EmbeddedWindows]:
     """Embed the window of each moment, shard by shard; a shard's minutes and embeddings are all that is in memory.
 
@@ -121,25 +123,37 @@ def embed_moments(
         model: the encoder.
         moments: at which windows end; the shards are runs of them.
         device: where to encode.
+        kept: representations of spans that need not be computed again.
 
     Raises:
-        InputError: there is no such device, or the minutes can't be read.
+        InputError: there is no such device, or the minutes can't be read, or representations of spans can't be kept.
     """
     model.eval().to(find_device(device))
     num_threads = model.pretraining.get("config", {}).get("num_threads", DEFAULT_THREADS)
+    if kept:
+        with torch.inference_mode(), reproducible(num_threads):
+            refuse_dependent_rows(model)
     with progress("embedding", len(moments)) as advance:
         for shard in _shards(minutes, moments, model.config.window_minutes):
             with torch.inference_mode(), reproducible(num_threads):
-                embedded = _embed_shard(minutes, model, moments.take(shard))
+                embedded = _embed_shard(minutes, model, moments.take(shard), kept)
             yield embedded
             advance(shard.stop - shard.start)
 
 
-def _embed_shard(minutes: MinuteTable, model: InfoBehavior, moments: Moments) -> EmbeddedWindows:
+def _embed_shard(
+    minutes: MinuteTable, model: InfoBehavior, moments: Moments, kept: KeptSpans | None
+) -> EmbeddedWindows:
     result = EmbeddedWindows.zeros(moments, model.config.model_dim)
     tokenizer, windows, place = _open_shard(minutes, model, moments)
+    device = next(model.parameters()).device
+
+    def represent(spans: Spans) -> Tensor:
+        return model.represent_spans(tokenizer.tokens(spans).to(device))
+
+    represent_unknown = kept.before(represent, tokenizer) if kept else represent
     for chosen in _batches(windows):
-        _embed_batch(model, tokenizer, windows.take(chosen), place[chosen], result)
+        _embed_batch(model, tokenizer, represent_unknown, windows.take(chosen), place[chosen], result)
     return result
 
 
@@ -204,13 +218,20 @@ def _batches(windows: Windows) -> Iterator[NDArray[np.int64]]:
 
 
 def _embed_batch(
-    model: InfoBehavior, tokenizer: Tokenizer, windows: Windows, place: NDArray[np.int64], result: EmbeddedWindows
+    model: InfoBehavior,
+    tokenizer: Tokenizer,
+    represent: Represent,
+    windows: Windows,
+    place: NDArray[np.int64],
+    result: EmbeddedWindows,
 ) -> None:
-    batch: WindowBatch = tokenizer.batch(windows)
-    result.fallbacks.add(tokenizer, windows.rows()[0])
-    device = next(model.parameters()).device
-    no_span = torch.zeros(batch.num_spans, dtype=torch.bool, device=device)
-    result.embedding[place] = model(batch.to(device), wanted=no_span).global_repr.cpu().numpy()
+    spans = tokenizer.spans(windows)
+    span_repr = represent(spans)
+    index, lengths = (torch.from_numpy(part).to(span_repr.device) for part in (spans.index, spans.window_lengths))
+    no_span = torch.zeros(len(index), dtype=torch.bool, device=span_repr.device)
+    global_repr, _ = model.transformer(span_repr, index, lengths, wanted=no_span)
+    result.embedding[place] = global_repr.cpu().numpy()
+    result.fallbacks.add(tokenizer, windows.rows[0])
     result.num_events[place] = windows.sums(tokenizer.store.num_events)
     result.num_minutes[place] = windows.num_minutes
-    result.num_spans[place] = batch.window_lengths.numpy()
+    result.num_spans[place] = spans.window_lengths

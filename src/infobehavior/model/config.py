@@ -1,6 +1,6 @@
 """The shape of the encoder; the defaults are the numbers of section 4.1.2."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -15,6 +15,11 @@ class EncoderConfig(BaseModel):
     window_days: PositiveInt = Field(30, le=3_650, description="length of a window, in days")
     span_minutes: PositiveInt = Field(360, description="length of a span, in minutes")
     stride_minutes: PositiveInt = Field(340, description="from one span's start to the next one's, in minutes")
+    span_origin: Literal["window", "epoch"] = Field(
+        "window",
+        description="where spans begin: at the window's start, or at multiples of the stride since 1970, so that "
+        "representations of spans can be kept from one day to the next",
+    )
     minute_dim: PositiveInt = Field(64, description="size of a minute's embedding")
     kernel_sizes: tuple[PositiveInt, ...] = Field(
         (3, 4, 5), min_length=1, description="windows of the span CNN, in minutes with events"
@@ -42,6 +47,10 @@ class EncoderConfig(BaseModel):
                 "minutes between two spans would be lost"
             )
         return self
+
+    def definition(self) -> dict[str, Any]:
+        """What names a model; a field that came later counts where it isn't its default, so older models keep names."""
+        return self.model_dump(exclude={"span_origin"} if self.span_origin == "window" else None)
 
     @property
     def window_minutes(self) -> int:

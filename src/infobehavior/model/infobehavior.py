@@ -91,7 +91,7 @@ class InfoBehavior(nn.Module):
         self.vocabulary = vocabulary
         self.time_zone = time_zone
         self.pretraining: dict[str, Any] = {}
-        self.grid = SpanGrid(config.span_minutes, config.stride_minutes, config.window_minutes)
+        self.grid = SpanGrid(config.span_minutes, config.stride_minutes, config.window_minutes, config.span_origin)
         self.minute_embedding = MinuteEmbedding(
             vocabulary.num_behavior_tokens, vocabulary.num_location_tokens, config.time_point, config.minute_dim
         )
@@ -121,10 +121,14 @@ class InfoBehavior(nn.Module):
             wanted: of which spans the local representation is wanted; by default of all. What isn't wanted isn't
                 computed.
         """
-        span_repr = self.span_cnn(self.minute_embedding(batch), batch.span_lengths)
-        span_repr = self.span_projection(span_repr)
+        span_repr = self.represent_spans(batch)
         global_repr, local_repr = self.transformer(span_repr, batch.span_index, batch.window_lengths, masked, wanted)
         return Representations(global_repr, local_repr, span_repr)
+
+    def represent_spans(self, batch: WindowBatch) -> Float[Tensor, "spans model_dim"]:
+        """`s_i` of each span, which depends on the span's minutes alone."""
+        span_repr: Tensor = self.span_projection(self.span_cnn(self.minute_embedding(batch), batch.span_lengths))
+        return span_repr
 
     def tokenizer(self, store: MinuteStore) -> Tokenizer:
         """What turns windows of a store into this model's batches."""
@@ -155,7 +159,7 @@ class InfoBehavior(nn.Module):
         weights = hashlib.sha256()
         for name, tensor in sorted(self._weights().items()):
             weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
-        return definition_hash([self.config.model_dump(), self.vocabulary.hash, self.time_zone, weights.hexdigest()])
+        return definition_hash([self.config.definition(), self.vocabulary.hash, self.time_zone, weights.hexdigest()])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as safetensors and JSON; a folder that holds an older model changes in one step.

@@ -38,10 +38,10 @@ class SpanCNN(nn.Module):
         bias = torch.cat([cast(Tensor, convolution.bias) for convolution in self.convolutions])
         if len(span_lengths) == 0:  # no window has events, and torch refuses to convolve nothing
             return bias.expand(0, -1)
-        strongest = strongest_windows(minutes, span_lengths, self._kernel())
+        strongest = strongest_windows(minutes, span_lengths, self.kernel())
         return F.relu(strongest + bias)  # equals the maximum over ReLU outputs, since both only ever grow
 
-    def _kernel(self) -> Float[Tensor, "widest minute_dim span_dim"]:
+    def kernel(self) -> Float[Tensor, "widest minute_dim span_dim"]:
         """All convolutions as one: narrower kernels see the last minutes of the widest window."""
         wide = [F.pad(c.weight, (self.widest - c.kernel_size[0], 0)) for c in self.convolutions]
         return torch.cat(wide).permute(2, 1, 0)

@@ -162,7 +162,7 @@ def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> Doma
     ids, bars, num_bars = _bars(what, store, schema)
 
     def shares(windows: Windows) -> Tensor:
-        rows, window = windows.rows()
+        rows, window = windows.rows
         if what == "lag":  # what lies before a window doesn't count, so its first minute has no lag
             has_lag = np.diff(window, prepend=-1) == 0
             rows, window = rows[has_lag], window[has_lag]
