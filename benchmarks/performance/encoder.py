@@ -228,10 +228,13 @@ def section(result: dict[str, Any]) -> str:
 def _goals(workloads: list[dict[str, Any]]) -> list[str]:
     goals = []
     real = [workload for workload in workloads if workload["name"].startswith("git_activity")]
+    batch = max((workload["windows"] // 2 for workload in real), default=0)
+    of_batch = [workload for workload in real if workload["windows"] == 2 * batch]
     for what in ("forward", "forward and backward") if real else ():
-        ratios = [_median(workload, what, "padded") / _median(workload, what, "ours") for workload in real]
+        ratios = [_median(workload, what, "padded") / _median(workload, what, "ours") for workload in of_batch]
         listed = ", ".join(f"{ratio:.1f}" for ratio in ratios)
-        goals.append(goal(f"{what}, at least 10 × as fast as padded on git_activity ({listed})", min(ratios) >= 10))
+        text = f"{what}, at least 10 × as fast as padded on git_activity, {batch} pairs ({listed})"
+        goals.append(goal(text, min(ratios) >= 10))
     for product, library in (("GEMM", "PyTorch's own"), ("GEMM, our settings", "oneDNN's")):
         shares = [_share(workload, "forward and backward", product) for workload in workloads]
         listed = ", ".join(f"{share:.0%}" for share in shares)

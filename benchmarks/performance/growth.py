@@ -181,6 +181,7 @@ def section(result: dict[str, Any]) -> str:
             "**Longer**: an hour of activity a day with two events a minute, for more and more days; windows of 30 "
             "days that together hold all events once.",
             _table(result["longer"]),
+            _cost_of_a_day(result["longer"]),
             "**More accounts**, of 100 events in a month each:",
             _table(result["more"]),
             _arithmetic(result),
@@ -232,6 +233,22 @@ def _goals(result: dict[str, Any]) -> list[str]:
     last = result["denser"][-1]
     what = f"a month of {last['events']:,} events in one account takes less than 2 GB"
     return [*goals, goal(f"{what} ({_gigabytes(last['peak_bytes'])})", last["peak_bytes"] < 2e9)]
+
+
+def _cost_of_a_day(rows: list[dict[str, Any]]) -> str:
+    """What a day's own file costs, from the log with the fewest days and the one with the most."""
+    first, *_, last = rows
+    seconds = {
+        part: (last[part] - first[part] * last["events"] * last["entities"] / first["events"] / first["entities"])
+        / (last["days"] - first["days"])
+        for part in ("aggregate", "embed")
+    }
+    return (
+        f"A day has a file of its own, synchronised to disk and read again, however little happened: between the first "
+        f"row and the last, {seconds['aggregate'] * 1e3:.1f} ms of CPU a day to write it and "
+        f"{seconds['embed'] * 1e3:.1f} ms to read it, whatever the number of accounts. In the last row all of "
+        f"{last['days']:,} days are one account's."
+    )
 
 
 def _arithmetic(result: dict[str, Any]) -> str:
