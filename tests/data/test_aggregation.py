@@ -257,13 +257,37 @@ def test_time_zone_of_the_machine_and_threads_change_no_byte(tmp_path: Path, ref
     assert file_hashes(tmp_path / "minutes") == reference
 
 
-def test_size_of_the_chunks_changes_no_byte(
-    tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("per_chunk", "per_batch"), [(50, 7), (10_000, 1), (1, 10_000)])
+def test_sizes_of_chunks_and_batches_change_no_byte(
+    tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch, per_chunk: int, per_batch: int
 ) -> None:
-    monkeypatch.setattr(aggregation, "EVENTS_PER_CHUNK", 50)
-    monkeypatch.setattr(aggregation, "EVENTS_PER_SHARE", 20)
+    monkeypatch.setattr(aggregation, "EVENTS_PER_CHUNK", per_chunk)
+    monkeypatch.setattr(coded_events, "EVENTS_PER_BATCH", per_batch)
     aggregate(write_rows(some_rows(), tmp_path / "events.parquet"), integer_schema(), tmp_path / "minutes")
     assert file_hashes(tmp_path / "minutes") == reference
+
+
+def test_row_groups_do_not_depend_on_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aggregation, "ROW_GROUP_ROWS", 10)
+    source = write_rows(some_rows(), tmp_path / "events.parquet")
+    aggregate(source, SCHEMA, tmp_path / "minutes")
+    monkeypatch.setattr(coded_events, "EVENTS_PER_BATCH", 3)
+    aggregate(source, SCHEMA, tmp_path / "again")
+    assert file_hashes(tmp_path / "again") == file_hashes(tmp_path / "minutes")
+    groups = [
+        [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        for file in map(pq.ParquetFile, (tmp_path / "minutes").rglob("*.parquet"))
+    ]
+    assert max(map(len, groups)) > 2
+    assert {rows for of_day in groups for rows in of_day[:-1]} == {10}
+
+
+def test_a_chunk_that_does_not_fit_in_memory_is_spilled(tmp_path: Path) -> None:
+    rows = [row | {"who": i, "when": datetime(2024, 3, 30, 8, tzinfo=UTC)} for i, row in enumerate(some_rows())]
+    source = write_rows(rows * 2_000, tmp_path / "events.parquet")
+    summary = aggregate(source, SCHEMA, tmp_path / "minutes", memory_limit="40MB", threads=1)
+    assert summary.num_kept == 2_000 * len(rows)
+    assert read_minutes(tmp_path / "minutes") == expected_minutes(rows * 2_000, SCHEMA)
 
 
 @pytest.mark.parametrize("options", [{}, {"drop_duplicates": True}])
@@ -280,20 +304,20 @@ def test_a_log_that_is_parsed_once_gives_the_same_bytes(
     assert file_hashes(tmp_path / "minutes") == reference
 
 
-def test_entities_of_type_text_in_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entities_of_type_text_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = some_rows()
     source, schema = write_csv(rows, tmp_path / "events.csv"), SCHEMA.model_copy(update={"time": Time(time_zone="UTC")})
     aggregate(source, schema, tmp_path / "whole")
-    monkeypatch.setattr(aggregation, "EVENTS_PER_SHARE", 20)
-    aggregate(source, schema, tmp_path / "shares")
-    assert open_minutes(tmp_path / "shares").entity_type == "VARCHAR"
-    assert file_hashes(tmp_path / "shares") == file_hashes(tmp_path / "whole")
+    monkeypatch.setattr(coded_events, "EVENTS_PER_BATCH", 3)
+    aggregate(source, schema, tmp_path / "batches")
+    assert open_minutes(tmp_path / "batches").entity_type == "VARCHAR"
+    assert file_hashes(tmp_path / "batches") == file_hashes(tmp_path / "whole")
 
 
-def test_a_day_of_unusable_events_in_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_of_unusable_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = some_rows(60)
     unusable = [row | {"what": "", "when": row["when"] + timedelta(days=20)} for row in rows]
-    monkeypatch.setattr(aggregation, "EVENTS_PER_SHARE", 10)
+    monkeypatch.setattr(aggregation, "EVENTS_PER_CHUNK", 10)
     summary = aggregate(write_rows(rows + unusable, tmp_path / "events.parquet"), SCHEMA, tmp_path / "minutes")
     assert (summary.num_kept, summary.quarantined) == (60, {"no behavior": 60})
     assert read_minutes(tmp_path / "minutes") == expected_minutes(rows, SCHEMA)
@@ -491,10 +515,10 @@ def test_what_is_not_a_folder_of_minutes(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_space(table: pa.Table, path: Path) -> None:
+    def no_space(path: Path, schema: pa.Schema) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(aggregation, "_write_parquet", no_space)
+    monkeypatch.setattr(aggregation, "_parquet_writer", no_space)
     source = write_rows(some_rows(), tmp_path / "events.parquet")
     with pytest.raises(InputError, match=r"can't write to .*minutes: No space left on device"):
         aggregate(source, SCHEMA, tmp_path / "minutes")
@@ -502,12 +526,12 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_that_wrote_no_day_blocks_no_other_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_space(table: pa.Table, path: Path) -> None:
+    def no_space(path: Path, schema: pa.Schema) -> None:
         raise OSError(28, "No space left on device")
 
     source = write_rows(some_rows(), tmp_path / "events.parquet")
     with monkeypatch.context() as patch:
-        patch.setattr(aggregation, "_write_parquet", no_space)
+        patch.setattr(aggregation, "_parquet_writer", no_space)
         with pytest.raises(InputError, match="No space left"):
             aggregate(source, SCHEMA, tmp_path / "minutes")
     other = write_rows(some_rows(seed=2), tmp_path / "other.parquet")
@@ -521,13 +545,13 @@ import os, signal, sys
 from pathlib import Path
 from infobehavior.data import aggregation
 
-def write_half(table, path):
-    path.write_bytes(b"PAR1")
+def begin(path, schema):
     if "ds=2024-03-31" in str(path):
+        path.write_bytes(b"PAR1")
         os.kill(os.getpid(), signal.SIGKILL)
-    whole(table, path)
+    return whole(path, schema)
 
-whole, aggregation._write_parquet = aggregation._write_parquet, write_half
+whole, aggregation._parquet_writer = aggregation._parquet_writer, begin
 aggregation.aggregate(sys.argv[1], sys.argv[2], sys.argv[3])
 """
 

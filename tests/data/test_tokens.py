@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infobehavior.data import tokens
 from infobehavior.data.schema import ONE_TIME, PAPER_SLOW, Columns, Schema
-from infobehavior.data.tokens import CodedEvents, Members, fold_events
+from infobehavior.data.tokens import Layout, Members, SetColumn, fold_events, whole_minutes
 
 SCHEMA = Schema(
     columns=Columns(entity="who", timestamp="when", behavior="what", location="where"),
@@ -30,10 +29,33 @@ events_of_log = st.lists(
 )
 
 
-def coded(rows: list[tuple[int, int, int, int, int]]) -> CodedEvents:
-    who, minute, code, failed, place = (np.array(column) for column in zip(*rows, strict=True))
-    members = {"location": Members(place, pa.array(PLACES))}
-    return CodedEvents(pa.array(who), minute.astype(np.int32), code, failed, members)
+SETS = (SetColumn("location", "location", tuple(PLACES)), SetColumn("also", "also", None))
+
+
+def sorted_events(rows: list[tuple[int, int, int, int, int]], layout: Layout) -> pa.RecordBatch:
+    """The rows as DuckDB sorts them; their second set has the same values, as texts."""
+    shift, member_bits = layout.code_bits + 1, layout.member_bits
+    keys = sorted(
+        (
+            _day(minute),
+            who,
+            (((minute + 1_440) << shift | code << 1 | failed) << member_bits) | place * bool(member_bits),
+            place,
+        )
+        for who, minute, code, failed, place in rows
+    )
+    day, who, packed, place = zip(*keys, strict=True)
+    columns = {
+        "day": pa.array(day, pa.int32()),
+        "entity_id": pa.array(who, pa.int64()),
+        "packed": pa.array(packed, pa.int64()),
+    }
+    texts = [None if number == 0 else PLACES[number - 1] for number in place]
+    numbers = {
+        column.column: pa.array(texts, pa.string()) if column.values is None else pa.array(place)
+        for column in layout.others
+    }
+    return pa.RecordBatch.from_pydict(columns | numbers)
 
 
 def expected(rows: list[tuple[int, int, int, int, int]]) -> list[dict[str, object]]:
@@ -67,23 +89,35 @@ def _day(minute: int) -> int:
     return max(i for i, start in enumerate(DAY_STARTS) if start <= minute)
 
 
-@pytest.mark.parametrize("max_bits", [63, 20])
-@settings(max_examples=100, deadline=None)
-@given(rows=events_of_log)
-def test_rows_are_those_of_plain_loops(max_bits: int, rows: list[tuple[int, int, int, int, int]]) -> None:
-    """Also where a key has too few bits left for what else is said of an event."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "_MAX_BITS", max_bits)
-        folded = [
-            (day, row) for day, table in fold_events(coded(rows), DAY_STARTS, SCHEMA) for row in table.to_pylist()
-        ]
-    assert [{"day": day} | row for day, row in folded] == expected(rows)
+@pytest.mark.parametrize("sets", [SETS, SETS[::-1], SETS[1:], ()])
+@settings(max_examples=60, deadline=None)
+@given(rows=events_of_log, per_batch=st.integers(1, 41))
+def test_rows_are_those_of_plain_loops(
+    sets: tuple[SetColumn, ...], rows: list[tuple[int, int, int, int, int]], per_batch: int
+) -> None:
+    """However the events are cut, and whether a set lies beside or has a column of its own."""
+    layout = Layout.of(SCHEMA, sets)
+    events = sorted_events(rows, layout)
+    batches = [events.slice(first, per_batch) for first in range(0, len(events), per_batch)]
+    folded = [fold_events(batch, -1_440, layout, SCHEMA) for batch in whole_minutes(batches, layout)]
+    found = [
+        {"day": day} | row
+        for minutes in folded
+        for day, row in zip(minutes.day.tolist(), minutes.rows.to_pylist(), strict=True)
+    ]
+    names = {column.name for column in sets}
+    for row in (wanted := expected(rows)):
+        row["also"] = row["location"]
+        row |= {} if "location" in names else {"location": None}
+    assert found == [{name: row[name] for name in row if name != "also" or name in names} for row in wanted]
+    assert sum(minutes.num_unknown for minutes in folded) == sum(code == 0 for _, _, code, _, _ in rows)
 
 
-def test_no_events_have_no_days() -> None:
-    nothing = np.array([], np.int32)
-    events = CodedEvents(pa.array([], pa.int64()), nothing, nothing, nothing, {})
-    assert list(fold_events(events, DAY_STARTS, SCHEMA)) == []
+def test_no_events_have_no_minutes() -> None:
+    layout = Layout.of(SCHEMA, SETS)
+    nothing = sorted_events([(5, 0, 1, 0, 0)], layout).slice(1)
+    assert list(whole_minutes([nothing, nothing], layout)) == []
+    assert list(whole_minutes([], layout)) == []
 
 
 @given(texts=st.lists(st.none() | st.text(max_size=2).filter(bool), min_size=1))

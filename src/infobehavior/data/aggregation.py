@@ -1,35 +1,34 @@
 """Minute-level aggregation (section 3.1.1): all that an entity does in a minute becomes one token.
 
-A few days at a time: `coded_events` reads their events as numbers, `tokens` folds these into minutes.
+A few days at a time: `coded_events` has their events sorted, `tokens` folds these into minutes, batch by batch.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
-from itertools import groupby
-from operator import attrgetter
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Self
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infobehavior.artefacts import (
     DEFINITION_FILE,
     UNFINISHED_FILE,
+    beside,
     definition_hash,
-    write_atomically,
+    move_into_place,
     write_json,
     writing,
 )
 from infobehavior.data.cleaning import CleanEvents, StagedEvents, clean_events, quarantine_examples, read_once
 from infobehavior.data.clock import day_bounds, day_of_number
-from infobehavior.data.coded_events import SetColumn, number_values, read_coded_events
+from infobehavior.data.coded_events import number_values, read_sorted_events
 from infobehavior.data.events import EventSource, connect, open_events, quoted_text, readable
 from infobehavior.data.minutes import (
     FORMAT,
@@ -39,24 +38,25 @@ from infobehavior.data.minutes import (
     read_definition,
 )
 from infobehavior.data.schema import Schema, read_schema
+from infobehavior.data.stages import ahead, in_order
 from infobehavior.data.summary import Replaced, Summary
-from infobehavior.data.survey import Chunk, Survey, chunks, count_quarantined, survey_events
-from infobehavior.data.tokens import CodedEvents, fold_events
+from infobehavior.data.survey import Survey, chunks, count_quarantined, survey_events
+from infobehavior.data.tokens import Layout, fold_events, run_starts, whole_minutes
 from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
-EVENTS_PER_CHUNK = 2_000_000
-"""Consecutive days are read together, up to so many events, and at least one day.
+EVENTS_PER_CHUNK = 4_000_000
+"""Consecutive days are read and sorted together, up to so many events, and at least one day.
 
-A log that isn't sorted by time is scanned once a chunk; one that is, once in all.
+A log that isn't sorted by time is scanned once a chunk; one that is, once in all. DuckDB needs about 40 bytes an event
+to sort a chunk, or spills it.
 """
-
-EVENTS_PER_SHARE = 4_000_000
-"""A day of more events is read in shares by entity. A share takes about 100 bytes an event while it is folded; three
-are in memory at once, one read, one folded and one written, and so are all minutes of the day."""
 
 NUM_WRITERS = 4
 """A small day's file is done when the disk has confirmed it: several days wait together."""
+
+NUM_AHEAD = 4
+"""Batches that are read, and folded, before the next stage takes them."""
 
 ROW_GROUP_ROWS = 131_072
 NUM_UNKNOWN_SHOWN = 20
@@ -183,124 +183,131 @@ class _Written:
 def _write_minutes(
     connection: duckdb.DuckDBPyConnection, clean: CleanEvents, schema: Schema, survey: Survey, folder: Path
 ) -> _Written:
-    """Write all days. While a chunk is folded, the next one is read."""
+    """Write all days. What is read, folded and written at a time is a few batches of events."""
     written = _Written()
     events = read_once(connection, clean) if clean.is_scanned_whole and survey.num_rows > EVENTS_PER_CHUNK else clean
-    sets = number_values(connection, events, schema)
+    layout = Layout.of(schema, number_values(connection, events, schema))
     with (
         progress("Aggregating minutes", sum(count > 0 for count in survey.events_of_day)) as advance,
-        ThreadPoolExecutor(1) as folders,
+        ahead(_read_batches(connection, events, layout, schema, survey), NUM_AHEAD) as batches,
+        ahead(_fold_batches(batches, layout, schema, written), NUM_AHEAD) as minutes,
         ThreadPoolExecutor(NUM_WRITERS) as writers,
     ):
-        read = partial(_read_chunk, connection, events, sets, schema.time.time_zone)
-        parts = map(read, chunks(survey, EVENTS_PER_CHUNK, EVENTS_PER_SHARE))
-        folded = _in_order(folders, 2, partial(_fold_part, schema), parts)
-        for _, shares in groupby(folded, key=attrgetter("first_day")):
-            minutes = _joined(list(shares))
-            written.num_kept += minutes.num_events
-            written.num_unknown += minutes.num_unknown
-            for day, num_rows in _in_order(writers, NUM_WRITERS, partial(_write_day, folder), minutes.tables.items()):
-                written.rows_of_day[day] = num_rows
-                advance(1, day.isoformat())
+        files = (_write_day(folder, day, map(itemgetter(1), rows)) for day, rows in groupby(minutes, itemgetter(0)))
+        for file in in_order(writers, NUM_WRITERS, _DayFile.finish, files):
+            written.rows_of_day[file.day] = file.num_rows
+            advance(1, file.day.isoformat())
     return written
 
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def _in_order(
-    pool: Executor, num_pending: int, work: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Result]:
-    """Like `map`, a few items at a time, and none of them long before its result is taken."""
-    pending: deque[Future[Result]] = deque()
-    for item in items:
-        pending.append(pool.submit(work, item))
-        if len(pending) == num_pending:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
 @dataclass(frozen=True)
-class _Part:
-    """The events of a chunk.
+class _Batch:
+    """Sorted events, all events of a minute among them.
 
     Attributes:
-        days: local days, ascending.
-        starts: the UTC epoch minute at which each begins.
-        events: their events, or a share of them.
+        days: the local days of the chunk that it is from.
+        first_minute: the UTC epoch minute at which the first of them begins.
+        events: see `read_sorted_events`.
     """
 
     days: list[date]
-    starts: list[int]
-    events: CodedEvents
+    first_minute: int
+    events: pa.RecordBatch
 
 
-def _read_chunk(
+def _read_batches(
     connection: duckdb.DuckDBPyConnection,
     events: CleanEvents | StagedEvents,
-    sets: Sequence[SetColumn],
-    time_zone: str,
-    chunk: Chunk,
-) -> _Part:
-    days = [day_of_number(number) for number in range(chunk.first_day, chunk.end_day + 1)]
-    *starts, end = (day_bounds(day, time_zone)[0] for day in days)
-    return _Part(days[:-1], starts, read_coded_events(connection, events, sets, starts[0], end, chunk.share_sql))
+    layout: Layout,
+    schema: Schema,
+    survey: Survey,
+) -> Iterator[_Batch]:
+    for numbers in chunks(survey, EVENTS_PER_CHUNK):
+        days = [day_of_number(number) for number in numbers]
+        starts = [day_bounds(day, schema.time.time_zone)[0] for day in [*days, day_of_number(numbers.stop)]]
+        for batch in whole_minutes(read_sorted_events(connection, events, layout, starts), layout):
+            yield _Batch(days, starts[0], batch)
 
 
-@dataclass(frozen=True)
-class _Minutes:
-    """The minutes of a chunk.
+def _fold_batches(
+    batches: Iterable[_Batch], layout: Layout, schema: Schema, written: _Written
+) -> Iterator[tuple[date, pa.Table]]:
+    """The minutes of a day at a time, or some of them, by day, entity and minute; counts what they are made of."""
+    for batch in batches:
+        minutes = fold_events(batch.events, batch.first_minute, layout, schema)
+        written.num_kept += batch.events.num_rows
+        written.num_unknown += minutes.num_unknown
+        for start, end in pairwise([*run_starts(minutes.day).tolist(), len(minutes.day)]):
+            yield batch.days[minutes.day[start]], minutes.rows.slice(start, end - start)
 
-    Attributes:
-        first_day: of the chunk, with or without rows.
-        tables: the rows of each day that has some, ascending.
-        num_events: how many events they have.
-        num_unknown: how many of them are of a behavior outside the schema.
+
+def _write_day(folder: Path, day: date, tables: Iterable[pa.Table]) -> "_DayFile":
+    """Write the minutes of a day beside their place, a row group at a time."""
+    file = _DayFile(folder, day)
+    with file.removed_after_an_error():
+        for rows in _row_groups(tables):
+            file.write(rows)
+    return file
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, ROW_GROUP_ROWS at a time, so that a file doesn't depend on how its day was cut."""
+    pending: list[pa.Table] = []
+    for table in tables:
+        pending.append(table)
+        while sum(map(len, pending)) >= ROW_GROUP_ROWS:
+            rows = pa.concat_tables(pending)
+            yield rows.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            pending = [rows.slice(ROW_GROUP_ROWS)]
+    if any(map(len, pending)):
+        yield pa.concat_tables(pending).combine_chunks()
+
+
+class _DayFile:
+    """The file of a day, first beside its place, then there.
+
+    Args:
+        folder: of the minutes.
+        day: whose they are.
     """
 
-    first_day: date
-    tables: dict[date, pa.Table]
-    num_events: int
-    num_unknown: int
+    def __init__(self, folder: Path, day: date) -> None:
+        self.day, self.num_rows = day, 0
+        self._target = partition_file(folder, day)
+        self._stack = ExitStack()
+        self._temporary = self._stack.enter_context(beside(self._target))
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, rows: pa.Table) -> None:
+        """Write a row group."""
+        self._writer = self._writer or self._stack.enter_context(_parquet_writer(self._temporary, rows.schema))
+        self._writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        self.num_rows += len(rows)
+
+    def finish(self) -> Self:
+        """Put it into its place, when the disk has confirmed it."""
+        with self._stack:
+            assert self._writer is not None
+            self._writer.close()
+            move_into_place(self._temporary, self._target)
+        return self
+
+    @contextmanager
+    def removed_after_an_error(self) -> Iterator[None]:
+        """If what is done here fails, nothing is left of the file."""
+        with ExitStack() as stack:
+            stack.push(self._stack)
+            yield
+            stack.pop_all()
 
 
-def _fold_part(schema: Schema, part: _Part) -> _Minutes:
-    code = part.events.code
-    tables = {part.days[i]: table for i, table in fold_events(part.events, np.array(part.starts), schema)}
-    return _Minutes(part.days[0], tables, len(code), int(np.count_nonzero(code == 0)))
-
-
-def _joined(shares: list[_Minutes]) -> _Minutes:
-    """Put the shares of a chunk together."""
-    if len(shares) == 1:
-        return shares[0]
-    days = sorted(set().union(*(share.tables for share in shares)))
-    tables = {
-        day: pa.concat_tables([share.tables[day] for share in shares if day in share.tables]).sort_by(
-            [("entity_id", "ascending"), ("minute", "ascending")]
-        )
-        for day in days
-    }
-    num_events, num_unknown = (sum(map(attrgetter(name), shares)) for name in ("num_events", "num_unknown"))
-    return _Minutes(shares[0].first_day, tables, num_events, num_unknown)
-
-
-def _write_day(folder: Path, minutes: tuple[date, pa.Table]) -> tuple[date, int]:
-    day, table = minutes
-    write_atomically(partition_file(folder, day), lambda path: _write_parquet(table, path))
-    return day, table.num_rows
-
-
-def _write_parquet(table: pa.Table, path: Path) -> None:
+def _parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Compact, and the same bytes for the same rows."""
-    repetitive = [name for name in table.column_names if _is_repetitive(table.schema.field(name))]
-    numbers = ["counts.list.element" if name == "counts" else name for name in table.column_names]
-    pq.write_table(
-        table,
+    repetitive = [name for name in schema.names if _is_repetitive(schema.field(name))]
+    numbers = ["counts.list.element" if name == "counts" else name for name in schema.names]
+    return pq.ParquetWriter(
         path,
-        row_group_size=ROW_GROUP_ROWS,
+        schema,
         compression="zstd",
         use_dictionary=repetitive,
         column_encoding={name: "DELTA_BINARY_PACKED" for name in numbers if name not in repetitive},

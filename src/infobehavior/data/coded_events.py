@@ -1,20 +1,20 @@
-"""Reads the usable events of some days as numbers.
+"""Reads the usable events of some days as numbers, sorted.
 
 The SQL below is, with that of `cleaning`, the definition of an event. It knows UTC epoch minutes only; local days come
 from `zoneinfo` as numbers.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from infobehavior.data.cleaning import CleanEvents, StagedEvents
-from infobehavior.data.clock import MICROSECONDS, SECONDS_PER_MINUTE
+from infobehavior.data.clock import MICROSECONDS, MINUTES_PER_DAY, SECONDS_PER_MINUTE
 from infobehavior.data.events import only_row
 from infobehavior.data.schema import SET_SEPARATOR, Schema
-from infobehavior.data.tokens import CodedEvents, Members
+from infobehavior.data.tokens import Layout, SetColumn
 
 MAX_NUMBERED_VALUES = 65_536
 """A column with at most so many values has them numbered once; of others each chunk of the log brings its own."""
@@ -22,33 +22,10 @@ MAX_NUMBERED_VALUES = 65_536
 NUM_SAMPLED = 1_000_000
 """Events that tell whether a column has more values than that, before all are looked at."""
 
+EVENTS_PER_BATCH = 131_072
+"""Sorted events are folded so many at a time, while they are in the processor's cache."""
+
 _MICROSECONDS_PER_MINUTE = SECONDS_PER_MINUTE * MICROSECONDS
-
-
-@dataclass(frozen=True)
-class SetColumn:
-    """A column whose values are kept as a set per minute.
-
-    Attributes:
-        name: in the minutes.
-        column: in the cleaned events.
-        values: all its values, ascending; None if they are many. They are a type of DuckDB's, called like `column`.
-    """
-
-    name: str
-    column: str
-    values: tuple[str, ...] | None
-
-    @property
-    def sql(self) -> str:
-        """The value's number, from 1 (null if there is none), or the value itself."""
-        return self.column if self.values is None else _number(f"{self.column}_text", self.column)
-
-    def members(self, column: pa.ChunkedArray) -> Members:
-        """What `sql` gave."""
-        if self.values is None:
-            return Members.of_texts(column.combine_chunks())
-        return Members(column.to_numpy(), pa.array(self.values, pa.string()))
 
 
 def number_values(
@@ -94,37 +71,53 @@ def _number(text: str, name: str) -> str:
     return f"coalesce(enum_code(TRY_CAST({text} AS {name}_values))::INTEGER + 1, 0)"
 
 
-def read_coded_events(
+def read_sorted_events(
     connection: duckdb.DuckDBPyConnection,
     events: CleanEvents | StagedEvents,
-    sets: Sequence[SetColumn],
-    first: int,
-    end: int,
-    share: str = "true",
-) -> CodedEvents:
-    """The events of the UTC epoch minutes [first, end).
+    layout: Layout,
+    day_starts: Sequence[int],
+) -> Iterator[pa.RecordBatch]:
+    """The usable events of some consecutive days, sorted: by day, entity, minute, behavior and so on, see `Layout`.
+
+    DuckDB sorts them, and spills what doesn't fit in its memory.
 
     Args:
         connection: where the values were numbered.
         events: the log.
-        sets: from `number_values`.
-        first: the first minute.
-        end: the minute after the last.
-        share: SQL that says which of the events.
+        layout: of the events.
+        day_starts: UTC epoch minute at which each day begins, and the end of the last one.
+
+    Yields:
+        Events with the columns ``day`` (from 0), ``entity_id``, ``packed``, and those of `layout.others`.
     """
+    first, end = day_starts[0], day_starts[-1]
     inside = events.between(first * SECONDS_PER_MINUTE, end * SECONDS_PER_MINUTE)
     # No event is before the first minute, so that a plain division rounds down.
-    minute = f"{first} + (microsecond - {first * _MICROSECONDS_PER_MINUTE}) // {_MICROSECONDS_PER_MINUTE}"
-    members = "".join(f", {column.sql} AS {column.column}" for column in sets)
-    table = connection.sql(
-        f"SELECT entity_id, ({minute})::INTEGER AS minute, {_number('behavior', 'behavior')} AS code, "
-        f"failed::UTINYINT AS failed{members} FROM ({inside}) WHERE {share}"
-    ).to_arrow_table()
-    minute, code, failed = (table[name].to_numpy() for name in ("minute", "code", "failed"))
-    return CodedEvents(
-        entity_id=table["entity_id"].combine_chunks(),
-        minute=minute,
-        code=code,
-        failed=failed,
-        members={column.name: column.members(table[column.column]) for column in sets},
-    )
+    minute = f"(microsecond - ({first * _MICROSECONDS_PER_MINUTE})) // {_MICROSECONDS_PER_MINUTE}"
+    member = _value(layout.beside) if layout.beside else "0"
+    packed = layout.packed_sql(minute, _number("behavior", "behavior"), "failed::INTEGER", member)
+    num_bits = (end - first).bit_length() + layout.bits_below_minute
+    day, key = ("0", "") if len(day_starts) == 2 else (_day(minute, day_starts), "day, ")
+    others = "".join(f", {_value(column)} AS {column.column}" for column in layout.others)
+    yield from connection.sql(
+        f"SELECT ({day})::INTEGER AS day, entity_id, ({packed})::{'INTEGER' if num_bits < 32 else 'BIGINT'} AS packed"
+        f"{others} FROM ({inside}) ORDER BY {key}entity_id, packed"
+    ).to_arrow_reader(EVENTS_PER_BATCH)
+
+
+def _value(column: SetColumn) -> str:
+    """SQL of an event's value: its number, or itself."""
+    return column.column if column.values is None else _number(f"{column.column}_text", column.column)
+
+
+def _day(minute: str, day_starts: Sequence[int]) -> str:
+    """SQL of an event's day: one division where all days have 1,440 minutes, and one more after each that hasn't."""
+    lengths = np.diff(day_starts)
+    firsts = [0, *(np.flatnonzero(lengths[:-1] != MINUTES_PER_DAY) + 1).tolist()]
+    ends = [*firsts[1:], len(lengths)]
+    cases = [
+        f"WHEN {minute} >= {day_starts[first] - day_starts[0]} THEN {first} "
+        f"+ least(({minute} - {day_starts[first] - day_starts[0]}) // {MINUTES_PER_DAY}, {end - first - 1})"
+        for first, end in zip(firsts, ends, strict=True)
+    ]
+    return f"CASE {' '.join(reversed(cases))} END"

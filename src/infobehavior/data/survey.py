@@ -1,9 +1,8 @@
-"""Looks through a log before it is aggregated: when its events happened, and in which chunks to read them."""
+"""Looks through a log before it is aggregated: when its events happened, and which days to read together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from math import ceil
 
 import duckdb
 import numpy as np
@@ -48,28 +47,6 @@ class Survey:
         )
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Events that are read together: those of some days, or a share of a day's.
-
-    Attributes:
-        first_day: as days since 1970.
-        end_day: the day after the last.
-        share: which share of the entities, from 0.
-        num_shares: how many shares there are.
-    """
-
-    first_day: int
-    end_day: int
-    share: int = 0
-    num_shares: int = 1
-
-    @property
-    def share_sql(self) -> str:
-        """Which events are in the share."""
-        return "true" if self.num_shares == 1 else f"hash(entity_id) % {self.num_shares} = {self.share}"
-
-
 def survey_events(
     connection: duckdb.DuckDBPyConnection, source: EventSource, clean: CleanEvents, schema: Schema
 ) -> Survey:
@@ -109,20 +86,13 @@ def count_quarantined(connection: duckdb.DuckDBPyConnection, source: EventSource
     return quarantine_counts(rows, source.num_malformed)
 
 
-def chunks(survey: Survey, chunk_events: int, share_events: int) -> Iterator[Chunk]:
-    """Consecutive days with at most `chunk_events` together, or one day in shares of about `share_events`."""
-    for first_day, end_day, num_events in _ranges_of_days(survey, chunk_events):
-        num_shares = ceil(num_events / share_events)
-        yield from (Chunk(first_day, end_day, share, num_shares) for share in range(num_shares))
-
-
-def _ranges_of_days(survey: Survey, chunk_events: int) -> Iterator[tuple[int, int, int]]:
-    """First day, end and number of events."""
-    first, num_events = survey.first_day, 0
+def chunks(survey: Survey, num_events: int) -> Iterator[range]:
+    """Consecutive days (since 1970) with at most so many events together, or one day with more."""
+    first, so_far = survey.first_day, 0
     for day, num_events_of_day in enumerate(survey.events_of_day, start=survey.first_day):
-        if num_events and num_events + num_events_of_day > chunk_events:
-            yield first, day, num_events
-            first, num_events = day, 0
-        num_events += num_events_of_day
-    if num_events:
-        yield first, survey.first_day + len(survey.events_of_day), num_events
+        if so_far and so_far + num_events_of_day > num_events:
+            yield range(first, day)
+            first, so_far = day, 0
+        so_far += num_events_of_day
+    if so_far:
+        yield range(first, survey.first_day + len(survey.events_of_day))

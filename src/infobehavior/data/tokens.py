@@ -1,12 +1,11 @@
-"""Folds events into minute tokens (section 3.1.1): sorts them as integers and counts runs of equal ones.
+"""Folds events into minute tokens (section 3.1.1): counts runs of equal ones among events that are sorted.
 
-An event is one integer, its most significant bits first: day, entity, minute, behavior, whether it failed, and where
-there is room its location. Sorting such integers costs a tenth of grouping and sorting the same events in a database.
+An event is its day, its entity, and one integer, the most significant bits first: minute, behavior, whether it failed,
+and its value of one of the columns that are kept as sets, such as its location. DuckDB sorts by the three.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -18,8 +17,6 @@ from infobehavior.data.ranges import positions
 from infobehavior.data.schema import BEHAVIORS_PER_WORD, BITS_PER_BEHAVIOR, MAX_REPEATS, SET_SEPARATOR, Schema
 
 Integers = NDArray[np.int64]
-
-_MAX_BITS = 63
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,11 @@ class Members:
     @classmethod
     def of_texts(cls, texts: pa.Array) -> Self:
         """Number each event's value (null if it has none)."""
-        values, rank = _ranks(pc.fill_null(texts, ""))
-        if len(values) and values[0].as_py() == "":
-            return cls(rank, values[1:])
-        return cls(rank + 1, values)
+        encoded = texts.dictionary_encode()
+        order = pc.array_sort_indices(encoded.dictionary).to_numpy()  # by code point
+        rank = np.zeros(len(order) + 1, np.int64)
+        rank[order] = np.arange(1, len(order) + 1)
+        return cls(rank[encoded.indices.fill_null(len(order)).to_numpy()], encoded.dictionary.take(pa.array(order)))
 
     @property
     def bits(self) -> int:
@@ -54,158 +52,156 @@ class Members:
 
 
 @dataclass(frozen=True)
-class CodedEvents:
-    """Usable events as numbers, in any order.
+class SetColumn:
+    """A column whose values are kept as a set per minute.
 
     Attributes:
-        entity_id: of each event.
-        minute: UTC epoch minute of each event.
-        code: of each event's behavior.
-        failed: 1 if the event is a failed operation, else 0.
-        members: for each column that is kept as a set, by its name in the minutes.
+        name: in the minutes.
+        column: in the events.
+        values: all its values, ascending, whose numbers (from 1, 0 for none) the events have; None if they are many,
+            and the events have the values themselves (null for none).
     """
 
-    entity_id: pa.Array
-    minute: NDArray[np.integer]
-    code: NDArray[np.integer]
-    failed: NDArray[np.integer]
-    members: Mapping[str, Members]
+    name: str
+    column: str
+    values: tuple[str, ...] | None
+
+    def members(self, column: pa.Array) -> Members:
+        """What events add to the set."""
+        if self.values is None:
+            return Members.of_texts(column)
+        return Members(column.to_numpy(), pa.array(self.values, pa.string()))
 
 
-def fold_events(events: CodedEvents, day_starts: Integers, schema: Schema) -> Iterator[tuple[int, pa.Table]]:
-    """Make the minutes of some days.
+@dataclass(frozen=True)
+class Layout:
+    """How an event is told by numbers.
+
+    Attributes:
+        code_bits: bits of a behavior's code.
+        sets: the columns that are kept as sets, as they are in the minutes.
+        beside: the one of them that is in the event's integer; None if there is none with numbers.
+    """
+
+    code_bits: int
+    sets: tuple[SetColumn, ...]
+    beside: SetColumn | None
+
+    @classmethod
+    def of(cls, schema: Schema, sets: Sequence[SetColumn]) -> Self:
+        """Room for the schema's behaviors, and for the first set whose values have numbers."""
+        beside = next((column for column in sets if column.values is not None), None)
+        return cls(len(schema.behaviors).bit_length(), tuple(sets), beside)
+
+    @property
+    def others(self) -> tuple[SetColumn, ...]:
+        """The sets that have a column of their own beside the integer."""
+        return tuple(column for column in self.sets if column is not self.beside)
+
+    @property
+    def member_bits(self) -> int:
+        """Bits of a value's number."""
+        return len(self.beside.values or ()).bit_length() if self.beside else 0
+
+    @property
+    def bits_below_minute(self) -> int:
+        """Bits of all that is less significant than the minute."""
+        return self.code_bits + 1 + self.member_bits
+
+    def packed_sql(self, minute: str, code: str, failed: str, member: str) -> str:
+        """SQL of an event's integer, from SQL of its parts."""
+        return (
+            f"((({minute})::BIGINT * {1 << self.code_bits} + {code}) * 2 + {failed}) * {1 << self.member_bits} "
+            f"+ {member}"
+        )
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """Some minutes.
+
+    Attributes:
+        day: of each.
+        rows: what happened in each.
+        num_unknown: events of a behavior outside the schema.
+    """
+
+    day: NDArray[np.int32]
+    rows: pa.Table
+    num_unknown: int
+
+
+def whole_minutes(batches: Iterable[pa.RecordBatch], layout: Layout) -> Iterator[pa.RecordBatch]:
+    """Cut sorted events anew, so that no minute is in two batches."""
+    rest: pa.RecordBatch | None = None
+    for batch in batches:
+        events = batch if rest is None else pa.concat_batches([rest, batch])
+        if not events.num_rows:
+            continue
+        minute = events["packed"].to_numpy() >> layout.bits_below_minute
+        is_last = (minute == minute[-1]) & _as_numpy(pc.equal(events["entity_id"], events["entity_id"][-1]))
+        start = int(np.argmax(is_last & (events["day"].to_numpy() == events["day"][-1].as_py())))
+        if start:
+            yield events.slice(0, start)
+        rest = events.slice(start)
+    if rest is not None:
+        yield rest
+
+
+def fold_events(events: pa.RecordBatch, first_minute: int, layout: Layout, schema: Schema) -> Minutes:
+    """Make minutes of events.
 
     Args:
-        events: the events.
-        day_starts: UTC epoch minute at which each day begins, ascending; no event is before the first.
+        events: at least one; ``day``, ``entity_id`` and ``packed``, sorted by these, and the columns of
+            `layout.others`. All events of a minute are here.
+        first_minute: the UTC epoch minute from which on minutes are counted in ``packed``.
+        layout: of ``packed``.
         schema: where the levels of the behaviors begin.
-
-    Yields:
-        For each day that has events, ascending: its position in `day_starts`, and its rows by (entity_id, minute).
     """
-    if not len(events.minute):
-        return
-    spare_bits = max([_code_bits(schema) + 1, *(members.bits for members in events.members.values())])
-    keys = _MinuteKeys.of(events, day_starts, spare_bits)
-    beside = next(iter(events.members), None)
-    if beside and keys.bits + _code_bits(schema) + 1 + events.members[beside].bits > _MAX_BITS:
-        beside = None
-    rows, tokens, set_beside = _tokens(keys, events, schema, beside)
-    sets = {name: set_beside if name == beside else _sets(keys, members) for name, members in events.members.items()}
-    day, entity_id, minute = keys.fields(rows, day_starts)
-    columns = {"entity_id": entity_id, "minute": pa.array(minute, pa.int32()), **tokens}
-    table = pa.table(columns | {"location": pa.nulls(len(rows), pa.string())} | sets)
-    for start, end in _bounds(day):
-        yield int(day[start]), table.slice(start, end - start)
+    packed = events["packed"].to_numpy().astype(np.int64)
+    minute = packed >> layout.bits_below_minute
+    is_first = np.ones(len(packed), np.bool_)
+    entity_id = events["entity_id"]
+    is_first[1:] = (minute[1:] != minute[:-1]) | _as_numpy(pc.not_equal(entity_id[1:], entity_id[:-1]))
+    first = np.flatnonzero(is_first)
+    place = np.cumsum(is_first) - 1
+    below = packed & ((1 << layout.bits_below_minute) - 1)
+    tokens, sets, num_unknown = _tokens((place << layout.bits_below_minute) | below, layout, schema)
+    sets |= {column.name: _sets(place, column.members(events[column.column])) for column in layout.others}
+    location = {"location": pa.nulls(len(first), pa.string())}
+    columns = {
+        "entity_id": entity_id.take(pa.array(first)),
+        "minute": pa.array(first_minute + minute[first], pa.int32()),
+        **tokens,
+        **(location | {column.name: sets[column.name] for column in layout.sets}),
+    }
+    return Minutes(events["day"].to_numpy()[first], pa.table(columns), num_unknown)
 
 
-def _bounds(values: NDArray[Any]) -> Iterator[tuple[int, int]]:
-    return pairwise([*_run_starts(values).tolist(), len(values)])
+def _as_numpy(column: pa.BooleanArray) -> NDArray[np.bool_]:
+    flags: NDArray[np.bool_] = column.to_numpy(zero_copy_only=False)
+    return flags
 
 
-def _run_starts(values: NDArray[Any]) -> Integers:
+def run_starts(values: NDArray[Any]) -> Integers:
     """Where each run of equal values begins."""
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
 
 
-@dataclass(frozen=True)
-class _MinuteKeys:
-    """Day, entity and minute of each event as one integer, which sorts as they do.
-
-    Attributes:
-        of_event: the key of each event.
-        entities: ascending; the key has positions in it.
-        entity_bits: how many bits of the key such a position takes.
-        minute_bits: likewise, for the minute of the day.
-        distinct: None, or the distinct keys: then `of_event` has positions in them, which take fewer bits.
-    """
-
-    of_event: Integers
-    entities: pa.Array
-    entity_bits: int
-    minute_bits: int
-    distinct: Integers | None = None
-
-    @property
-    def bits(self) -> int:
-        """How many bits a key takes."""
-        return int(self.of_event.max()).bit_length()
-
-    @classmethod
-    def of(cls, events: CodedEvents, day_starts: Integers, spare_bits: int) -> Self:
-        """Keys that leave so many bits for what else is said of an event."""
-        entities, entity = _ranks(events.entity_id)
-        day = _days(events.minute, day_starts)
-        minute = events.minute - (day_starts[0] if len(day_starts) == 1 else day_starts.astype(np.int32)[day])
-        entity_bits, minute_bits = len(entities).bit_length(), int(minute.max()).bit_length()
-        key = _packed(_packed(day, entity, entity_bits), minute, minute_bits)
-        fits = len(day_starts).bit_length() + entity_bits + minute_bits + spare_bits <= _MAX_BITS
-        distinct = None if fits else np.unique(key)
-        positions = key if distinct is None else np.searchsorted(distinct, key)
-        return cls(positions, entities, entity_bits, minute_bits, distinct)
-
-    def fields(self, keys: Integers, day_starts: Integers) -> tuple[Integers, pa.Array, Integers]:
-        """Take keys apart into day, entity and minute."""
-        whole = keys if self.distinct is None else self.distinct[keys]
-        minute = whole & ((1 << self.minute_bits) - 1)
-        entity = (whole >> self.minute_bits) & ((1 << self.entity_bits) - 1)
-        day = whole >> (self.minute_bits + self.entity_bits)
-        return day, self.entities.take(pa.array(entity)), day_starts[day] + minute
-
-
-def _days(minute: NDArray[np.integer], day_starts: Integers) -> Integers:
-    """The day of each minute, as a position in `day_starts`."""
-    if len(day_starts) == 1:
-        return np.zeros(len(minute), np.int64)
-    return np.searchsorted(day_starts[1:], minute, side="right")
-
-
-def _packed(key: Integers, field: NDArray[np.integer], bits: int) -> Integers:
-    """Put a field below a key, in place: arrays as long as a log's day are what costs memory."""
-    key <<= bits
-    key |= field
-    return key
-
-
-def _ranks(values: pa.Array) -> tuple[pa.Array, NDArray[np.int32]]:
-    """The distinct values, ascending (text by code point), and the position of each value among them."""
-    encoded = values.dictionary_encode()
-    is_text = pa.types.is_string(values.type)
-    order = (
-        pc.array_sort_indices(encoded.dictionary).to_numpy() if is_text else np.argsort(encoded.dictionary.to_numpy())
-    )
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order))
-    return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy()]
-
-
-def _code_bits(schema: Schema) -> int:
-    return len(schema.behaviors).bit_length()
-
-
-def _tokens(
-    keys: _MinuteKeys, events: CodedEvents, schema: Schema, beside: str | None
-) -> tuple[Integers, dict[str, pa.Array], pa.Array | None]:
-    """The key of each minute, ascending; what happened in it; and the set that is sorted beside it, if one is."""
-    code_bits, members = _code_bits(schema), events.members[beside] if beside else None
-    runs = _packed(_packed(keys.of_event.copy(), events.code, code_bits), events.failed, 1)
-    if members:
-        runs = _packed(runs, members.number, members.bits)
-    runs.sort()
-    starts = _run_starts(runs)
+def _tokens(runs: Integers, layout: Layout, schema: Schema) -> tuple[dict[str, pa.Array], dict[str, pa.Array], int]:
+    """Tokens of sorted events that begin with their minute's number; the set beside them; how many are unknown."""
+    starts = run_starts(runs)
     repeats = np.diff(starts, append=len(runs))
     runs = runs[starts]
-    if members:
-        number = runs & members.mask
-        runs >>= members.bits
+    number = runs & ((1 << layout.member_bits) - 1)
+    runs >>= layout.member_bits
     failures = np.where(runs & 1, repeats, 0)
 
-    behaviors = _run_starts(runs >> 1)
+    behaviors = run_starts(runs >> 1)
     counts = np.add.reduceat(repeats, behaviors)
-    code = (runs[behaviors] >> 1) & ((1 << code_bits) - 1)
+    code = (runs[behaviors] >> 1) & ((1 << layout.code_bits) - 1)
 
-    key_of_behavior = runs[behaviors] >> (code_bits + 1)
-    minutes = _run_starts(key_of_behavior)
+    minutes = run_starts(runs[behaviors] >> (layout.code_bits + 1))
     words = _words(code, counts, minutes, schema)
     tokens = {
         "num_events": pa.array(np.add.reduceat(counts, minutes), pa.int32()),
@@ -213,8 +209,11 @@ def _tokens(
         **{f"levels_{i}": pa.array(word) for i, word in enumerate(words)},
         "counts": _lists(counts, minutes),
     }
-    set_beside = _set_texts(members, number, behaviors[minutes]) if members else None
-    return key_of_behavior[minutes], tokens, set_beside
+    sets = {}
+    if layout.beside:
+        members = Members(number, pa.array(layout.beside.values, pa.string()))
+        sets[layout.beside.name] = _set_texts(members, number, behaviors[minutes])
+    return tokens, sets, int(counts[code == 0].sum())
 
 
 def _words(code: Integers, counts: Integers, minutes: Integers, schema: Schema) -> list[Integers]:
@@ -236,12 +235,10 @@ def _lists(counts: Integers, starts: Integers) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, pa.array(counts, pa.int32()))
 
 
-def _sets(keys: _MinuteKeys, members: Members) -> pa.Array:
-    """The set of each minute as text, by ascending key."""
-    pairs = _packed(keys.of_event.copy(), members.number, members.bits)
-    pairs.sort()
-    pairs = pairs[_run_starts(pairs)]
-    return _set_texts(members, pairs & members.mask, _run_starts(pairs >> members.bits))
+def _sets(place: Integers, members: Members) -> pa.Array:
+    """The set of each minute as text, from the minute of each event."""
+    pairs = np.unique((place << members.bits) | members.number)
+    return _set_texts(members, pairs & members.mask, run_starts(pairs >> members.bits))
 
 
 def _set_texts(members: Members, number: Integers, starts: Integers) -> pa.Array:
@@ -256,9 +253,9 @@ def _set_texts(members: Members, number: Integers, starts: Integers) -> pa.Array
     several = np.flatnonzero(which != greatest)
     which[several] = len(members.values) + 1 + np.arange(len(several))
     position, place = positions(starts[several], np.diff(starts, append=len(number))[several])
-    pairs = np.unique(_packed(place, number[position], members.bits))
+    pairs = np.unique((place << members.bits) | number[position])
     pairs = pairs[pairs & members.mask > 0]
-    offsets = np.append(_run_starts(pairs >> members.bits), len(pairs)) if len(pairs) else np.zeros(1, np.int64)
+    offsets = np.append(run_starts(pairs >> members.bits), len(pairs)) if len(pairs) else np.zeros(1, np.int64)
     texts = members.values.take(pa.array((pairs & members.mask) - 1))
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), SET_SEPARATOR)
     return pa.concat_arrays([pa.nulls(1, pa.string()), members.values, joined]).take(pa.array(which))
