@@ -160,4 +160,5 @@ class BidirectionalTransformer(nn.Module):
 def _padding(num_rows: int, num_sequences: int) -> Int[Tensor, " sequences"]:
     """Lengths of sequences that nobody reads, which round the number of sequences, and that of all rows."""
     more = rounded_rows(num_sequences + 1) - num_sequences
-    return torch.tensor([1] * (more - 1) + [rounded_rows(num_rows + more) - num_rows - (more - 1)])
+    more_rows = rounded_rows(num_rows + more) - num_rows
+    return torch.arange(more_rows, more_rows + more) // more  # about equally long
