@@ -63,9 +63,11 @@ def skip_where_rows_depend(model_folder):
             pytest.skip(str(error))
 
 
-@pytest.fixture(autouse=True)
-def nearly_all_spans_are_long(monkeypatch):
-    monkeypatch.setattr(kept_spans, "MINUTES_OF_KEPT_SPANS", 2)
+@pytest.fixture(autouse=True, scope="module")
+def nearly_all_spans_are_long():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kept_spans, "MINUTES_OF_KEPT_SPANS", 2)
+        yield
 
 
 def table_bytes(folder):
@@ -314,6 +316,7 @@ def killed(minutes, keepable, tmp_path_factory):
     """For each kill on the second day, the folder that it left."""
     folder = tmp_path_factory.mktemp("killed")
     embed_days(minutes, keepable, folder / "first day", True, DAYS[:1])
+    assert (folder / "first day" / SPANS_FILE).exists()
     jobs = [(str(folder / name), sabotage) for name, sabotage in KILLS.items()]
     for out, _ in jobs:
         shutil.copytree(folder / "first day", out)
@@ -330,7 +333,8 @@ def test_a_run_that_was_killed_runs_again_to_the_same_bytes(minutes, keepable, k
     leftovers = [path for path in folder_bytes(killed / name) if path.startswith(f".{SPANS_FILE}.")]
     assert len(leftovers) == (name != "at the end")
     shutil.copytree(killed / name, tmp_path / "out")
-    embed_days(minutes, keepable, tmp_path / "out", True, DAYS[1:2])
+    (again,) = embed_days(minutes, keepable, tmp_path / "out", True, DAYS[1:2])
+    assert (again.kept_spans[0] == again.kept_spans[1]) == (name == "at the end")
     embed_days(minutes, keepable, tmp_path / "undisturbed", True, DAYS[:2])
     assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "undisturbed")
 
