@@ -10,14 +10,13 @@ from typing import Any
 import torch
 
 from infobehavior.model.reproducible import reproducible
-from infobehavior.pretraining.config import PretrainConfig, preset
+from infobehavior.pretraining.config import PretrainConfig
 from infobehavior.pretraining.training import Training, prepare_training
 from performance.batches import prepare_minutes
 from performance.measure import alternate, goal, summary, table
 from performance.padded import PaddedInfoBehavior
-from performance.quality import LabelledLog, measure_quality, quality_table
+from performance.quality import WINDOW_DAYS, LabelledLog, measure_quality, quality_table, two_cores
 
-WINDOW_DAYS = 90
 SIDES = ("ours", "ours, bfloat16", "padded")
 FIRST_VALIDATION_STEP = 1_000_000
 """Validation batches are those of steps that no training reaches."""
@@ -56,23 +55,18 @@ def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
         steps = _steps(minutes, sizes)
         curves = {side: _learning_curve(minutes, side, steps, sizes) for side in SIDES}
     precisions = {
-        precision: _config(sizes, num_steps=sizes.quality_steps, precision=precision)
+        precision: two_cores(batch_size=sizes.batch_size, num_steps=sizes.quality_steps, precision=precision)
         for precision in ("float32", "bfloat16")
     }
     quality = measure_quality(LabelledLog(minutes, data / "git_activity"), work, precisions, sizes.quality_seeds)
     return {"sizes": vars(sizes), "steps": steps, "curves": curves, "quality": quality}
 
 
-def _config(sizes: Sizes, **changes: Any) -> PretrainConfig:
-    base = preset("two-cores")
-    encoder = base.encoder.model_copy(update={"window_days": WINDOW_DAYS})
-    return base.model_copy(update={"encoder": encoder, "batch_size": sizes.batch_size, **changes})
-
-
 def _training(minutes: Path, side: str, sizes: Sizes, num_steps: int) -> Training:
     """A training by our encoder or by the padded one, to the same weights but for rounding."""
     precision = "bfloat16" if side == "ours, bfloat16" else "float32"
-    training = prepare_training(minutes, _config(sizes, num_steps=num_steps, precision=precision), None, None)
+    config = two_cores(batch_size=sizes.batch_size, num_steps=num_steps, precision=precision)
+    training = prepare_training(minutes, config, None, None)
     if side == "padded":
         padded: Any = PaddedInfoBehavior(training.model)
         return replace(training, model=padded)

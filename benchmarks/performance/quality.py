@@ -1,7 +1,7 @@
 """What a setting costs in quality: embeddings of a short training, and what a linear classifier makes of them."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -16,8 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import infobehavior
-from infobehavior.pretraining.config import PretrainConfig
+from infobehavior.pretraining.config import PretrainConfig, preset
 from performance.measure import table
+
+WINDOW_DAYS = 90
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,28 @@ def measure_quality(
     """Each configuration with each seed.
 
     Returns:
-        Steps and accounts, and for each configuration the area under the curve by seed.
+        Steps and accounts, and for each configuration its name and the area under the curve by seed.
     """
     labels = work / "labels.parquet"
     num_accounts = _write_labels(log.data, labels)
-    aucs = {
-        name: [_auc(log, labels, work / f"quality-{name}", config, seed) for seed in range(num_seeds)]
+    configurations = [
+        {"name": name, "aucs": [_auc(log, labels, work / f"quality-{name}", config, seed) for seed in range(num_seeds)]}
         for name, config in configs.items()
-    }
-    return {"steps": next(iter(configs.values())).num_steps, "accounts": num_accounts, "aucs": aucs}
+    ]
+    num_steps = next(iter(configs.values())).num_steps
+    return {"steps": num_steps, "accounts": num_accounts, "configurations": configurations}
+
+
+def two_cores(encoder: Mapping[str, Any] | None = None, **changes: Any) -> PretrainConfig:
+    """Preset `two-cores` with windows of WINDOW_DAYS, for git_activity.
+
+    Args:
+        encoder: changes of the encoder.
+        changes: of everything else.
+    """
+    base = preset("two-cores")
+    changed = base.encoder.model_copy(update={"window_days": WINDOW_DAYS, **(encoder or {})})
+    return base.model_copy(update={"encoder": changed, **changes})
 
 
 def _write_labels(data: Path, target: Path) -> int:
@@ -90,7 +105,7 @@ def quality_table(title: str, what: str, quality: Mapping[str, Any]) -> str:
         f"**{title}** {quality['steps']} steps from the same seeds, then `label_corp` of {quality['accounts']:,} "
         "accounts by logistic regression on their embeddings (5 folds grouped by person; embeddings in float32), AUC:"
     )
-    aucs: Mapping[str, Sequence[float]] = quality["aucs"]
-    seeds = [f"seed {seed}" for seed in range(len(next(iter(aucs.values()))))]
-    rows = [[name, *(f"{auc:.4f}" for auc in of_seeds), f"{mean(of_seeds):.4f}"] for name, of_seeds in aucs.items()]
+    configurations = quality["configurations"]
+    seeds = [f"seed {seed}" for seed in range(len(configurations[0]["aucs"]))]
+    rows = [[c["name"], *(f"{auc:.4f}" for auc in c["aucs"]), f"{mean(c['aucs']):.4f}"] for c in configurations]
     return f"{text}\n\n{table([what, *seeds, 'mean'], rows)}"

@@ -1,10 +1,11 @@
 """Sliding the daily window by a day, beside computing the month again.
 
 What the day before left are the minutes, whose partitions are kept, and representations of long spans. A night
-aggregates the new day, represents the spans that are new, and contextualises all windows.
+aggregates the new day, represents the long spans that are new, and contextualises all windows.
 """
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,17 +15,18 @@ import duckdb
 
 import infobehavior
 from infobehavior.data.minutes import open_minutes
+from infobehavior.data.moments import end_of_day
 from infobehavior.data.store import load_store
 from infobehavior.data.vocabulary import Vocabulary
-from infobehavior.embedding.kept_spans import FILE, LONG_SPAN
+from infobehavior.embedding.kept_spans import MINUTES_OF_KEPT_SPANS
+from infobehavior.embedding.spans_file import SPANS_FILE
 from infobehavior.embedding.table import PARTITION_FILE
 from infobehavior.model.config import EncoderConfig
 from infobehavior.model.infobehavior import InfoBehavior
-from infobehavior.pretraining.config import preset
 from performance.batches import prepare_minutes
 from performance.growth import FIRST_DAY, WINDOW_DAYS, Log
 from performance.measure import alternate, summary, table
-from performance.quality import LabelledLog, measure_quality, quality_table
+from performance.quality import LabelledLog, measure_quality, quality_table, two_cores
 
 LAST_DAY = FIRST_DAY + timedelta(days=WINDOW_DAYS)
 """The new day: the day after a month of them."""
@@ -50,7 +52,7 @@ FULL = Sizes(
 )
 SMALL = Sizes(
     Log(50, 100, num_days=WINDOW_DAYS + 1),
-    Log(2, 1_000, num_days=WINDOW_DAYS + 1),
+    Log(2, 10_000, num_days=WINDOW_DAYS + 1),
     repeats=1,
     quality_steps=3,
     quality_seeds=1,
@@ -58,79 +60,132 @@ SMALL = Sizes(
 
 
 def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
-    """Two simulated logs, of accounts that do little and of accounts that do something in most minutes; and quality."""
-    sizes = SMALL if small else FULL
-    logs = {"sparse": sizes.sparse, "dense": sizes.dense}
+    """Two simulated logs, of accounts that do little and of accounts that do something in most minutes; a real one.
+
+    What spans that don't move cost in quality is measured on the real one, too.
+    """
+    sizes, folder, minutes = SMALL if small else FULL, work / "window", prepare_minutes(data, work)
+    shutil.rmtree(folder, ignore_errors=True)
+    simulated = {"sparse": sizes.sparse, "dense": sizes.dense}
+    logs = [_measure_simulated(name, log, folder / name, sizes.repeats) for name, log in simulated.items()]
+    if minutes is None:
+        return {"logs": logs, "quality": None}
     return {
-        "logs": [_measure(name, log, work / "window" / name, sizes.repeats) for name, log in logs.items()],
-        "quality": _measure_quality(data, work, sizes),
+        "logs": [*logs, _measure_real(minutes, folder / "git_activity", sizes.repeats)],
+        "quality": _measure_quality(LabelledLog(minutes, data / "git_activity"), work, sizes),
     }
 
 
-def _measure(name: str, log: Log, folder: Path, repeats: int) -> dict[str, Any]:
-    shutil.rmtree(folder, ignore_errors=True)
+class _Night:
+    """The embedding of a day, as often as one likes: with the spans that the day before kept, and anew.
+
+    Args:
+        before: minutes up to the day before.
+        now: minutes up to the day.
+        day: the day.
+        folder: for what is made.
+    """
+
+    def __init__(self, before: Path, now: Path, day: date, folder: Path) -> None:
+        self.now, self.day = now, day
+        self.kept, self.anew, self.spans_before = folder / "kept", folder / "anew", folder / "kept-before.arrow"
+        self.model = _make_model(before, folder / "model")
+        self.found: set[tuple[int, int] | None] = set()
+        self.num_windows = 0
+        infobehavior.embed(before, self.model, self.kept, date=day - timedelta(days=1), keep_spans=True)
+        if (self.kept / SPANS_FILE).exists():
+            (self.kept / SPANS_FILE).rename(self.spans_before)
+
+    def restore(self) -> None:
+        """Put back what the day before kept; it is then in the page cache."""
+        (self.kept / SPANS_FILE).unlink(missing_ok=True)
+        if self.spans_before.exists():
+            shutil.copyfile(self.spans_before, self.kept / SPANS_FILE)
+
+    def embed_with_kept_spans(self) -> None:
+        """Embed the day with what is kept."""
+        embedded = infobehavior.embed(self.now, self.model, self.kept, date=self.day, keep_spans=True)
+        self.found.add(embedded.kept_spans)
+        self.num_windows = embedded.num_embedded
+
+    def embed_anew(self) -> None:
+        """Embed the day without."""
+        infobehavior.embed(self.now, self.model, self.anew, date=self.day)
+
+    def check(self) -> None:
+        """Both ways gave the same bytes, and each round found the same spans."""
+        partition = f"ds={self.day}/{PARTITION_FILE}"
+        assert (self.kept / partition).read_bytes() == (self.anew / partition).read_bytes()
+        assert len(self.found) == 1
+
+    @property
+    def sides(self) -> dict[str, Callable[[], None]]:
+        """What takes turns."""
+        return {
+            "restore": self.restore,
+            "embed with kept spans": self.embed_with_kept_spans,
+            "embed": self.embed_anew,
+            "check": self.check,
+        }
+
+    def result(self, name: str, what: str, seconds: dict[str, list[float]]) -> dict[str, Any]:
+        """A row of the table."""
+        minutes, end = open_minutes(self.now), end_of_day(self.day, open_minutes(self.now).schema)
+        files = [Path(file) for file in minutes.files(end - EncoderConfig().window_minutes, end)]
+        spans = self.kept / SPANS_FILE
+        return {
+            "name": name,
+            "what": what,
+            "windows": self.num_windows,
+            "seconds": {side: summary(times) for side, times in seconds.items() if side not in ("restore", "check")},
+            "kept": self.found.pop(),
+            "bytes": {
+                "minutes": sum(file.stat().st_size for file in files),
+                "spans": spans.stat().st_size if spans.exists() else 0,
+            },
+        }
+
+
+def _measure_simulated(name: str, log: Log, folder: Path, repeats: int) -> dict[str, Any]:
+    """From events to embeddings."""
     (folder / "days").mkdir(parents=True)
     _write_days(log, folder / "days")
     schema = infobehavior.inspect(folder / "days").schema
-    before, slid, anew, kept = (folder / part for part in ("before", "slid", "anew", "kept"))
+    before, slid = folder / "before", folder / "slid"
     infobehavior.aggregate(_days(folder, FIRST_DAY, LAST_DAY - timedelta(days=1)), schema, before)
-    model = _make_model(before, folder / "model")
-    infobehavior.embed(before, model, kept, date=LAST_DAY - timedelta(days=1), keep_spans=True)
-    kept_before = folder / "kept-before.arrow"
-    shutil.copyfile(kept / FILE, kept_before) if (kept / FILE).exists() else kept_before.touch()
-    found = []
+    night = _Night(before, slid, LAST_DAY, folder)
+
+    def copy() -> None:
+        shutil.rmtree(slid, ignore_errors=True)
+        shutil.copytree(before, slid)
+
+    def slide() -> None:
+        infobehavior.aggregate(_days(folder, LAST_DAY, LAST_DAY), schema, slid)
 
     def again() -> None:
         shutil.rmtree(folder / "again", ignore_errors=True)
         infobehavior.aggregate(_days(folder, FIRST_DAY + timedelta(days=1), LAST_DAY), schema, folder / "again")
 
-    def slide() -> None:
-        infobehavior.aggregate(_days(folder, LAST_DAY, LAST_DAY), schema, slid)
+    seconds = alternate({"copy": copy, "slide": slide, "again": again, **night.sides}, repeats)
+    what = f"{log.num_entities:,} accounts with {log.num_events:,} events, simulated"
+    return night.result(name, what, {side: times for side, times in seconds.items() if side != "copy"})
 
-    def copy() -> None:
-        shutil.rmtree(slid, ignore_errors=True)
-        shutil.copytree(before, slid)
-        shutil.copyfile(kept_before, kept / FILE)
 
-    def embed_with_kept() -> None:
-        found.append(infobehavior.embed(slid, model, kept, date=LAST_DAY, keep_spans=True).kept_spans)
+def _measure_real(minutes: Path, folder: Path, repeats: int) -> dict[str, Any]:
+    """From minutes to embeddings of the last day, for all accounts."""
+    folder.mkdir(parents=True)
+    night = _Night(minutes, minutes, open_minutes(minutes).days[-1], folder)
+    seconds = alternate(night.sides, repeats)
+    return night.result("git_activity", f"{night.num_windows:,} accounts with events in these days", seconds)
 
-    seconds = alternate(
-        {
-            "copy": copy,
-            "slide": slide,
-            "embed with kept spans": embed_with_kept,
-            "again": again,
-            "embed": lambda: infobehavior.embed(slid, model, anew, date=LAST_DAY),
-        },
-        repeats,
-    )
-    partition = f"ds={LAST_DAY}/{PARTITION_FILE}"
-    assert (kept / partition).read_bytes() == (anew / partition).read_bytes()
-    return {
-        "name": name,
-        "accounts": log.num_entities,
-        "events": log.num_events,
-        "seconds": {side: summary(times) for side, times in seconds.items()},
-        "kept": found[0],
-        "bytes": {
-            "minutes": sum(path.stat().st_size for path in slid.rglob("*.parquet")),
-            "spans": (kept / FILE).stat().st_size,
-        },
+
+def _measure_quality(log: LabelledLog, work: Path, sizes: Sizes) -> dict[str, Any]:
+    """Spans that move with the window, and spans that don't."""
+    origins = {"with the window (paper)": "window", "never": "epoch"}
+    configs = {
+        name: two_cores({"span_origin": origin}, num_steps=sizes.quality_steps) for name, origin in origins.items()
     }
-
-
-def _measure_quality(data: Path, work: Path, sizes: Sizes) -> dict[str, Any] | None:
-    """Spans that move with the window, and spans that don't; None where git_activity isn't."""
-    minutes = prepare_minutes(data, work)
-    if minutes is None:
-        return None
-    base = preset("two-cores")
-    configs = {}
-    for name, origin in (("with the window (paper)", "window"), ("never", "epoch")):
-        encoder = base.encoder.model_copy(update={"window_days": 90, "span_origin": origin})
-        configs[name] = base.model_copy(update={"encoder": encoder, "num_steps": sizes.quality_steps})
-    return measure_quality(LabelledLog(minutes, data / "git_activity"), work, configs, sizes.quality_seeds)
+    return measure_quality(log, work, configs, sizes.quality_seeds)
 
 
 def _write_days(log: Log, folder: Path) -> None:
@@ -167,39 +222,43 @@ def _make_model(minutes: Path, target: Path) -> Path:
 
 def section(result: dict[str, Any]) -> str:
     """The tables of the page."""
-    rows = []
-    for log in result["logs"]:
-        seconds = {side: times["median"] for side, times in log["seconds"].items()}
-        month, night = seconds["again"] + seconds["embed"], seconds["slide"] + seconds["embed with kept spans"]
-        found, long = log["kept"]
-        rows.append(
-            [
-                log["name"],
-                f"{log['accounts']:,} of {log['events']:,} events",
-                *(f"{seconds[side]:.2f}" for side in ("again", "slide")),
-                f"**{seconds['again'] / seconds['slide']:.1f} ×**",
-                *(f"{seconds[side]:.2f}" for side in ("embed", "embed with kept spans")),
-                f"**{seconds['embed'] / seconds['embed with kept spans']:.1f} ×**",
-                f"**{month / night:.1f} ×**",
-                f"{found:,} of {long:,}",
-                *(f"{log['bytes'][what] / 1e6:.1f} MB" for what in ("minutes", "spans")),
-            ]
-        )
-    header = ["log, simulated", "accounts", "aggregate the month, s", "aggregate the new day, s", "ratio"]
+    header = ["log", "accounts", "aggregate the month, s", "aggregate the new day, s", "ratio"]
     header += ["embed anew, s", "embed with kept spans, s", "ratio", "the night, ratio", "long spans found"]
     header += ["minutes on disk", "kept spans on disk"]
-    parts = [_TEXT.format(long=LONG_SPAN), table(header, rows)]
+    parts = [_TEXT.format(long=MINUTES_OF_KEPT_SPANS), table(header, [_row(log) for log in result["logs"]])]
     if result["quality"]:
         parts.append(quality_table("What spans that don't move cost in quality.", "spans move", result["quality"]))
     return "\n\n".join(parts)
 
 
+def _row(log: dict[str, Any]) -> list[str]:
+    seconds = {side: times["median"] for side, times in log["seconds"].items()}
+    embed, with_kept = seconds["embed"], seconds["embed with kept spans"]
+    aggregation, whole_night = ["—", "—", "—"], "—"
+    if "again" in seconds:
+        month, new_day = seconds["again"], seconds["slide"]
+        aggregation = [f"{month:.2f}", f"{new_day:.2f}", f"**{month / new_day:.1f} ×**"]
+        whole_night = f"**{(month + embed) / (new_day + with_kept):.1f} ×**"
+    found, long = log["kept"]
+    return [
+        log["name"],
+        log["what"],
+        *aggregation,
+        *(f"{embed:.2f}", f"{with_kept:.2f}", f"**{embed / with_kept:.1f} ×**"),
+        whole_night,
+        f"{found:,} of {long:,}",
+        *(f"{log['bytes'][what] / 1e6:.1f} MB" for what in ("minutes", "spans")),
+    ]
+
+
 _TEXT = """\
 ## The daily window
 
-`make bench PART=window`, on two simulated logs of 31 days, one file a day. A night aggregates the new day only, since
-the minutes of the others are there. The paper's spans begin at their window's start, and a day (1,440 minutes) isn't a
-multiple of the stride (340), so tomorrow's spans are all new. With `span_origin = "epoch"` spans stay where they are,
-and `embed --keep-spans` represents only those that are new; spans of fewer than {long} minutes are always represented,
-as that costs less than keeping them would. Both ways give the same bytes, which each run checks. The Transformer reads
-all spans of a window each night, whatever is kept: for accounts that do little it is nearly all there is."""
+`make bench PART=window`, on two simulated logs of 31 days, one file a day, and on the last day of git_activity, whose
+minutes are there. A night aggregates the new day only, since the minutes of the others are there. The paper's spans
+begin at their window's start, and a day (1,440 minutes) isn't a multiple of the stride (340), so tomorrow's spans are
+all new. With `span_origin = "epoch"` spans stay where they are, and `embed --keep-spans` represents only the long ones
+that are new; spans of fewer than {long} minutes are always represented, since keeping them would save little and fill
+the disk. Both ways give the same bytes, which each round checks. The file of the day before is in the page cache. All
+minutes of a window are read and the Transformer sees all its spans each night, whatever is kept: for accounts that do
+little that is nearly all there is."""

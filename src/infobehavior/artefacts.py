@@ -46,8 +46,7 @@ def beside(target: Path) -> Iterator[Path]:
         target: the file to make; its folder is created.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(target)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
     try:
         yield temporary
@@ -56,6 +55,12 @@ def beside(target: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what a kill left `beside` a file."""
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def move_into_place(temporary: Path, target: Path) -> None:

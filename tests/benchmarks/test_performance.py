@@ -64,7 +64,6 @@ def data(tmp_path: Path) -> Path:
         ("encoder", "## Encoder"),
         ("pretraining", "## Pre-training"),
         ("growth", "## Growth"),
-        ("window", "## The daily window"),
     ],
 )
 def test_each_part(part: str, title: str, data: Path, tmp_path: Path) -> None:
@@ -73,6 +72,16 @@ def test_each_part(part: str, title: str, data: Path, tmp_path: Path) -> None:
     assert title in printed
     assert written["machine"]["commit"]
     assert written["result"]
+
+
+def test_the_daily_window_finds_spans_where_accounts_do_much(data: Path, tmp_path: Path) -> None:
+    printed, written = bench("window", data, tmp_path / "work")
+
+    assert "## The daily window" in printed
+    assert "| with the window (paper) |" in printed
+    found = {log["name"]: log["kept"] for log in written["result"]["logs"]}
+    assert list(found) == ["sparse", "dense", "git_activity"]
+    assert found["dense"][1] > found["dense"][0] > 0
 
 
 def test_all_sides_of_the_aggregation_make_the_same_minutes(tmp_path: Path) -> None:

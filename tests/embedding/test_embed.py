@@ -290,7 +290,17 @@ def test_a_day_is_in_its_window(events, minutes, model_folder, tmp_path):
     assert summary.num_without_events == sum(c[1] == 0 for c in counts.values())
 
 
-def test_nothing_at_or_after_the_moment_changes_a_byte(events, model_folder, tmp_path):
+@pytest.fixture(scope="module", params=["window", "epoch"])
+def model_of_origin(request, minutes, model_folder, tmp_path_factory):
+    """A model whose spans begin at the window's start, and one whose spans don't move."""
+    if request.param == "window":
+        return model_folder
+    folder = tmp_path_factory.mktemp("epoch")
+    pretrain(minutes.path, folder, config=tiny_config(span_origin="epoch"))
+    return folder
+
+
+def test_nothing_at_or_after_the_moment_changes_a_byte(events, model_of_origin, tmp_path):
     """Not even an event in the minute that the moment cuts in two, nor one at the moment itself."""
     moment = DAY_END + timedelta(hours=5, seconds=30)
     before = [event for event in events if event.at < moment]
@@ -300,10 +310,10 @@ def test_nothing_at_or_after_the_moment_changes_a_byte(events, model_folder, tmp
         after += [Event(who, moment + timedelta(hours=i), "never seen", "Aachen") for i in range(3)]
     path = write_moments([(f"user {i}", moment) for i in range(10)], tmp_path / "as_of.parquet")
     for name, log in (("without", before), ("with", after + before)):
-        embed(small_minutes(tmp_path / name, log).path, model_folder, tmp_path / name / "out", as_of=path)
+        embed(small_minutes(tmp_path / name, log).path, model_of_origin, tmp_path / name / "out", as_of=path)
     assert folder_bytes(tmp_path / "with" / "out") == folder_bytes(tmp_path / "without" / "out")
     early = [*before, Event("user 2", moment - timedelta(minutes=1), "login")]
-    embed(small_minutes(tmp_path / "early", early).path, model_folder, tmp_path / "early" / "out", as_of=path)
+    embed(small_minutes(tmp_path / "early", early).path, model_of_origin, tmp_path / "early" / "out", as_of=path)
     assert folder_bytes(tmp_path / "early" / "out") != folder_bytes(tmp_path / "without" / "out")
 
 
@@ -332,13 +342,13 @@ def test_entities_of_any_name_find_their_minutes(events, model_folder, tmp_path,
     assert len(counts) > 6
 
 
-def test_what_is_before_the_window_changes_nothing(events, minutes, model_folder, tmp_path):
+def test_what_is_before_the_window_changes_nothing(events, minutes, model_of_origin, tmp_path):
     """Only the vectors are compared: numbers of known tokens may differ, and so the last digits."""
     start = DAY_END - timedelta(minutes=WINDOW_MINUTES)
     inside = small_minutes(tmp_path, [event for event in events if event.at >= start])
     path = write_moments([(f"user {i}", DAY_END) for i in range(10)], tmp_path / "as_of.parquet")
-    embed(minutes.path, model_folder, tmp_path / "all", as_of=path)
-    embed(inside.path, model_folder, tmp_path / "inside", as_of=path)
+    embed(minutes.path, model_of_origin, tmp_path / "all", as_of=path)
+    embed(inside.path, model_of_origin, tmp_path / "inside", as_of=path)
     assert_equal_vectors(vectors(tmp_path / "all"), vectors(tmp_path / "inside"), 1e-5)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.data.windows import Windows
 from infobehavior.model.config import EncoderConfig
+from infobehavior.model.float32_products import rounded_rows
 from infobehavior.model.infobehavior import InfoBehavior, Representations
 
 from .reference import Minute, ReferenceEncoder, Window, make_store
@@ -148,7 +149,8 @@ def test_equals_the_reference_in_values_and_gradients(name: str) -> None:
 
     assert our_lengths == their_lengths
     assert 0 in our_lengths
-    assert 1 in our_lengths
+    # A minute alone in its window, in as few spans as a minute can be.
+    assert min(filter(None, our_lengths)) <= model.config.span_minutes // model.config.stride_minutes
     assert max(our_lengths) >= 4 or model.grid.num_spans < 5
     # Weights of fallbacks, 1 / sqrt(n), are held in float32.
     assert_same_values(ours, theirs, 1e-6)
@@ -200,6 +202,17 @@ def test_autocast_with_a_projection(draw: Callable[[int], list[bool] | None]) ->
     assert not isinstance(model.span_projection, torch.nn.Identity)
     assert near.global_repr.dtype == torch.float32
     assert_same_values(near.float(), exact, 0.2)
+
+
+def test_the_products_of_a_projection_have_few_shapes() -> None:
+    model, entities, num_words = make_case(EncoderConfig(**SMALL))
+    met: list[int] = []
+    model.span_projection.register_forward_pre_hook(lambda _, given: met.append(len(given[0])))
+
+    num_spans = [sum(encode_with_package(model, entities[:count], num_words)[1]) for count in range(1, 10)]
+
+    assert len(set(num_spans)) > 5
+    assert met == [rounded_rows(count) for count in num_spans]
 
 
 def test_all_spans_masked_leaves_only_their_places() -> None:

@@ -50,7 +50,7 @@ class WindowBatch:
         time_point: time point token of each minute.
         time_lag: time lag token of each minute.
         span_lengths: minutes with events of each span; at least 1, since only valid spans are here (footnote 3).
-        span_index: place of each span in its window, counted from the window's start with empty spans.
+        span_index: place of each span in its window, counted from the window's first span, with empty spans.
         window_lengths: valid spans of each window; 0 for a window without events.
     """
 

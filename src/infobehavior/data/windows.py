@@ -110,7 +110,11 @@ class SpanGrid:
         return -(-beyond_first // self.stride_minutes) + 1
 
     def start(self, window_start: NDArray[np.int64]) -> NDArray[np.int64]:
-        """UTC epoch minute at which the first span of a window begins, for windows that begin at such minutes."""
+        """UTC epoch minute at which the first span of each window begins.
+
+        Args:
+            window_start: UTC epoch minute at which each window begins.
+        """
         if self.origin == "window":
             return window_start
         return ((window_start - self.span_minutes) // self.stride_minutes + 1) * self.stride_minutes
@@ -122,10 +126,10 @@ class SpanGrid:
             Positions in `minute`, and a span for each; a minute that two spans share stands twice.
         """
         latest = np.minimum(minute // self.stride_minutes, self.num_spans - 1)
-        positions, spans = [], []
+        places, spans = [], []
         for back in range(-(-self.span_minutes // self.stride_minutes)):
             span = latest - back
             covered = (span >= 0) & (minute < span * self.stride_minutes + self.span_minutes)
-            positions.append(np.flatnonzero(covered))
+            places.append(np.flatnonzero(covered))
             spans.append(span[covered])
-        return np.concatenate(positions), np.concatenate(spans)
+        return np.concatenate(places), np.concatenate(spans)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from infobehavior.artefacts import refuse_another_run
+from infobehavior.artefacts import refuse_another_run, remove_leftovers
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day, read_moments
 from infobehavior.data.store import entities_of
 from infobehavior.embedding.encode import EmbeddedWindows, embed_moments
 from infobehavior.embedding.kept_spans import keep_spans_beside
+from infobehavior.embedding.spans_file import SPANS_FILE
 from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, write_partitions
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
@@ -32,6 +33,7 @@ class Summary:
         days: partitions written, ascending.
         fallbacks: shares of minutes whose behavior or location the model doesn't know as it is, see `Fallbacks`.
         kept_spans: of the long spans, how many an earlier run had kept, and all; None where none are kept.
+        not_kept: why those of this run couldn't be kept for a later one; None where they were, or weren't to be.
     """
 
     out: Path
@@ -42,13 +44,12 @@ class Summary:
     days: tuple[Date, ...]
     fallbacks: dict[str, float]
     kept_spans: tuple[int, int] | None = None
+    not_kept: str | None = None
 
     def lines(self) -> list[str]:
         """For the terminal."""
         days = str(self.days[0]) if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}"
-        kept = ["representations of {:,} of {:,} long spans were kept from before".format(*self.kept_spans or (0, 0))]
-        removed = [f"{self.num_removed} embeddings that the table had of these days are gone: not among these windows"]
-        return [
+        lines = [
             f"{self.num_embedded} embeddings of model {self.model_id} in {self.out}, ds = {days}",
             f"{self.num_without_events} windows had no events"
             + (f"; they are listed in {self.out / NO_EVENTS_FOLDER}" if self.num_without_events else ""),
@@ -59,9 +60,16 @@ class Summary:
             "minutes with a behavior that the schema doesn't list: {behavior_not_in_schema:.2%}".format(
                 **self.fallbacks
             ),
-            *(kept if self.kept_spans else []),
-            *(removed if self.num_removed else []),
         ]
+        if self.kept_spans:
+            lines.append("representations of {:,} of {:,} long spans were kept from before".format(*self.kept_spans))
+        if self.not_kept:
+            lines.append(f"representations of long spans could not be kept for a later day: {self.not_kept}")
+        if self.num_removed:
+            lines.append(
+                f"{self.num_removed} embeddings that the table had of these days are gone: not among these windows"
+            )
+        return lines
 
 
 def embed(
@@ -84,7 +92,8 @@ def embed(
         as_of: table of (entity_id, as_of), see `read_moments`; the partitions of its days are replaced.
         device: where to encode: "cpu", "cuda" or "cuda:N".
         keep_spans: with a date, keep the representations of long spans beside the table, and take those that an
-            earlier run kept; the embeddings are the same bytes. Needs a model whose `span_origin` is "epoch".
+            earlier run kept; the embeddings are the same bytes. Needs a model whose `span_origin` is "epoch". Where
+            they can't be kept, the table is written all the same.
 
     Raises:
         InputError: these parts don't belong together, or no window has any events.
@@ -99,6 +108,7 @@ def embed(
     moments = _moments_of_day(table, date) if date is not None else read_moments(as_of or "", table)
     run = f"the embedding by model {encoder.model_id} for {date or as_of} ({moments.hash[:8]})"
     refuse_another_run(out, run)
+    remove_leftovers(out / SPANS_FILE)
     with keep_spans_beside(out, encoder, device) if keep_spans else nullcontext() as kept:
         shards = _from_the_first_event(embed_moments(table, encoder, moments, device, kept))
         if shards is None:
@@ -114,6 +124,7 @@ def embed(
         written.days,
         written.fallbacks.shares(),
         (kept.num_found, kept.num_long) if kept else None,
+        str(kept.error.strerror or kept.error) if kept and kept.error else None,
     )
 
 

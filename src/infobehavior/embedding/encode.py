@@ -15,10 +15,13 @@ from infobehavior.data.moments import Moments
 from infobehavior.data.store import entities_of, load_store
 from infobehavior.data.vocabulary import FROM_NOTHING, FROM_PARTS
 from infobehavior.data.windows import Windows
-from infobehavior.embedding.kept_spans import KeptSpans, Represent, refuse_dependent_rows
+from infobehavior.embedding.kept_spans import KeptSpans, Represent
+from infobehavior.errors import InputError
 from infobehavior.model.device import find_device
+from infobehavior.model.float32_products import rows_are_independent
 from infobehavior.model.infobehavior import InfoBehavior
-from infobehavior.model.reproducible import DEFAULT_THREADS, reproducible
+from infobehavior.model.reproducible import reproducible
+from infobehavior.model.span_pooling import WINDOWS_AT_ONCE
 from infobehavior.progress import progress
 
 MINUTES_PER_BATCH = 10_000
@@ -129,16 +132,35 @@ def embed_moments(
         InputError: there is no such device, or the minutes can't be read, or representations of spans can't be kept.
     """
     model.eval().to(find_device(device))
-    num_threads = model.pretraining.get("config", {}).get("num_threads", DEFAULT_THREADS)
     if kept:
-        with torch.inference_mode(), reproducible(num_threads):
-            refuse_dependent_rows(model)
+        with torch.inference_mode(), reproducible(model.num_threads):
+            _refuse_dependent_rows(model)
     with progress("embedding", len(moments)) as advance:
         for shard in _shards(minutes, moments, model.config.window_minutes):
-            with torch.inference_mode(), reproducible(num_threads):
+            with torch.inference_mode(), reproducible(model.num_threads):
                 embedded = _embed_shard(minutes, model, moments.take(shard), kept)
             yield embedded
             advance(shard.stop - shard.start)
+
+
+def _refuse_dependent_rows(model: InfoBehavior) -> None:
+    """Refuse to keep representations where a product's last digits depend on what else is in its batch.
+
+    Raises:
+        InputError: this is such a machine.
+    """
+    grid, kernel = model.grid, model.span_cnn.kernel().flatten(0, 1)
+    spans_of_minute = -(-grid.span_minutes // grid.stride_minutes)
+    max_windows = WINDOWS_AT_ONCE + grid.span_minutes
+    max_spans = max(spans_of_minute * MINUTES_PER_BATCH, grid.num_spans)
+    are_independent = rows_are_independent(lambda rows: rows @ kernel, max_windows, len(kernel), kernel.device)
+    if are_independent and isinstance(projection := model.span_projection, torch.nn.Linear):
+        are_independent = rows_are_independent(projection, max_spans, projection.in_features, kernel.device)
+    if not are_independent:
+        raise InputError(
+            "on this machine the last digits of a product depend on what else is in its batch, so kept "
+            "representations would not be the ones that are computed anew; embed without keep_spans"
+        )
 
 
 def _embed_shard(
@@ -151,7 +173,7 @@ def _embed_shard(
     def represent(spans: Spans) -> Tensor:
         return model.represent_spans(tokenizer.tokens(spans).to(device))
 
-    represent_unknown = kept.before(represent, tokenizer) if kept else represent
+    represent_unknown = kept.reusing(represent, tokenizer) if kept else represent
     for chosen in _batches(windows):
         _embed_batch(model, tokenizer, represent_unknown, windows.take(chosen), place[chosen], result)
     return result

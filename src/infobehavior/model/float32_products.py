@@ -21,15 +21,27 @@ def rounded_rows(num_rows: int) -> int:
     return -(-num_rows // step) * step
 
 
-def rows_are_independent(factor: Tensor) -> bool:
-    """Whether a row of a product with this matrix has the same bytes whatever other rows it is multiplied with.
+def rows_are_independent(
+    product: Callable[[Tensor], Tensor], max_rows: int, row_dim: int, device: torch.device
+) -> bool:
+    """Whether a row's product has the same bytes whatever other rows are multiplied with it.
 
-    Tried out, with as many rows as batches have.
+    Tried out, on the first and the last of many rows: with each of the small numbers of rows that `rounded_rows`
+    gives, and from `max_rows` on with about half as many each time.
+
+    Args:
+        product: of rows (rows, row_dim) with a matrix.
+        max_rows: as many as are ever multiplied at once.
+        row_dim: size of a row.
+        device: where they are multiplied.
     """
-    many = torch.sin(torch.arange(20_000 * len(factor), device=factor.device)).view(-1, len(factor))
-    together = many @ factor
-    some = [(first, first + rounded_rows(rows)) for rows in (1, 50, 1_000, 5_000, 16_400) for first in (0, 999)]
-    return all(torch.equal(many[first:last] @ factor, together[first:last]) for first, last in some)
+    many = torch.sin(torch.arange(rounded_rows(max_rows) * row_dim, device=device)).view(-1, row_dim)
+    together = product(many)
+    counts = {*range(16, 128, 16), *(rounded_rows(len(many) >> halvings) for halvings in range(len(many).bit_length()))}
+    return all(
+        torch.equal(product(many[:count]), together[:count]) and torch.equal(product(many[-count:]), together[-count:])
+        for count in counts
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import safetensors
 import safetensors.torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
@@ -27,7 +28,9 @@ from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.data.windows import SpanGrid
 from infobehavior.errors import InputError
 from infobehavior.model.config import EncoderConfig
+from infobehavior.model.float32_products import rounded_rows
 from infobehavior.model.minute_embedding import MinuteEmbedding
+from infobehavior.model.reproducible import DEFAULT_THREADS
 from infobehavior.model.span_cnn import SpanCNN
 from infobehavior.model.transformer import BidirectionalTransformer
 
@@ -127,7 +130,11 @@ class InfoBehavior(nn.Module):
 
     def represent_spans(self, batch: WindowBatch) -> Float[Tensor, "spans model_dim"]:
         """`s_i` of each span, which depends on the span's minutes alone."""
-        span_repr: Tensor = self.span_projection(self.span_cnn(self.minute_embedding(batch), batch.span_lengths))
+        span_repr: Tensor = self.span_cnn(self.minute_embedding(batch), batch.span_lengths)
+        if isinstance(self.span_projection, nn.Linear):
+            num_spans = len(span_repr)
+            padded = F.pad(span_repr, (0, 0, 0, rounded_rows(num_spans) - num_spans))
+            span_repr = self.span_projection(padded)[:num_spans]
         return span_repr
 
     def tokenizer(self, store: MinuteStore) -> Tokenizer:
@@ -152,6 +159,11 @@ class InfoBehavior(nn.Module):
                 f"the model was trained on minutes of schema {self.vocabulary.minutes_hash}, but {minutes.path} has "
                 f"schema {minutes.hash}; aggregate the events with the model's schema, or pre-train on these minutes"
             )
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that it was trained with, and embeds with: the last digits of products depend on them."""
+        return int(self.pretraining.get("config", {}).get("num_threads", DEFAULT_THREADS))
 
     @property
     def model_id(self) -> str:
