@@ -417,6 +417,7 @@ def test_where_rows_depend_on_others_nothing_is_kept(minutes, model_folder, tmp_
 def test_a_model_whose_spans_move_is_refused(minutes, tmp_path, capsys):
     pretrain(minutes.path, tmp_path / "model", config=tiny_config())
     given = [str(part) for part in (minutes.path, "--model", tmp_path / "model", "--out", tmp_path / "out")]
+    capsys.readouterr()  # what training logged
     assert main(["embed", *given, "--date", DAYS[0], "--keep-spans"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "out").exists()
