@@ -77,7 +77,7 @@ def prepare(given: argparse.Namespace) -> None:
 
     done = given.work / "prepared.json"
     made_of = {"threads": given.threads, "commit": given.commit, "events": str(given.events)}
-    if done.exists() and json.loads(done.read_text(encoding="utf-8"))["made_of"] == made_of:
+    if done.exists() and json.loads(done.read_text(encoding="utf-8")).get("made_of") == made_of:
         return
     shutil.rmtree(given.work, ignore_errors=True)
     given.work.mkdir(parents=True)
