@@ -39,16 +39,21 @@ CLOCKS = {"wall": "end to end", "warm": "without start-up", "inference": "infere
 
 
 def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
-    """Both sides on windows of git_activity; nothing where it isn't."""
-    events, folder = data / "git_activity" / "events.parquet", work / "embedding"
-    if not events.exists():
-        return {"absent": True}
+    """Both sides on windows of git_activity, where it is, and on a simulated log."""
+    folder = (work / "embedding").absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    git_activity = (data / "git_activity" / "events.parquet").absolute()
+    logs = {"git_activity": git_activity} if git_activity.exists() else {}
+    logs |= {} if small else {"busy": folder / "busy.parquet"}
     threads, repeats = os.cpu_count() or 1, 1 if small else 3
-    runner = Runner(folder.absolute(), threads)
-    prepared = runner.prepare(events.absolute())
-    workloads = [_measure(runner, w, prepared["workloads"][w.name], repeats) for w in WORKLOADS[: 1 if small else None]]
-    return {"threads": threads, "repeats": repeats, "log": prepared["log"], "workloads": workloads}
+    runner = Runner(folder, threads)
+    prepared = {log: runner.prepare(log, events) for log, events in logs.items()}
+    workloads = [
+        _measure(runner, workload, prepared[workload.log], repeats)
+        for workload in (WORKLOADS[:1] if small else WORKLOADS)
+        if workload.log in prepared
+    ]
+    return {"threads": threads, "repeats": repeats, "workloads": workloads}
 
 
 class Runner:
@@ -68,11 +73,11 @@ class Runner:
             "OMP_WAIT_POLICY": None,
         }
 
-    def prepare(self, events: Path) -> dict[str, Any]:
+    def prepare(self, log: str, events: Path) -> dict[str, Any]:
         """Minutes, moments, events and models, if they aren't there from an earlier run of this commit."""
-        command = ["-m", "performance.embedding_steps", "prepare", events, self.work / "logs"]
+        command = ["-m", "performance.embedding_steps", "prepare", log, events, self.work / "logs" / log]
         run_python([*command, "--threads", self.threads, "--commit", machine()["commit"]], self.environment)
-        return _read(self.work / "logs" / "prepared.json")
+        return _read(self.work / "logs" / log / "prepared.json")
 
     def peer(self) -> Path:
         """The Python of the peer's virtual environment, which is made if it isn't there."""
@@ -85,7 +90,7 @@ class Runner:
             mark.write_text(wanted, encoding="utf-8")
         return python
 
-    def ours(self, workload: str) -> dict[str, Any]:
+    def ours(self, workload: Workload) -> dict[str, Any]:
         """`infobehavior embed`, as a user starts it, and once more with a clock inside."""
         report, arguments = self.work / "ours.json", self._arguments(workload)
         shutil.rmtree(self.work / "ours", ignore_errors=True)
@@ -96,10 +101,10 @@ class Runner:
         parts = inside["seconds"]
         return {**inside, **_cost(command, parts["embed"], parts["inference"])}
 
-    def theirs(self, workload: str, variant: Mapping[str, Any]) -> dict[str, Any]:
+    def theirs(self, workload: Workload, variant: Mapping[str, Any]) -> dict[str, Any]:
         """The peer, from the events of the windows to its table."""
         report, out = self.work / "theirs.json", self.work / "theirs.parquet"
-        events = self.work / "logs" / workload / "events.parquet"
+        events = self.work / "logs" / workload.log / workload.name / "events.parquet"
         options = ["--max-events", variant["max_events"], "--batch-size", variant["batch_size"]]
         options += ["--out", out, "--report", report, "--threads", self.threads]
         options += ["--sort"] if variant["sorted"] else []
@@ -109,10 +114,11 @@ class Runner:
         warm = sum(value for name, value in parts.items() if name != "import")
         return {**inside, **_cost(command, warm, parts["inference"])}
 
-    def _arguments(self, workload: str) -> list[Any]:
-        logs = self.work / "logs"
-        moments = logs / workload / "moments.parquet"
-        return [logs / "minutes", "--model", logs / workload / "model", "--as-of", moments, "--out", self.work / "ours"]
+    def _arguments(self, workload: Workload) -> list[Any]:
+        log = self.work / "logs" / workload.log
+        folder = log / workload.name
+        options = ["--model", folder / "model", "--as-of", folder / "moments.parquet", "--out", self.work / "ours"]
+        return [log / "minutes", *options]
 
 
 def _cost(command: ChildRun, warm: float, inference: float) -> dict[str, Any]:
@@ -123,16 +129,17 @@ def _cost(command: ChildRun, warm: float, inference: float) -> dict[str, Any]:
     }
 
 
-def _measure(runner: Runner, workload: Workload, sizes: Mapping[str, Any], repeats: int) -> dict[str, Any]:
+def _measure(runner: Runner, workload: Workload, prepared: Mapping[str, Any], repeats: int) -> dict[str, Any]:
     """Both sides in turn, after the peer's best batch size was looked for."""
-    variants = [_with_best_batch(runner, workload.name, sizes, variant) for variant in _variants(sizes)]
+    sizes = prepared["workloads"][workload.name]
+    variants = [_with_best_batch(runner, workload, sizes, variant) for variant in _variants(sizes)]
     ours: list[dict[str, Any]] = []
     theirs: list[list[dict[str, Any]]] = [[] for _ in variants]
     for _ in range(repeats):
-        ours.append(runner.ours(workload.name))
+        ours.append(runner.ours(workload))
         for variant, runs in zip(variants, theirs, strict=True):
             if not runs or runs[0]["clocks"]["wall"] < SLOW_SECONDS:
-                runs.append(runner.theirs(workload.name, variant))
+                runs.append(runner.theirs(workload, variant))
     mine = _summary(ours, sizes["num_minutes_of_last"]["0"])
     others = [
         {**variant, **_summary(runs, sizes["num_minutes_of_last"][str(variant["max_events"])])}
@@ -141,7 +148,7 @@ def _measure(runner: Runner, workload: Workload, sizes: Mapping[str, Any], repea
     for other in others:
         other["ratios"] = {clock: other["seconds"][clock] / mine["seconds"][clock] for clock in CLOCKS}
     described = {"name": workload.name, "title": workload.title, "window_days": workload.window_days}
-    return {**described, **sizes, "ours": mine, "theirs": others}
+    return {**described, "log": {"name": workload.log, **prepared["log"]}, **sizes, "ours": mine, "theirs": others}
 
 
 def _variants(sizes: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -153,7 +160,7 @@ def _variants(sizes: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _with_best_batch(
-    runner: Runner, workload: str, sizes: Mapping[str, Any], variant: Mapping[str, Any]
+    runner: Runner, workload: Workload, sizes: Mapping[str, Any], variant: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The variant with the batch size whose inference was fastest, tried once each."""
     if "batch_size" in variant:
@@ -186,10 +193,15 @@ def _summary(runs: Sequence[Mapping[str, Any]], num_minutes: int) -> dict[str, A
 
 def section(result: Mapping[str, Any]) -> str:
     """The tables of the page."""
-    if "absent" in result:
+    if not result["workloads"]:
         return "## Embedding, beside CoLES (GRU)\n\nNot measured: git_activity isn't here."
     versions = result["workloads"][0]["theirs"][0]["versions"]
-    text = _TEXT.format(**{**result, **result["log"]}, ptls=versions["pytorch-lifestream"], torch=versions["torch"])
+    text = _TEXT.format(
+        threads=result["threads"],
+        repeats=result["repeats"],
+        ptls=versions["pytorch-lifestream"],
+        torch=versions["torch"],
+    )
     return "\n\n".join([text, *map(_workload_section, result["workloads"])])
 
 
@@ -199,6 +211,7 @@ def _workload_section(workload: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             f"### {workload['name'].capitalize()}: {workload['title']}",
+            f"Of {_LOG.format(**workload['log'])}: "
             f"{workload['num_entities']:,} entities, {workload['num_events']:,} events in the windows of "
             f"{workload['window_days']:,} days; the median entity has {workload['median_events']:,}, the longest "
             f"{workload['max_events']:,}.",
@@ -244,18 +257,20 @@ def _read(report: Path) -> dict[str, Any]:
 _HEADER = ["", "events seen", "entities/s", "minutes/s", "events/s", "seconds", "ratio", "without start-up", "ratio"]
 _HEADER += ["inference alone", "ratio", "CPU-s", "peak GB"]
 
+_LOG = "{name} ({num_events:,} events, made {num_minutes:,} minutes in {aggregate_seconds:.0f} s)"
+
 _TEXT = """\
 ## Embedding, beside CoLES (GRU)
 
-`make bench PART=embedding`, on git_activity ({num_events:,} events, {num_minutes:,} minutes); {threads} threads a
-process, medians of {repeats} turns, or one where that took longer than a minute. infobehavior: the command `embed`,
-from minutes on disk to the table on disk, the paper's encoder, whole windows. CoLES: pytorch-lifestream {ptls} on
+`make bench PART=embedding`, on git_activity and on a simulated log; {threads} threads a process, medians of {repeats}
+turns, or one where that took longer than a minute. infobehavior: the command `embed`, from minutes on disk to the table
+on disk, the paper's encoder, whole windows. CoLES: pytorch-lifestream {ptls} on
 torch {torch} in its own process and environment, from the events of the same windows on disk (a file that holds
 nothing else) through its own preprocessing and inference loader to a table on disk. Vectors of 192 on both sides,
 weights untrained on both, since speed doesn't depend on them; for CoLES the fastest of several batch sizes, and its
 demo's where that needs no more than about 4 GB. Its loader keeps the last 10,000 events of an entity by default, its
 authors' experiments the last 1,600. It doesn't sort by length: the row that says sorted was helped. Minutes come
-from events once: the whole log took {aggregate_seconds:.0f} s, which no column counts.
+from events once, which no column counts; it is told of each log.
 
 The ratios are their time over ours: above 1 we are faster. *Without start-up* leaves out the start of the process
 and its imports. *Inference alone* leaves out reading and writing, of CoLES also its preprocessing, of infobehavior

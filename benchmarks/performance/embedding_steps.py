@@ -1,6 +1,6 @@
 """What `performance.embedding` runs in processes of their own: preparing the logs, and embedding with a clock inside.
 
-python -m performance.embedding_steps prepare EVENTS WORK --threads 2
+python -m performance.embedding_steps prepare LOG EVENTS WORK --threads 2
 python -m performance.embedding_steps embed MINUTES --model MODEL --as-of MOMENTS --out OUT --report REPORT
 """
 
@@ -11,13 +11,18 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+from performance.simulated_log import Log
 
 UNTIL = "TIMESTAMPTZ '2026-07-01 00:00:00+00'"
 MAX_WINDOW_DAYS = 3_650
 LAST_EVENTS = (200, 1_000, 10_000, 0)
 """How many events of each entity the peer is given, the last ones; 0 stands for all."""
+
+BUSY = Log(20, 100_000)
 
 MIN_COUNT = 5
 """Minutes in which a behavior or a location must occur to be a token: the default of `pretrain`."""
@@ -30,12 +35,14 @@ class Workload:
     Attributes:
         name: also that of its folder.
         title: what it is, in words.
+        log: of which log, by name.
         window_days: length of the windows.
         moments: SQL over `events`: entity_id and as_of, the end of its window.
     """
 
     name: str
     title: str
+    log: str
     window_days: int
     moments: str
 
@@ -44,6 +51,7 @@ WORKLOADS = [
     Workload(
         name="month",
         title="the accounts with events in the 30 days before 2026-07-01",
+        log="git_activity",
         window_days=30,
         moments=f"SELECT DISTINCT entity_id, {UNTIL} AS as_of FROM events "
         f"WHERE timestamp >= {UNTIL} - INTERVAL 30 day AND timestamp < {UNTIL}",
@@ -51,6 +59,7 @@ WORKLOADS = [
     Workload(
         name="year",
         title="the accounts with events in the 365 days before 2026-07-01",
+        log="git_activity",
         window_days=365,
         moments=f"SELECT DISTINCT entity_id, {UNTIL} AS as_of FROM events "
         f"WHERE timestamp >= {UNTIL} - INTERVAL 365 day AND timestamp < {UNTIL}",
@@ -58,9 +67,18 @@ WORKLOADS = [
     Workload(
         name="long",
         title=f"the 100 accounts with most events, each with the {MAX_WINDOW_DAYS:,} days up to its own last event",
+        log="git_activity",
         window_days=MAX_WINDOW_DAYS,
         moments="SELECT entity_id, time_bucket(INTERVAL 1 minute, max(timestamp)) + INTERVAL 1 minute AS as_of "
         "FROM events GROUP BY entity_id ORDER BY count(*) DESC, entity_id LIMIT 100",
+    ),
+    Workload(
+        name="busy",
+        title="20 simulated accounts that do something in nearly every minute of a month",
+        log="busy",
+        window_days=30,
+        moments=f"SELECT DISTINCT entity_id, TIMESTAMPTZ '{BUSY.last_day + timedelta(days=1)} 00:00:00+00' AS as_of "
+        "FROM events",
     ),
 ]
 
@@ -72,7 +90,10 @@ def main() -> None:
 
 
 def prepare(given: argparse.Namespace) -> None:
-    """Aggregate the log, and write of each workload its moments, its events and a model, unless they are there."""
+    """Aggregate a log, and write of each of its workloads moments, events and a model, unless they are there.
+
+    The log of busy accounts is made first.
+    """
     import infobehavior
 
     done = given.work / "prepared.json"
@@ -81,11 +102,14 @@ def prepare(given: argparse.Namespace) -> None:
         return
     shutil.rmtree(given.work, ignore_errors=True)
     given.work.mkdir(parents=True)
+    if given.log == "busy":
+        BUSY.write(given.events)
     schema = infobehavior.inspect(given.events).schema
     started = time.perf_counter()
     summary = infobehavior.aggregate(given.events, schema, given.work / "minutes")
     seconds = time.perf_counter() - started
-    sizes = {workload.name: _prepare_workload(workload, given) for workload in WORKLOADS}
+    mine = [workload for workload in WORKLOADS if workload.log == given.log]
+    sizes = {workload.name: _prepare_workload(workload, given) for workload in mine}
     log = {"num_events": summary.num_kept, "num_minutes": summary.num_minutes, "aggregate_seconds": seconds}
     done.write_text(json.dumps({"made_of": made_of, "log": log, "workloads": sizes}), encoding="utf-8")
 
@@ -194,6 +218,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     steps = parser.add_subparsers(required=True)
     preparing = steps.add_parser("prepare")
+    preparing.add_argument("log", choices=sorted({workload.log for workload in WORKLOADS}))
     preparing.add_argument("events", type=Path)
     preparing.add_argument("work", type=Path)
     preparing.add_argument("--threads", type=int, default=os.cpu_count())

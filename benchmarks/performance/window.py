@@ -24,9 +24,9 @@ from infobehavior.embedding.table import PARTITION_FILE
 from infobehavior.model.config import EncoderConfig
 from infobehavior.model.infobehavior import InfoBehavior
 from performance.batches import prepare_minutes
-from performance.growth import FIRST_DAY, WINDOW_DAYS, Log
 from performance.measure import alternate, summary, table
 from performance.quality import LabelledLog, measure_quality, quality_table, two_cores
+from performance.simulated_log import FIRST_DAY, WINDOW_DAYS, Log
 
 LAST_DAY = FIRST_DAY + timedelta(days=WINDOW_DAYS)
 """The new day: the day after a month of them."""

@@ -94,7 +94,8 @@ def test_all_sides_of_the_aggregation_make_the_same_minutes(tmp_path: Path) -> N
 
 def test_the_embedding_is_timed_from_inside(data: Path, tmp_path: Path) -> None:
     logs, report = tmp_path / "logs", tmp_path / "report.json"
-    run("performance.embedding_steps", "prepare", data / "git_activity" / "events.parquet", logs, "--threads", 1)
+    events = data / "git_activity" / "events.parquet"
+    run("performance.embedding_steps", "prepare", "git_activity", events, logs, "--threads", 1)
     arguments = [logs / "minutes", "--model", logs / "month" / "model", "--as-of", logs / "month" / "moments.parquet"]
     run("performance.embedding_steps", "embed", *arguments, "--out", tmp_path / "out", "--report", report)
 
