@@ -35,5 +35,10 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    run = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return run.stdout.strip()
+    """The commit; "dirty" where the code isn't the commit's, whatever the pages are that a benchmark has written."""
+    commit, changed = _git("describe", "--always"), _git("status", "--porcelain", "--", ":!docs", ":!README.md")
+    return f"{commit}-dirty" if any(not line.startswith("??") for line in changed.splitlines()) else commit
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True).stdout.strip()
