@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from machine import ROOT, in_words, machine
 
 from infobehavior.artefacts import write_atomically, write_json
+from performance.measure import goal
 
 PARTS = ("encoder", "pretraining", "embedding", "growth", "aggregation", "window")
 RESULTS = ROOT / "docs" / "performance"
@@ -49,14 +50,21 @@ def write_page() -> None:
     measured = [(part, RESULTS / f"{part}.json") for part in PARTS]
     sections = [_section(part, json.loads(path.read_text())) for part, path in measured if path.exists()]
     absent = [part for part, path in measured if not path.exists()]
-    sections += [f"## Not measured yet\n\nParts of `make bench`: {', '.join(absent)}."] if absent else []
-    text = "\n\n".join([_HEADER, *sections]) + "\n"
+    not_measured = [f"## Not measured yet\n\nParts of `make bench`: {', '.join(absent)}."] if absent else []
+    text = "\n\n".join([_HEADER, _goals(sections), *sections, *not_measured]) + "\n"
     write_atomically(PAGE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _section(part: str, described: dict) -> str:
     text = importlib.import_module(f"performance.{part}").section(described["result"])
     return f"{text}\n\nMeasured in {described['minutes']} minutes on {in_words(described['machine'])}."
+
+
+def _goals(sections: list[str]) -> str:
+    """All goals of the sections, those that were missed first."""
+    lines = [line for section in sections for line in section.splitlines()]
+    missed, reached = ([line for line in lines if line.startswith(goal("", what)[:9])] for what in (False, True))
+    return "\n".join(["## Goals, missed and reached", "", *missed, *reached])
 
 
 def _arguments() -> argparse.Namespace:

@@ -233,12 +233,12 @@ def _goals(workloads: list[dict[str, Any]]) -> list[str]:
     for what in ("forward", "forward and backward") if real else ():
         ratios = [_median(workload, what, "padded") / _median(workload, what, "ours") for workload in of_batch]
         listed = ", ".join(f"{ratio:.1f}" for ratio in ratios)
-        text = f"{what}, at least 10 × as fast as padded on git_activity, {batch} pairs ({listed})"
+        text = f"encoder, {what}: at least 10 × as fast as padded on git_activity, {batch} pairs ({listed})"
         goals.append(goal(text, min(ratios) >= 10))
     for product, library in (("GEMM", "PyTorch's own"), ("GEMM, our settings", "oneDNN's")):
         shares = [_share(workload, "forward and backward", product) for workload in workloads]
         listed = ", ".join(f"{share:.0%}" for share in shares)
-        goals.append(goal(f"in training, at least 60 % of {library} GEMM rate ({listed})", min(shares) >= 0.6))
+        goals.append(goal(f"encoder, in training: at least 60 % of {library} GEMM rate ({listed})", min(shares) >= 0.6))
     return goals
 
 

@@ -165,7 +165,7 @@ def _goals(result: dict[str, Any]) -> list[str]:
         costs = _costs(result[series])
         most = max(costs) / costs[0]
         goals.append(
-            goal(f"{series}: no event costs more than 1.5 × those of the first row ({most:.2f} ×)", most <= 1.5)
+            goal(f"growth, {series}: no event costs more than 1.5 × those of the first row ({most:.2f} ×)", most <= 1.5)
         )
     last = result["denser"][-1]
     what = f"a month of {last['events']:,} events in one account takes less than 2 GB"

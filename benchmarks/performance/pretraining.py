@@ -135,7 +135,7 @@ def section(result: dict[str, Any]) -> str:
             _TEXT.format(pairs=pairs, days=WINDOW_DAYS, threads=PretrainConfig().num_threads),
             table(["side", "seconds a step", "pairs a second", "faster than padded"], rates),
             f"Reading a step's windows, tokens, masks and labels takes {seconds['reading']:.4f} s.",
-            goal(f"less than 5 % of our step ({share:.1%})", share < 0.05),
+            goal(f"reading takes less than 5 % of our step ({share:.1%})", share < 0.05),
             _curve_table(result),
             quality_table("What bfloat16 costs in quality.", "precision", result["quality"]),
         ]

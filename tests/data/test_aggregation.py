@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infobehavior.data import aggregation, coded_events
+from infobehavior.data import aggregation, coded_events, day_files
 from infobehavior.data.aggregation import Summary, aggregate
 from infobehavior.data.minutes import open_minutes
 from infobehavior.data.schema import (
@@ -268,7 +268,7 @@ def test_sizes_of_chunks_and_batches_change_no_byte(
 
 
 def test_row_groups_do_not_depend_on_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aggregation, "ROW_GROUP_ROWS", 10)
+    monkeypatch.setattr(day_files, "ROW_GROUP_ROWS", 10)
     source = write_rows(some_rows(), tmp_path / "events.parquet")
     aggregate(source, SCHEMA, tmp_path / "minutes")
     monkeypatch.setattr(coded_events, "EVENTS_PER_BATCH", 3)
@@ -518,7 +518,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def no_space(path: Path, schema: pa.Schema) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(aggregation, "_parquet_writer", no_space)
+    monkeypatch.setattr(day_files, "_parquet_writer", no_space)
     source = write_rows(some_rows(), tmp_path / "events.parquet")
     with pytest.raises(InputError, match=r"can't write to .*minutes: No space left on device"):
         aggregate(source, SCHEMA, tmp_path / "minutes")
@@ -531,7 +531,7 @@ def test_a_run_that_wrote_no_day_blocks_no_other_schema(tmp_path: Path, monkeypa
 
     source = write_rows(some_rows(), tmp_path / "events.parquet")
     with monkeypatch.context() as patch:
-        patch.setattr(aggregation, "_parquet_writer", no_space)
+        patch.setattr(day_files, "_parquet_writer", no_space)
         with pytest.raises(InputError, match="No space left"):
             aggregate(source, SCHEMA, tmp_path / "minutes")
     other = write_rows(some_rows(seed=2), tmp_path / "other.parquet")
@@ -543,7 +543,7 @@ def test_a_run_that_wrote_no_day_blocks_no_other_schema(tmp_path: Path, monkeypa
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from infobehavior.data import aggregation
+from infobehavior.data import aggregation, day_files
 
 def begin(path, schema):
     if "ds=2024-03-31" in str(path):
@@ -551,7 +551,7 @@ def begin(path, schema):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(path, schema)
 
-whole, aggregation._parquet_writer = aggregation._parquet_writer, begin
+whole, day_files._parquet_writer = day_files._parquet_writer, begin
 aggregation.aggregate(sys.argv[1], sys.argv[2], sys.argv[3])
 """
 

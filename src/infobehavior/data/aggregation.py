@@ -5,30 +5,26 @@ A few days at a time: `coded_events` has their events sorted, `tokens` folds the
 
 from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Self
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infobehavior.artefacts import (
     DEFINITION_FILE,
     UNFINISHED_FILE,
-    beside,
     definition_hash,
-    move_into_place,
     write_json,
     writing,
 )
 from infobehavior.data.cleaning import CleanEvents, StagedEvents, clean_events, quarantine_examples, read_once
 from infobehavior.data.clock import day_bounds, day_of_number
 from infobehavior.data.coded_events import number_values, read_sorted_events
+from infobehavior.data.day_files import DayFile, write_day
 from infobehavior.data.events import EventSource, connect, open_events, quoted_text, readable
 from infobehavior.data.minutes import (
     FORMAT,
@@ -58,7 +54,6 @@ NUM_WRITERS = 4
 NUM_AHEAD = 4
 """Batches that are read, and folded, before the next stage takes them."""
 
-ROW_GROUP_ROWS = 131_072
 NUM_UNKNOWN_SHOWN = 20
 
 
@@ -193,8 +188,8 @@ def _write_minutes(
         ahead(_fold_batches(batches, layout, schema, written), NUM_AHEAD) as minutes,
         ThreadPoolExecutor(NUM_WRITERS) as writers,
     ):
-        files = (_write_day(folder, day, map(itemgetter(1), rows)) for day, rows in groupby(minutes, itemgetter(0)))
-        for file in in_order(writers, NUM_WRITERS, _DayFile.finish, files):
+        files = (write_day(folder, day, map(itemgetter(1), rows)) for day, rows in groupby(minutes, itemgetter(0)))
+        for file in in_order(writers, NUM_WRITERS, DayFile.finish, files):
             written.rows_of_day[file.day] = file.num_rows
             advance(1, file.day.isoformat())
     return written
@@ -239,85 +234,6 @@ def _fold_batches(
         written.num_unknown += minutes.num_unknown
         for start, end in pairwise([*run_starts(minutes.day).tolist(), len(minutes.day)]):
             yield batch.days[minutes.day[start]], minutes.rows.slice(start, end - start)
-
-
-def _write_day(folder: Path, day: date, tables: Iterable[pa.Table]) -> "_DayFile":
-    """Write the minutes of a day beside their place, a row group at a time."""
-    file = _DayFile(folder, day)
-    with file.removed_after_an_error():
-        for rows in _row_groups(tables):
-            file.write(rows)
-    return file
-
-
-def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows, ROW_GROUP_ROWS at a time, so that a file doesn't depend on how its day was cut."""
-    pending: list[pa.Table] = []
-    for table in tables:
-        pending.append(table)
-        while sum(map(len, pending)) >= ROW_GROUP_ROWS:
-            rows = pa.concat_tables(pending)
-            yield rows.slice(0, ROW_GROUP_ROWS).combine_chunks()
-            pending = [rows.slice(ROW_GROUP_ROWS)]
-    if any(map(len, pending)):
-        yield pa.concat_tables(pending).combine_chunks()
-
-
-class _DayFile:
-    """The file of a day, first beside its place, then there.
-
-    Args:
-        folder: of the minutes.
-        day: whose they are.
-    """
-
-    def __init__(self, folder: Path, day: date) -> None:
-        self.day, self.num_rows = day, 0
-        self._target = partition_file(folder, day)
-        self._stack = ExitStack()
-        self._temporary = self._stack.enter_context(beside(self._target))
-        self._writer: pq.ParquetWriter | None = None
-
-    def write(self, rows: pa.Table) -> None:
-        """Write a row group."""
-        self._writer = self._writer or self._stack.enter_context(_parquet_writer(self._temporary, rows.schema))
-        self._writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-        self.num_rows += len(rows)
-
-    def finish(self) -> Self:
-        """Put it into its place, when the disk has confirmed it."""
-        with self._stack:
-            assert self._writer is not None
-            self._writer.close()
-            move_into_place(self._temporary, self._target)
-        return self
-
-    @contextmanager
-    def removed_after_an_error(self) -> Iterator[None]:
-        """If what is done here fails, nothing is left of the file."""
-        with ExitStack() as stack:
-            stack.push(self._stack)
-            yield
-            stack.pop_all()
-
-
-def _parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Compact, and the same bytes for the same rows."""
-    repetitive = [name for name in schema.names if _is_repetitive(schema.field(name))]
-    numbers = ["counts.list.element" if name == "counts" else name for name in schema.names]
-    return pq.ParquetWriter(
-        path,
-        schema,
-        compression="zstd",
-        use_dictionary=repetitive,
-        column_encoding={name: "DELTA_BINARY_PACKED" for name in numbers if name not in repetitive},
-        store_schema=False,
-    )
-
-
-def _is_repetitive(column: pa.Field) -> bool:
-    """Whether values are written once: texts, and tokens, whose bits have no small differences."""
-    return bool(pa.types.is_string(column.type)) or column.name.startswith("levels_")
 
 
 def _summarize(
