@@ -51,7 +51,8 @@ def beside(target: Path) -> Iterator[Path]:
     try:
         yield temporary
     except OSError as error:
-        error.filename = error.filename or str(target)  # a full disk doesn't say which file was too much
+        if error.errno is not None:
+            error.filename = error.filename or str(target)  # a full disk doesn't say which file was too much
         raise
     finally:
         temporary.unlink(missing_ok=True)

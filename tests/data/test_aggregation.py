@@ -525,6 +525,51 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not list((tmp_path / "minutes").rglob("*.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("Out of Memory Error: could not allocate block", "needs more memory or temporary space"),
+        ("IO Error: a page is damaged", "a page is damaged"),
+    ],
+)
+def test_an_error_while_sorted_events_are_read_is_told_as_duckdbs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, said: str
+) -> None:
+    class Failing:
+        def __init__(self, reader: pa.RecordBatchReader) -> None:
+            self.reader = reader
+
+        def __enter__(self) -> Iterator[pa.RecordBatch]:
+            yield_first = iter(self.reader)
+
+            def batches() -> Iterator[pa.RecordBatch]:
+                yield next(yield_first)
+                raise OSError(error)
+
+            return batches()
+
+        def __exit__(self, *_: object) -> None:
+            self.reader.close()
+
+    real = duckdb.DuckDBPyRelation.to_arrow_reader
+    monkeypatch.setattr(coded_events, "EVENTS_PER_BATCH", 20)
+    monkeypatch.setattr(duckdb.DuckDBPyRelation, "to_arrow_reader", lambda self, size: Failing(real(self, size)))
+    source = write_rows(some_rows(), tmp_path / "events.parquet")
+    with pytest.raises(InputError, match=said) as caught:
+        aggregate(source, SCHEMA, tmp_path / "minutes")
+    assert "can't write" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "minutes" / "_unfinished.json").exists()
+    assert not list((tmp_path / "minutes").rglob("*.tmp"))
+
+
+def test_days_far_apart_are_read_together(tmp_path: Path) -> None:
+    rows = some_rows(60)
+    far = [row | {"when": row["when"] - timedelta(days=12_000)} for row in rows]
+    aggregate(write_rows(rows + far, tmp_path / "events.parquet"), SCHEMA, tmp_path / "minutes")
+    assert read_minutes(tmp_path / "minutes") == expected_minutes(rows + far, SCHEMA)
+
+
 def test_a_run_that_wrote_no_day_blocks_no_other_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(path: Path, schema: pa.Schema) -> None:
         raise OSError(28, "No space left on device")

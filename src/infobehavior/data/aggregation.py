@@ -188,10 +188,14 @@ def _write_minutes(
         ahead(_fold_batches(batches, layout, schema, written), NUM_AHEAD) as minutes,
         ThreadPoolExecutor(NUM_WRITERS) as writers,
     ):
-        files = (write_day(folder, day, map(itemgetter(1), rows)) for day, rows in groupby(minutes, itemgetter(0)))
-        for file in in_order(writers, NUM_WRITERS, DayFile.finish, files):
-            written.rows_of_day[file.day] = file.num_rows
-            advance(1, file.day.isoformat())
+        try:
+            files = (write_day(folder, day, map(itemgetter(1), rows)) for day, rows in groupby(minutes, itemgetter(0)))
+            for file in in_order(writers, NUM_WRITERS, DayFile.finish, files):
+                written.rows_of_day[file.day] = file.num_rows
+                advance(1, file.day.isoformat())
+        except BaseException:
+            connection.interrupt()  # or the end would wait for a sort that nobody needs
+            raise
     return written
 
 

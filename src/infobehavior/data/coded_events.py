@@ -17,7 +17,7 @@ from infobehavior.data.schema import SET_SEPARATOR, Schema
 from infobehavior.data.tokens import Layout, SetColumn
 
 MAX_NUMBERED_VALUES = 65_536
-"""A column with at most so many values has them numbered once; of others each chunk of the log brings its own."""
+"""A column with at most so many values has them numbered once; of others each batch brings its own."""
 
 NUM_SAMPLED = 1_000_000
 """Events that tell whether a column has more values than that, before all are looked at."""
@@ -99,10 +99,16 @@ def read_sorted_events(
     num_bits = (end - first).bit_length() + layout.bits_below_minute
     day, key = ("0", "") if len(day_starts) == 2 else (_day(minute, day_starts), "day, ")
     others = "".join(f", {_value(column)} AS {column.column}" for column in layout.others)
-    yield from connection.sql(
+    result = connection.sql(
         f"SELECT ({day})::INTEGER AS day, entity_id, ({packed})::{'INTEGER' if num_bits < 32 else 'BIGINT'} AS packed"
         f"{others} FROM ({inside}) ORDER BY {key}entity_id, packed"
-    ).to_arrow_reader(EVENTS_PER_BATCH)
+    )
+    with result.to_arrow_reader(EVENTS_PER_BATCH) as batches:
+        try:
+            yield from batches
+        except (OSError, pa.ArrowException) as error:  # as which pyarrow passes DuckDB's errors on
+            kind = duckdb.OutOfMemoryException if "Out of Memory" in str(error) else duckdb.Error
+            raise kind(str(error)) from error
 
 
 def _value(column: SetColumn) -> str:

@@ -1,7 +1,7 @@
 """Stages of work that run at the same time, in threads of their own."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,12 +14,17 @@ _END = object()
 
 @contextmanager
 def ahead(items: Iterable[Item], num_ahead: int) -> Iterator[Iterator[Item]]:
-    """The same items, made by a thread of its own, at most so many before they are taken."""
-    pool = ThreadPoolExecutor(1)
+    """The same items, made by a thread of its own, at most so many before they are taken.
+
+    At the end the thread finishes the item that it is at, if nobody interrupts it, and a generator is closed.
+    """
+    iterator, pool = iter(items), ThreadPoolExecutor(1)
     try:
-        yield _made_ahead(pool, iter(items), num_ahead)
+        yield _made_ahead(pool, iterator, num_ahead)
     finally:
         pool.shutdown(cancel_futures=True)
+        if isinstance(iterator, Generator):
+            iterator.close()
 
 
 def _made_ahead(pool: Executor, items: Iterator[Item], num_ahead: int) -> Iterator[Item]:

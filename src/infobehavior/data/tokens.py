@@ -132,20 +132,32 @@ class Minutes:
 
 
 def whole_minutes(batches: Iterable[pa.RecordBatch], layout: Layout) -> Iterator[pa.RecordBatch]:
-    """Cut sorted events anew, so that no minute is in two batches."""
-    rest: pa.RecordBatch | None = None
+    """Cut events anew, so that no minute is in two batches.
+
+    Args:
+        batches: events with ``entity_id`` and ``packed``, sorted as `fold_events` wants them.
+        layout: of ``packed``.
+
+    Yields:
+        The same events in the same order; as many at a time as came, but for those of a minute that goes on.
+    """
+    rest: list[pa.RecordBatch] = []
     for batch in batches:
-        events = batch if rest is None else pa.concat_batches([rest, batch])
-        if not events.num_rows:
-            continue
-        minute = events["packed"].to_numpy() >> layout.bits_below_minute
-        is_last = (minute == minute[-1]) & _as_numpy(pc.equal(events["entity_id"], events["entity_id"][-1]))
-        start = int(np.argmax(is_last & (events["day"].to_numpy() == events["day"][-1].as_py())))
-        if start:
-            yield events.slice(0, start)
-        rest = events.slice(start)
-    if rest is not None:
-        yield rest
+        if batch.num_rows:
+            start = _start_of_last_minute(batch, layout)
+            if start:
+                yield pa.concat_batches([*rest, batch.slice(0, start)])
+                rest = []
+            rest.append(batch.slice(start))
+    if rest:
+        yield pa.concat_batches(rest)
+
+
+def _start_of_last_minute(events: pa.RecordBatch, layout: Layout) -> int:
+    """The first event of the minute that is the last one; a minute of a chunk is one of its days."""
+    minute = events["packed"].to_numpy() >> layout.bits_below_minute
+    is_last = (minute == minute[-1]) & _as_numpy(pc.equal(events["entity_id"], events["entity_id"][-1]))
+    return int(np.argmax(is_last))
 
 
 def fold_events(events: pa.RecordBatch, first_minute: int, layout: Layout, schema: Schema) -> Minutes:
