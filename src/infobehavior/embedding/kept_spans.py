@@ -6,6 +6,7 @@ it is kept only where computing it again would give the same bytes.
 
 import hashlib
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +15,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from infobehavior import __version__
 from infobehavior.data.batches import Rows, Spans, Tokenizer, WindowBatch
 from infobehavior.data.vocabulary import NUM_LAG_TOKENS
 from infobehavior.embedding.spans_file import SPANS_FILE, EarlierSpans, Keys, LaterSpans, spans_schema
@@ -143,7 +143,7 @@ def _definition(model: InfoBehavior) -> str:
     with torch.inference_mode(), reproducible(model.num_threads):
         tried = model.represent_spans(_trial_batch(model)).cpu().numpy()
     sha256 = hashlib.sha256(tried.tobytes()).hexdigest()
-    return f"infobehavior {__version__}, torch {torch.__version__}, model {model.model_id}, {sha256}"
+    return f"infobehavior {version('infobehavior')}, torch {torch.__version__}, model {model.model_id}, {sha256}"
 
 
 def _trial_batch(model: InfoBehavior) -> WindowBatch:
