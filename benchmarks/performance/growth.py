@@ -50,6 +50,7 @@ def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
         "longer": [_measure(log, folder, schema, model, sizes.repeats, by_window=True) for log in longer],
         "more": [_measure(log, folder, schema, model, sizes.repeats, by_window=False) for log in more],
         "training": _measure_training(sizes, folder, schema),
+        "loading": "without",
         "idle_bytes": run_python(["-c", "import infobehavior.embedding.embed"]).peak_bytes,
         "limits": {"MINUTES_PER_SHARD": MINUTES_PER_SHARD, "MOMENTS_PER_SHARD": MOMENTS_PER_SHARD},
     }
@@ -112,7 +113,7 @@ def section(result: dict[str, Any]) -> str:
     training = result["training"]
     return "\n\n".join(
         [
-            _TEXT.format(idle=_gigabytes(result["idle_bytes"]), threads=DEFAULT_THREADS),
+            _TEXT.format(idle=_gigabytes(result["idle_bytes"]), threads=DEFAULT_THREADS, loading=result["loading"]),
             "**Denser**: the same number of events in a month, by fewer and fewer accounts; one window each.",
             _table(result["denser"]),
             "**Longer**: an hour of activity a day with two events a minute, for more and more days; windows of 30 "
@@ -218,7 +219,7 @@ def _gigabytes(num_bytes: float) -> str:
 _TEXT = """\
 ## Growth
 
-`make bench PART=growth`, on simulated logs. `aggregate` and `embed` in a process of their own; CPU-seconds without
+`make bench PART=growth`, on simulated logs. `aggregate` and `embed` in a process of their own; CPU-seconds {loading}
 the loading of libraries, medians over repeats, and the time of both; rows are measured one after another. The peak is
 that of the whole process, which has {idle} before it does anything.
 The encoder has the paper's sizes and isn't trained; torch has {threads} threads."""
