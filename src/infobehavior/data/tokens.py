@@ -6,6 +6,7 @@ and its value of one of the columns that are kept as sets, such as its location.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -70,7 +71,12 @@ class SetColumn:
         """What events add to the set."""
         if self.values is None:
             return Members.of_texts(column)
-        return Members(column.to_numpy(), pa.array(self.values, pa.string()))
+        return Members(column.to_numpy(), self.texts)
+
+    @cached_property
+    def texts(self) -> pa.Array:
+        """The values for `Members`, made once for all batches."""
+        return pa.array(self.values, pa.string())
 
 
 @dataclass(frozen=True)
@@ -223,8 +229,7 @@ def _tokens(runs: Integers, layout: Layout, schema: Schema) -> tuple[dict[str, p
     }
     sets = {}
     if layout.beside:
-        members = Members(number, pa.array(layout.beside.values, pa.string()))
-        sets[layout.beside.name] = _set_texts(members, number, behaviors[minutes])
+        sets[layout.beside.name] = _set_texts(Members(number, layout.beside.texts), number, behaviors[minutes])
     return tokens, sets, int(counts[code == 0].sum())
 
 
