@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from machine import ROOT, in_words, machine
 
 from infobehavior.artefacts import write_atomically, write_json
-from performance.measure import goal
+from performance.measure import MISSED, REACHED
 
 PARTS = ("encoder", "pretraining", "embedding", "growth", "aggregation", "window")
 RESULTS = ROOT / "docs" / "performance"
@@ -63,7 +63,7 @@ def _section(part: str, described: dict) -> str:
 def _goals(sections: list[str]) -> str:
     """All goals of the sections, those that were missed first."""
     lines = [line for section in sections for line in section.splitlines()]
-    missed, reached = ([line for line in lines if line.startswith(goal("", what)[:9])] for what in (False, True))
+    missed, reached = ([line for line in lines if line.startswith(beginning)] for beginning in (MISSED, REACHED))
     return "\n".join(["## Goals, missed and reached", "", *missed, *reached])
 
 

@@ -109,9 +109,13 @@ def peak_bytes(pid: int | str = "self") -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
+REACHED, MISSED = "- Reached: ", "- **Missed**: "
+"""How the lines of `goal` begin."""
+
+
 def goal(text: str, reached: bool) -> str:
     """A line that says whether a goal was reached."""
-    return f"- {'Reached' if reached else '**Missed**'}: {text}."
+    return f"{REACHED if reached else MISSED}{text}."
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
