@@ -10,7 +10,6 @@ The event logs aren't in the repository; `--data` names their folder. Each task 
 import argparse
 import json
 import logging
-import os
 import shutil
 import sys
 import time
@@ -19,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import duckdb
 from machine import ROOT, machine
 
@@ -28,6 +25,7 @@ import infobehavior
 from infobehavior.artefacts import write_atomically, write_json
 from infobehavior.downstream.evaluation import metric_lines
 from infobehavior.pretraining.config import PretrainConfig, preset
+from infobehavior.threads import spin_briefly
 
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
@@ -118,6 +116,7 @@ TASKS = [
 
 def main() -> int:
     """Measure, then write the page."""
+    spin_briefly()
     given = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not given.page_only:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from infobehavior.threads import spin_briefly
 from performance.simulated_log import Log
 
 UNTIL = "TIMESTAMPTZ '2026-07-01 00:00:00+00'"
@@ -84,7 +85,8 @@ WORKLOADS = [
 
 
 def main() -> None:
-    """Run one step."""
+    """Run one step, with threads that wait as those of the command line do."""
+    spin_briefly()
     given = _arguments()
     given.step(given)
 

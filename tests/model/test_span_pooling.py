@@ -31,6 +31,7 @@ def assert_same(lengths: list[int], widest: int = 5) -> None:
     theirs = one_by_one(minutes, lengths, kernel)
 
     torch.testing.assert_close(ours, theirs, **TOLERANCE)
+    assert torch.equal(strongest_windows(minutes.detach(), torch.tensor(lengths), kernel.detach()), ours)
     ours_gradients, theirs_gradients = (torch.autograd.grad(y, (minutes, kernel), upstream) for y in (ours, theirs))
     for got, want in zip(ours_gradients, theirs_gradients, strict=True):
         torch.testing.assert_close(got, want, **TOLERANCE)

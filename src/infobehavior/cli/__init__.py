@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from infobehavior.cli.commands import app
 from infobehavior.cli.error_lines import error_line
+from infobehavior.threads import spin_briefly
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -25,8 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 after bad input, 130 after an interruption.
     """
-    # Threads that wait by spinning make training many times slower on a machine that has other work to do.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spin_briefly()
     _log_to_stderr()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -21,7 +21,7 @@ FUSED_ROWS = 256
 """Blocks of so many rows or more are left to PyTorch's fused attention, which takes longer for shorter ones."""
 
 MAX_SCORES = 1 << 24
-"""Attention scores that are in memory at once; fused attention has none."""
+"""Attention scores that are computed at once; in training all probabilities are kept, but for fused attention's."""
 
 
 @dataclass(frozen=True)
@@ -117,21 +117,24 @@ Forbidden = Float[Tensor, "blocks one_or_rows rows"]
 
 
 class _Attention(torch.autograd.Function):
-    """Attention block by block; probabilities are computed again in the backward pass rather than kept."""
+    """Attention block by block; what its backward pass needs of each is kept, blocks' probabilities among it."""
 
     @staticmethod
     def forward(ctx: Any, query_key_value: Tensor, sequences: PackedSequences) -> Tensor:
         head_dim = query_key_value.shape[1] // (3 * sequences.num_heads)
         parts = query_key_value.reshape(-1, head_dim).index_select(0, sequences.part_at)
         outputs = parts.new_empty(len(sequences.output_part_at), head_dim)
-        ctx.fused = []
+        ctx.kept = []
         for part, output, forbidden in _slices(sequences, parts, outputs):
+            computed: _Fused | _Probabilities
             if part.shape[2] >= FUSED_ROWS:
-                ctx.fused.append(_Fused.of(part, forbidden, ctx.needs_input_grad[0]))
-                output.copy_(ctx.fused[-1].output)
+                computed = _Fused.of(part, forbidden, ctx.needs_input_grad[0])
+                output.copy_(computed.output)
             else:
-                query, key, value = part
-                torch.bmm(_probabilities(query, key, forbidden), value, out=output)
+                computed = _Probabilities.of(part, forbidden)
+                torch.bmm(computed.probabilities, part[2], out=output)
+            if ctx.needs_input_grad[0]:
+                ctx.kept.append(computed)
         ctx.sequences = sequences
         ctx.save_for_backward(parts)
         return outputs.index_select(0, sequences.output_place_of).view(len(query_key_value), -1)
@@ -143,15 +146,10 @@ class _Attention(torch.autograd.Function):
         output_gradients = gradient.reshape(-1, parts.shape[1]).index_select(0, sequences.output_part_at)
         output_gradients.index_fill_(0, sequences.output_padding, 0)
         gradients = torch.empty_like(parts)
-        slices = zip(
-            _slices(sequences, parts, output_gradients), _slices(sequences, gradients, output_gradients), strict=True
-        )
-        fused = iter(ctx.fused)
-        for (part, of_output, forbidden), (of_part, _, _) in slices:
-            if part.shape[2] >= FUSED_ROWS:
-                of_part.copy_(next(fused).gradient(of_output))
-            else:
-                _differentiate(part, forbidden, of_output, of_part)
+        for kept, (of_part, of_output, _) in zip(
+            ctx.kept, _slices(sequences, gradients, output_gradients), strict=True
+        ):
+            kept.differentiate(of_output, of_part)
         return gradients.index_select(0, sequences.place_of).view(len(gradient), -1), None
 
 
@@ -175,30 +173,41 @@ class _Fused:
             mask = forbidden[:, None].to(part.dtype)
             return cls(part, F.scaled_dot_product_attention(query, key, value, mask).flatten(0, 1))
 
-    def gradient(self, of_output: Output) -> QueryKeyValue:
-        return torch.autograd.grad(self.output, self.part, of_output)[0]
+    def differentiate(self, of_output: Output, of_part: QueryKeyValue) -> None:
+        """Write the gradients of queries, keys and values, from those of outputs."""
+        of_part.copy_(torch.autograd.grad(self.output, self.part, of_output)[0])
 
 
-def _differentiate(part: QueryKeyValue, forbidden: Forbidden, of_output: Output, of_part: QueryKeyValue) -> None:
-    """Gradients of queries, keys and values, from those of outputs."""
-    (query, key, value), (of_query, of_key, of_value) = part, of_part
-    probabilities = _probabilities(query, key, forbidden)
-    torch.bmm(probabilities.transpose(1, 2), of_output, out=of_value)
-    of_probabilities = torch.bmm(of_output, value.transpose(1, 2))
-    of_scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, query.dtype)
-    of_scores *= query.shape[-1] ** -0.5
-    torch.bmm(of_scores, key, out=of_query)
-    torch.bmm(of_scores.transpose(1, 2), query, out=of_key)
+@dataclass(frozen=True)
+class _Probabilities:
+    """How much each row attends to each other row of its block, for each head of each block.
 
+    Attributes:
+        part: queries, keys and values.
+        probabilities: of each query, over the keys.
+    """
 
-def _probabilities(
-    query: Float[Tensor, "heads rows head_dim"], key: Float[Tensor, "heads rows head_dim"], forbidden: Forbidden
-) -> Float[Tensor, "heads rows rows"]:
-    """How much each row attends to each other row of its block, for each head of each block."""
-    scores = torch.bmm(query, key.transpose(1, 2)).mul_(query.shape[-1] ** -0.5)
-    by_block = scores.view(len(forbidden), -1, *scores.shape[1:])
-    by_block += forbidden[:, None]
-    return torch.softmax(scores, -1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+    part: QueryKeyValue
+    probabilities: Float[Tensor, "heads rows rows"]
+
+    @classmethod
+    def of(cls, part: QueryKeyValue, forbidden: Forbidden) -> Self:
+        query, key, _ = part
+        shape = (len(forbidden), len(query) // len(forbidden), query.shape[1], query.shape[1])
+        scores = forbidden[:, None].to(query.dtype).expand(shape).flatten(0, 1)
+        scores = torch.baddbmm(scores, query, key.transpose(1, 2), alpha=query.shape[2] ** -0.5)
+        precise = torch.promote_types(scores.dtype, torch.float32)
+        return cls(part, torch.softmax(scores, -1, dtype=precise).to(scores.dtype))
+
+    def differentiate(self, of_output: Output, of_part: QueryKeyValue) -> None:
+        """Write the gradients of queries, keys and values, from those of outputs."""
+        (query, key, value), (of_query, of_key, of_value) = self.part, of_part
+        torch.bmm(self.probabilities.transpose(1, 2), of_output, out=of_value)
+        of_probabilities = torch.bmm(of_output, value.transpose(1, 2))
+        of_scores = torch._softmax_backward_data(of_probabilities, self.probabilities, -1, query.dtype)
+        of_scores *= query.shape[2] ** -0.5
+        torch.bmm(of_scores, key, out=of_query)
+        torch.bmm(of_scores.transpose(1, 2), query, out=of_key)
 
 
 def _slices(

@@ -1,6 +1,6 @@
 """Convolution and max-pooling over packed spans of very different lengths, none padded to the longest (3.1.2)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,14 +50,19 @@ class _StrongestWindows(torch.autograd.Function):
     def forward(ctx: Any, minutes: Tensor, span_lengths: Tensor, kernel: Tensor) -> Tensor:
         and_nothing = _and_nothing(minutes)
         strongest = minutes.new_empty(len(span_lengths), kernel.shape[2])
-        winner = torch.empty_like(strongest, dtype=torch.int64)
+        winner = torch.empty_like(strongest, dtype=torch.int64)  # left as it is where nobody asks for gradients
         ctx.chunks = list(_chunks(span_lengths, len(kernel)))
         for chunk in ctx.chunks:
             convolved = _windows(and_nothing, chunk.minute) @ kernel.flatten(0, 1)
-            values, winners = zip(*(_strongest(part, length) for part, length in chunk.groups(convolved)), strict=True)
-            strongest.index_copy_(0, chunk.span, torch.cat(values))
-            places = torch.minimum(torch.cat(winners), chunk.last[:, None]).add_(chunk.first[:, None])
-            winner.index_copy_(0, chunk.span, places)
+            groups = chunk.groups(convolved)
+            values: Iterable[Tensor]
+            if any(ctx.needs_input_grad):
+                values, winners = zip(*(_strongest(part, length) for part, length in groups), strict=True)
+                places = torch.minimum(torch.cat(winners), chunk.last[:, None]).add_(chunk.first[:, None])
+                winner.index_copy_(0, chunk.span, places)
+            else:
+                values = [part.view(-1, length, part.shape[1]).amax(1) for part, length in groups]
+            strongest.index_copy_(0, chunk.span, torch.cat(tuple(values)))
         ctx.save_for_backward(minutes, kernel, winner)
         return strongest
 

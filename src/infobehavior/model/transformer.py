@@ -29,8 +29,8 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return F.dropout(x, self.num_dropped / 2**16)
         drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        kept = drawn[: x.numel()].view_as(x) >= self.num_dropped - 2**15
-        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - self.num_dropped))
+        kept = torch.ge(drawn[: x.numel()].view_as(x), self.num_dropped - 2**15, out=torch.empty_like(x))
+        return x * kept.mul_(2**16 / (2**16 - self.num_dropped))
 
 
 class TransformerLayer(nn.Module):
@@ -140,8 +140,7 @@ class BidirectionalTransformer(nn.Module):
         first = torch.cumsum(lengths, 0) - lengths
         spans = span_repr + self.position(span_index)
         x = spans.new_zeros(int(lengths.sum()), spans.shape[1])
-        x = x.index_copy(0, span_rows, spans)
-        x = x.index_copy(0, first[:num_windows], self.cls.expand(num_windows, -1))
+        x.index_copy_(0, span_rows, spans).index_copy_(0, first[:num_windows], self.cls.expand(num_windows, -1))
         x = self.dropout(self.input_norm(x))
         sequences = PackedSequences.of(lengths, self.num_heads)
         for layer in self.layers[:-1]:
