@@ -12,10 +12,11 @@ LIBRARIES = ("torch", "duckdb", "pyarrow", "numpy")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, versions and commit, for people who want to compare."""
+    """Processor, versions and commit, for people who want to compare; and how threads wait that share a product."""
     return {
         "cores": os.cpu_count(),
         "processor": _processor(),
+        "spins": int(os.environ.get("GOMP_SPINCOUNT", 0)),
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
         "commit": _commit(),
@@ -25,7 +26,8 @@ def machine() -> dict[str, Any]:
 def in_words(described: dict[str, Any]) -> str:
     """One line for a page."""
     versions = ", ".join(f"{name} {described[name]}" for name in ("python", *LIBRARIES))
-    return f"{described['cores']} cores ({described['processor']}), {versions}, commit {described['commit']}"
+    wait = f"threads wait {described.get('spins', 0):,} spins, then sleep"
+    return f"{described['cores']} cores ({described['processor']}; {wait}), {versions}, commit {described['commit']}"
 
 
 def _processor() -> str:

@@ -85,8 +85,8 @@ Written by `make bench` from `docs/performance/*.json`; don't edit.
 The sides of each ratio are measured in one run, taking turns where nothing else is said, and figures are medians.
 Absolute times are of a small, shared machine: believe the ratios. What is simulated says so. git_activity, commits in
 67 public repositories, isn't in this repository, since it describes people; where it isn't, its figures are left out.
-Threads that wait spin for some microseconds, then sleep (`OMP_WAIT_POLICY=PASSIVE`, `GOMP_SPINCOUNT=1000`, as the
-command line sets them), on all sides but CoLES's, where they spin on and on, as is the default."""
+How threads wait for each other is said below each part (`OMP_WAIT_POLICY=PASSIVE` and `GOMP_SPINCOUNT`, as the command
+line sets them), and holds for all sides but CoLES's, whose threads spin on and on, as is the default."""
 
 
 if __name__ == "__main__":
