@@ -56,4 +56,4 @@ $(DEV_INSTALLED): pyproject.toml constraints.txt
 	@touch $(DEMO_INSTALLED) $@
 
 clean:
-	rm -rf $(VENV) demo-output .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) demo-output bench-work .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -4,30 +4,39 @@ import os
 import platform
 import subprocess
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("torch", "duckdb", "pyarrow", "numpy")
+PEERS = ("polars", "pandas")
+DIRTY = "-dirty"
+"""Ends a commit's name where the code isn't the commit's."""
 
 
 def machine() -> dict[str, Any]:
     """Processor, versions and commit, for people who want to compare; and how threads wait that share a product."""
     return {
         "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "processor": _processor(),
         "spins": int(os.environ.get("GOMP_SPINCOUNT", 0)),
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
+        **{name: version(name) for name in PEERS if find_spec(name)},
         "commit": _commit(),
     }
 
 
 def in_words(described: dict[str, Any]) -> str:
     """One line for a page."""
-    versions = ", ".join(f"{name} {described[name]}" for name in ("python", *LIBRARIES))
+    named = [name for name in ("python", *LIBRARIES, *PEERS) if name in described]
+    versions = ", ".join(f"{name} {described[name]}" for name in named)
     wait = f"threads wait {described.get('spins', 0):,} spins, then sleep"
-    return f"{described['cores']} cores ({described['processor']}; {wait}), {versions}, commit {described['commit']}"
+    memory = f"{described['memory_bytes'] / 1e9:.0f} GB, " if "memory_bytes" in described else ""
+    cores = f"{described['cores']} cores ({described['processor']}; {memory}{wait})"
+    return f"{cores}, {versions}, commit {described['commit']}"
 
 
 def _processor() -> str:
@@ -37,9 +46,9 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit; "dirty" where the code isn't the commit's, whatever the pages are that a benchmark has written."""
+    """The commit; DIRTY where the code isn't the commit's, whatever the pages are that a benchmark has written."""
     commit, changed = _git("describe", "--always"), _git("status", "--porcelain", "--", ":!docs", ":!README.md")
-    return f"{commit}-dirty" if any(not line.startswith("??") for line in changed.splitlines()) else commit
+    return commit + DIRTY if any(not line.startswith("??") for line in changed.splitlines()) else commit
 
 
 def _git(*arguments: str) -> str:

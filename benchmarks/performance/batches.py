@@ -1,10 +1,12 @@
 """Batches to encode: windows of real accounts, and of made-up ones whose lengths are a worst case for someone."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from machine import DIRTY, machine
 from numpy.typing import NDArray
 
 import infobehavior
@@ -81,13 +83,16 @@ def full_windows(num_windows: int, full_minutes: int) -> Workload:
 
 
 def prepare_minutes(data: Path, work: Path) -> Path | None:
-    """Aggregate git_activity once; None where it isn't there."""
+    """Aggregate git_activity, unless this commit has done so before; None where it isn't there."""
     events = data / "git_activity" / "events.parquet"
-    minutes = work / "git_activity-minutes"
+    minutes, made_by = work / "git_activity-minutes", work / "git_activity-minutes.commit"
     if not events.exists():
         return None
-    if not (minutes / "_summary.json").exists():
+    commit = machine()["commit"]
+    if not made_by.exists() or made_by.read_text() != commit or commit.endswith(DIRTY):
+        shutil.rmtree(minutes, ignore_errors=True)
         infobehavior.aggregate(events, infobehavior.inspect(events).schema, minutes)
+        made_by.write_text(commit)
     return minutes
 
 

@@ -15,6 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from machine import DIRTY
+
 from infobehavior.threads import spin_briefly
 from performance.simulated_log import Log
 
@@ -100,7 +102,8 @@ def prepare(given: argparse.Namespace) -> None:
 
     done = given.work / "prepared.json"
     made_of = {"threads": given.threads, "commit": given.commit, "events": str(given.events)}
-    if done.exists() and json.loads(done.read_text(encoding="utf-8")).get("made_of") == made_of:
+    is_made = done.exists() and json.loads(done.read_text(encoding="utf-8")).get("made_of") == made_of
+    if is_made and not given.commit.endswith(DIRTY):
         return
     shutil.rmtree(given.work, ignore_errors=True)
     given.work.mkdir(parents=True)

@@ -2,7 +2,7 @@
 
 The libraries of both stages are loaded before either is timed.
 
-    python -m performance.path EVENTS SCHEMA MODEL WORK LAST_DAY AS_OF
+    python -m performance.path EVENTS SCHEMA MODEL WORK LAST_DAY AS_OF MINUTES_PER_SHARD
 
 AS_OF is a table of moments, or "-" for the end of LAST_DAY. Prints one line of JSON at the end.
 """
@@ -19,14 +19,14 @@ import infobehavior.embedding.embed
 
 def main() -> int:
     """Run both stages and say what each took."""
-    events, schema, model, work, last_day, as_of = sys.argv[1:]
+    events, schema, model, work, last_day, as_of, limit = sys.argv[1:]
     minutes, embeddings = Path(work) / "minutes", Path(work) / "embeddings"
     started, cpu = time.perf_counter(), time.process_time()
     num_minutes = infobehavior.aggregate(events, schema, minutes).num_minutes
     aggregated, aggregated_cpu = time.perf_counter() - started, time.process_time() - cpu
     started, cpu = time.perf_counter(), time.process_time()
     moments = {"date": last_day} if as_of == "-" else {"as_of": as_of}
-    summary = infobehavior.embed(minutes, model, embeddings, **moments)
+    summary = infobehavior.embed(minutes, model, embeddings, **moments, minutes_per_shard=int(limit))
     embedded, embedded_cpu = time.perf_counter() - started, time.process_time() - cpu
     result = {
         "num_minutes": num_minutes,

@@ -12,5 +12,5 @@ def spin_briefly() -> None:
     sleep at once, waking them costs a tenth of the time of many small products. To be called before PyTorch is
     imported, whose OpenMP reads it once. Other OpenMP libraries than GNU's only know the first of the two.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(SPINS)}

@@ -290,6 +290,18 @@ def test_a_day_is_in_its_window(events, minutes, model_folder, tmp_path):
     assert summary.num_without_events == sum(c[1] == 0 for c in counts.values())
 
 
+def test_who_was_silent_for_two_windows_is_not_listed(events, model_folder, tmp_path):
+    """So a night reads two windows of entities, however long the history."""
+    window = timedelta(minutes=WINDOW_MINUTES)
+    silent_since = {"user 0": DAY_END - 2 * window, "user 1": DAY_END - window}
+    minutes = small_minutes(tmp_path, [e for e in events if e.who not in silent_since or e.at < silent_since[e.who]])
+    summary = embed(minutes.path, model_folder, tmp_path / "out", date=DAY)
+    listed = (tmp_path / "out" / "_no_events" / f"ds={DAY}.csv").read_text()
+    assert "user 1" in listed
+    assert "user 0" not in listed
+    assert summary.num_embedded + summary.num_without_events == 9
+
+
 @pytest.fixture(scope="module", params=["window", "epoch"])
 def model_of_origin(request, minutes, model_folder, tmp_path_factory):
     """A model whose spans begin at the window's start, and one whose spans don't move."""
@@ -383,6 +395,7 @@ def test_a_rerun_and_the_order_of_rows_change_no_byte(minutes, model_folder, mom
     [
         {"MINUTES_PER_BATCH": 1},
         {"MINUTES_PER_BATCH": 70},
+        {"MINUTES_OF_PART": 10},
         {"WINDOWS_PER_BATCH": 3},
         {"MINUTES_PER_SHARD": 30},
         {"MINUTES_PER_SHARD": 1, "WINDOWS_PER_BATCH": 2},
@@ -401,6 +414,19 @@ def test_batches_and_shards_change_nothing(minutes, model_folder, moments, table
         key: row[1:] for key, row in rows_of(folder).items()
     }
     assert summary.fallbacks == expected.fallbacks
+
+
+@pytest.mark.parametrize("limit", [1, 40])
+def test_fewer_minutes_at_once_change_nothing(minutes, model_folder, moments, table, tmp_path, monkeypatch, limit):
+    opened = []
+    embed_shard = encode._embed_shard
+    monkeypatch.setattr(encode, "_embed_shard", lambda *args: opened.append(args) or embed_shard(*args))
+    path = write_moments(moments, tmp_path / "as_of.parquet")
+    embed(minutes.path, model_folder, tmp_path / "out", as_of=path, minutes_per_shard=limit)
+    assert len(opened) > 3
+    assert_equal_vectors(vectors(tmp_path / "out"), vectors(table[0]), 1e-5)
+    with pytest.raises(InputError, match="minutes_per_shard must be 1 or more, got 0"):
+        embed(minutes.path, model_folder, tmp_path / "out", as_of=path, minutes_per_shard=0)
 
 
 @pytest.mark.parametrize("limits", [{"MOMENTS_PER_SHARD": 2}, {"MINUTES_PER_SHARD": 1}])
@@ -580,8 +606,10 @@ def test_windows_without_any_events(minutes, model_folder, tmp_path):
     ):
         embed(minutes.path, model_folder, tmp_path / "out", as_of=path)
     with pytest.raises(InputError, match="none of 10 windows"):
+        embed(minutes.path, model_folder, tmp_path / "out", date="2024-04-09")
+    with pytest.raises(InputError, match=r"no entity has events in the 6 days up to 2025-01-01; .* to 2024-04-06"):
         embed(minutes.path, model_folder, tmp_path / "out", date="2025-01-01")
-    with pytest.raises(InputError, match=r"no entity has events up to 2024-03-01; .* begins with 2024-03-25"):
+    with pytest.raises(InputError, match=r"no entity has events in the 6 days up to 2024-03-01; .* from 2024-03-25 to"):
         embed(minutes.path, model_folder, tmp_path / "out", date="2024-03-01")
     assert not (tmp_path / "out").exists()
 

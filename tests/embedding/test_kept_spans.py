@@ -347,7 +347,7 @@ def test_what_a_kill_left_goes_away_also_where_nothing_is_kept(minutes, keepable
 
 
 def test_nothing_is_written_where_no_window_has_events(minutes, model_folder, tmp_path):
-    with pytest.raises(InputError, match="has any events"):
+    with pytest.raises(InputError, match="no entity has events in the 6 days"):
         embed_days(minutes, model_folder, tmp_path / "out", True, ["2025-03-31"])
     assert not (tmp_path / "out").exists()
 

@@ -63,12 +63,16 @@ def test_borders_of_blocks(lengths: list[int]) -> None:
 def test_the_first_row_alone_gets_what_it_gets_among_all(sizes: list[int]) -> None:
     torch.manual_seed(0)
     lengths, dim = torch.tensor(sizes), NUM_HEADS * HEAD_DIM
-    rows = torch.randn(sum(sizes), 3 * dim, dtype=torch.float64)
+    rows = torch.randn(sum(sizes), 3 * dim, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(len(sizes), dim, dtype=torch.float64)
     first = torch.cumsum(lengths, 0) - lengths
 
     alone = attend_from_first(rows[first, :dim], rows[:, dim:], lengths, NUM_HEADS)
+    among_all = one_by_one(rows, sizes)[first]
 
-    torch.testing.assert_close(alone, one_by_one(rows, sizes)[first], **TOLERANCE)
+    torch.testing.assert_close(alone, among_all, **TOLERANCE)
+    ours, theirs = (torch.autograd.grad(y, rows, upstream)[0] for y in (alone, among_all))
+    torch.testing.assert_close(ours, theirs, **TOLERANCE)
 
 
 def test_long_sequences_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

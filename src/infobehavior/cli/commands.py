@@ -132,11 +132,24 @@ def embed(
             "--span-origin epoch",
         ),
     ] = False,
+    minutes_per_shard: Annotated[
+        int | None, typer.Option(min=1, help="about how many minutes to have in memory at once; default 10 million")
+    ] = None,
 ) -> None:
     """Write each entity's global representation as a table."""
     from infobehavior.embedding.embed import embed as run
 
-    _print(run(minutes, model, out, date=date, as_of=as_of, device=device, keep_spans=keep_spans).lines())
+    summary = run(
+        minutes,
+        model,
+        out,
+        date=date,
+        as_of=as_of,
+        device=device,
+        keep_spans=keep_spans,
+        minutes_per_shard=minutes_per_shard,
+    )
+    _print(summary.lines())
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from infobehavior.artefacts import refuse_another_run, remove_leftovers
+from infobehavior.data.clock import MINUTES_PER_DAY
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day, read_moments
 from infobehavior.data.store import entities_of
@@ -81,6 +82,7 @@ def embed(
     as_of: str | Path | None = None,
     device: str = "cpu",
     keep_spans: bool = False,
+    minutes_per_shard: int | None = None,
 ) -> Summary:
     """Write the global representation of entities for the windows that end with a day, or at each row of a table.
 
@@ -88,29 +90,38 @@ def embed(
         minutes: folder of minutes.
         model: folder of a model.
         out: folder of the table; partitions of other days stay as they are.
-        date: last local day of the windows, for all entities that have minutes up to then.
+        date: last local day of the windows, for all entities that have minutes in them or in as many days before; so a
+            night's cost doesn't grow with the history that is on disk.
         as_of: table of (entity_id, as_of), see `read_moments`; the partitions of its days are replaced.
         device: where to encode: "cpu", "cuda" or "cuda:N".
         keep_spans: with a date, keep the representations of long spans beside the table, and take those that an
             earlier run kept; the embeddings are the same bytes. Needs a model whose `span_origin` is "epoch". Where
             they can't be kept, the table is written all the same.
+        minutes_per_shard: about how many minutes with events are in memory at once, 10 million by default; an entity's
+            are never parted, and the last digits of embeddings depend on which entities are together.
 
     Raises:
         InputError: these parts don't belong together, or no window has any events.
     """
     if (date is None) == (as_of is None):
         raise InputError("give either a date or a table of moments (as_of), not both and not neither")
+    if minutes_per_shard is not None and minutes_per_shard < 1:
+        raise InputError(f"minutes_per_shard must be 1 or more, got {minutes_per_shard}")
     if keep_spans and date is None:
         raise InputError("keep_spans is for one day after another: give a date, not a table of moments (as_of)")
     table, encoder, out = open_minutes(minutes), InfoBehavior.from_pretrained(model), Path(out)
     encoder.check_minutes(table)
     check_table(out, encoder, table)
-    moments = _moments_of_day(table, date) if date is not None else read_moments(as_of or "", table)
+    moments = (
+        _moments_of_day(table, date, encoder.config.window_minutes)
+        if date is not None
+        else read_moments(as_of or "", table)
+    )
     run = f"the embedding by model {encoder.model_id} for {date or as_of} ({moments.hash[:8]})"
     refuse_another_run(out, run)
     remove_leftovers(out / SPANS_FILE)
     with keep_spans_beside(out, encoder, device) if keep_spans else nullcontext() as kept:
-        shards = _from_the_first_event(embed_moments(table, encoder, moments, device, kept))
+        shards = _from_the_first_event(embed_moments(table, encoder, moments, device, kept, minutes_per_shard))
         if shards is None:
             window = f"{encoder.config.window_days} days"
             raise InputError(f"none of {len(moments)} windows of {window} {_why(table, moments)}")
@@ -153,10 +164,13 @@ def _why(table: MinuteTable, moments: Moments) -> str:
     return f"has any events; {table.path} has events from {table.days[0]} to {table.days[-1]}"
 
 
-def _moments_of_day(table: MinuteTable, date: str | Date) -> Moments:
-    """The end of a day, for each entity that has minutes before it."""
+def _moments_of_day(table: MinuteTable, date: str | Date, window_minutes: int) -> Moments:
+    """The end of a day, for each entity that has minutes in the window before it or in the one before that."""
     end = end_of_day(date, table.schema)
-    entities, _ = entities_of(table, end)
+    entities, _ = entities_of(table, end, first_minute=end - 2 * window_minutes)
     if len(entities) == 0:
-        raise InputError(f"no entity has events up to {date}; {table.path} begins with {table.days[0]}")
+        raise InputError(
+            f"no entity has events in the {2 * window_minutes // MINUTES_PER_DAY} days up to {date}; {table.path} has "
+            f"events from {table.days[0]} to {table.days[-1]}"
+        )
     return Moments(entities, np.full(len(entities), end * MICROSECONDS_PER_MINUTE))

@@ -25,6 +25,7 @@ from infobehavior.model.span_pooling import WINDOWS_AT_ONCE
 from infobehavior.progress import progress
 
 MINUTES_PER_BATCH = 10_000
+MINUTES_OF_PART = 100_000
 WINDOWS_PER_BATCH = 1_024
 MINUTES_PER_SHARD = 10_000_000
 MOMENTS_PER_SHARD = 500_000
@@ -117,7 +118,12 @@ class EmbeddedWindows:
 
 
 def embed_moments(
-    minutes: MinuteTable, model: InfoBehavior, moments: Moments, device: str = "cpu", kept: KeptSpans | None = None
+    minutes: MinuteTable,
+    model: InfoBehavior,
+    moments: Moments,
+    device: str = "cpu",
+    kept: KeptSpans | None = None,
+    minutes_per_shard: int | None = None,
 ) -> Iterator[EmbeddedWindows]:
     """Embed the window of each moment, shard by shard; a shard's minutes and embeddings are all that is in memory.
 
@@ -127,6 +133,7 @@ def embed_moments(
         moments: at which windows end; the shards are runs of them.
         device: where to encode.
         kept: representations of spans that need not be computed again.
+        minutes_per_shard: about how many minutes are in memory at once; MINUTES_PER_SHARD by default.
 
     Raises:
         InputError: there is no such device, or the minutes can't be read, or representations of spans can't be kept.
@@ -136,7 +143,7 @@ def embed_moments(
         with torch.inference_mode(), reproducible(model.num_threads):
             _refuse_dependent_rows(model)
     with progress("embedding", len(moments)) as advance:
-        for shard in _shards(minutes, moments, model.config.window_minutes):
+        for shard in _shards(minutes, moments, model.config.window_minutes, minutes_per_shard or MINUTES_PER_SHARD):
             with torch.inference_mode(), reproducible(model.num_threads):
                 embedded = _embed_shard(minutes, model, moments.take(shard), kept)
             yield embedded
@@ -171,7 +178,8 @@ def _embed_shard(
     device = next(model.parameters()).device
 
     def represent(spans: Spans) -> Tensor:
-        return model.represent_spans(tokenizer.tokens(spans).to(device))
+        parts = [model.represent_spans(tokenizer.tokens(part).to(device)) for part in _parts(spans)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     represent_unknown = kept.reusing(represent, tokenizer) if kept else represent
     for chosen in _batches(windows):
@@ -179,8 +187,18 @@ def _embed_shard(
     return result
 
 
-def _shards(minutes: MinuteTable, moments: Moments, window_minutes: int) -> Iterator[slice]:
-    """Runs of moments whose entities have together about MINUTES_PER_SHARD minutes, and no more than a limit of them.
+def _parts(spans: Spans) -> Iterator[Spans]:
+    """The spans of a batch, which is more than MINUTES_OF_PART where one window has so many."""
+    part = np.cumsum(spans.lengths) // MINUTES_OF_PART
+    if len(part) == 0 or part[-1] == 0:
+        yield spans
+        return
+    for number in np.unique(part):
+        yield spans.take(part == number)
+
+
+def _shards(minutes: MinuteTable, moments: Moments, window_minutes: int, minutes_per_shard: int) -> Iterator[slice]:
+    """Runs of moments whose entities have together about so many minutes, and no more than MOMENTS_PER_SHARD of them.
 
     Counted are all minutes that are in the span of time of all windows together, since that is what a shard reads.
     """
@@ -194,7 +212,7 @@ def _shards(minutes: MinuteTable, moments: Moments, window_minutes: int) -> Iter
     if len(entities):
         position = np.searchsorted(entities, moments.entity_id[first])
         before = np.concatenate([[0], np.cumsum(num_minutes)])[position]
-    shard = np.maximum.accumulate(before // MINUTES_PER_SHARD + first // MOMENTS_PER_SHARD)
+    shard = np.maximum.accumulate(before // minutes_per_shard + first // MOMENTS_PER_SHARD)
     starts = first[np.flatnonzero(np.diff(shard, prepend=-1))]
     for start, end in zip(starts, [*starts[1:], len(moments)], strict=True):
         yield slice(int(start), int(end))

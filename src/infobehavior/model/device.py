@@ -28,3 +28,10 @@ def find_device(name: str) -> torch.device:
             "cpu, or install a CUDA build of PyTorch"
         )
     return device
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for it; without them PyTorch multiplies in float32 and converts."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -48,9 +48,10 @@ def rows_are_independent(
 def onednn_float32_products() -> Iterator[None]:
     """Let oneDNN multiply float32 matrices, where its results are float32's.
 
-    PyTorch leaves these products to MKL, which runs AMD processors at half their rate; it hands them to oneDNN when
-    told that bfloat16 would do. On processors that multiply bfloat16 in tiles, oneDNN takes that at its word, and MKL
-    stays; on all others it computes in float32. Which is the case is tried out, not guessed from a processor's name.
+    PyTorch leaves these products to MKL, which runs AMD processors below their rate (`docs/performance.md` has both);
+    it hands them to oneDNN when told that bfloat16 would do. On processors that multiply bfloat16 in tiles, oneDNN
+    takes that at its word, and MKL stays; on all others it computes in float32. Which is the case is tried out, not
+    guessed from a processor's name.
     """
     setting = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = setting.fp32_precision

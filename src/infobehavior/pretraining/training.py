@@ -19,7 +19,7 @@ from infobehavior.data.moments import cut_at, end_of_day, read_moments
 from infobehavior.data.store import content_hash, load_store
 from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.errors import InputError
-from infobehavior.model.device import find_device
+from infobehavior.model.device import find_device, multiplies_bfloat16
 from infobehavior.model.infobehavior import InfoBehavior, Representations
 from infobehavior.pretext.coarse import CoarseTask
 from infobehavior.pretext.domain import CountTask, HistogramTask
@@ -123,6 +123,8 @@ class Training:
 def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_of: str | Path | None) -> Training:
     """Read the minutes that training may see, and make everything that a step needs from them; see `pretrain`."""
     minutes, device = open_minutes(path), find_device(config.device)
+    if config.precision == "bfloat16" and not multiplies_bfloat16(device):
+        logger.warning("%s has no instructions for bfloat16: float32 would be faster, and more precise", device)
     for line in config.domain_task:
         check_domain_task(line, minutes.schema)
     end = end_of_day(until or minutes.days[-1], minutes.schema)
