@@ -32,7 +32,7 @@ results: $(DEMO_INSTALLED)
 # Measures speed and memory beside the naive way, peers and the machine's limit; hours for all parts, so name some:
 # make bench PART=encoder.
 bench: $(BENCH_INSTALLED)
-	PYTHONPATH=benchmarks $(BIN)/python -m performance $(addprefix --part ,$(PART))
+	PYTHONPATH=benchmarks $(BIN)/python -m performance $(addprefix --part ,$(PART)) $(addprefix --device ,$(DEVICE))
 
 # The README names each file of the package, with the first sentence of its docstring.
 tree:

@@ -2,6 +2,7 @@
 
     make bench                        # all parts
     make bench PART=encoder           # one part
+    make bench PART=encoder DEVICE=cuda
     python -m performance --page-only # the page from docs/performance/*.json
 
 Each part measures its sides in turn in one run, and writes docs/performance/PART.json.
@@ -21,7 +22,9 @@ from infobehavior.artefacts import write_atomically, write_json
 from infobehavior.threads import spin_briefly
 from performance.measure import MISSED, REACHED
 
-PARTS = ("encoder", "pretraining", "embedding", "growth", "aggregation", "window")
+ENCODER = "encoder"
+ON_GPU = "-on-gpu"
+PARTS = (ENCODER, "pretraining", "embedding", "growth", "aggregation", "window")
 RESULTS = ROOT / "docs" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
 
@@ -35,9 +38,11 @@ def main() -> int:
         print(f"== {part}", flush=True)
         started = time.monotonic()
         given.work.mkdir(parents=True, exist_ok=True)
-        result = importlib.import_module(f"performance.{part}").measure(given.data, given.work, given.small)
+        where = {"device": given.device} if part == ENCODER else {}
+        result = importlib.import_module(f"performance.{part}").measure(given.data, given.work, given.small, **where)
         described = {"machine": measured_on, "minutes": round((time.monotonic() - started) / 60, 1), "result": result}
-        write_json(given.results / f"{part}.json", described)
+        name = part if given.device == "cpu" else part + ON_GPU
+        write_json(given.results / f"{name}.json", described)
         print(_section(part, described), flush=True)
     if not given.small:
         write_page()
@@ -46,10 +51,11 @@ def main() -> int:
 
 def write_page() -> None:
     """Write docs/performance.md from docs/performance/*.json."""
-    measured = [(part, RESULTS / f"{part}.json") for part in PARTS]
-    sections = [_section(part, json.loads(path.read_text())) for part, path in measured if path.exists()]
-    absent = [part for part, path in measured if not path.exists()]
-    not_measured = [f"## Not measured yet\n\nParts of `make bench`: {', '.join(absent)}."] if absent else []
+    files = [RESULTS / f"{name}.json" for name in (ENCODER, ENCODER + ON_GPU, *PARTS[1:])]
+    measured = [(file.stem.removesuffix(ON_GPU), json.loads(file.read_text())) for file in files if file.exists()]
+    sections = [_section(part, described) for part, described in measured]
+    absent = [file.stem for file in files if not file.exists()]
+    not_measured = [_NOT_MEASURED.format(parts=", ".join(absent))] if absent else []
     text = "\n\n".join([_HEADER, _goals(sections), *sections, *not_measured]) + "\n"
     write_atomically(PAGE, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -72,9 +78,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the event logs")
     parser.add_argument("--work", type=Path, default=ROOT / "bench-work", help="folder for what is made on the way")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON files")
+    parser.add_argument(
+        "--device", default="cpu", help="of the encoder: cpu, or a GPU as PyTorch calls it, such as cuda"
+    )
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs; no page")
     parser.add_argument("--page-only", action="store_true", help="measure nothing")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.device != "cpu" and given.part != [ENCODER]:
+        parser.error("--device is for --part encoder alone")
+    return given
 
 
 _HEADER = """\
@@ -87,6 +99,12 @@ Absolute times are of a small, shared machine: believe the ratios. What is simul
 67 public repositories, isn't in this repository, since it describes people; where it isn't, its figures are left out.
 How threads wait for each other is said below each part (`OMP_WAIT_POLICY=PASSIVE` and `GOMP_SPINCOUNT`, as the command
 line sets them), and holds for all sides but CoLES's, whose threads spin on and on, as is the default."""
+
+_NOT_MEASURED = """\
+## Not measured yet
+
+{parts}. (encoder-on-gpu is `make bench PART=encoder DEVICE=cuda`. No GPU was at hand, and nothing here has run on one.)
+"""
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from infobehavior.data.batches import WindowBatch
 from infobehavior.model.config import EncoderConfig
+from infobehavior.model.device import find_device
 from infobehavior.model.infobehavior import InfoBehavior, Representations
 from infobehavior.model.reproducible import reproducible
 from infobehavior.pretraining.masking import draw_mask
@@ -55,10 +56,12 @@ class Sizes:
 SMALL = Sizes(num_pairs=4, num_pairs_of_years=2, num_full=1, full_minutes=3_000, num_batches=1, repeats=1)
 
 
-def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
+def measure(data: Path, work: Path, small: bool, device: str = "cpu") -> dict[str, Any]:
     """All workloads; those on git_activity only where it is."""
-    sizes = SMALL if small else Sizes()
-    return {"threads": NUM_THREADS, "workloads": [_measure(w, sizes) for w in _workloads(data, work, sizes)]}
+    sizes, place = SMALL if small else Sizes(), find_device(device)
+    workloads = [_measure(workload, sizes, place) for workload in _workloads(data, work, sizes)]
+    card = torch.cuda.get_device_name(place) if place.type == "cuda" else None
+    return {"threads": NUM_THREADS, "card": card, "workloads": workloads}
 
 
 def _workloads(data: Path, work: Path, sizes: Sizes) -> Iterator[Workload]:
@@ -72,9 +75,10 @@ def _workloads(data: Path, work: Path, sizes: Sizes) -> Iterator[Workload]:
     yield full_windows(sizes.num_full, sizes.full_minutes)
 
 
-def _measure(workload: Workload, sizes: Sizes) -> dict[str, Any]:
-    ours, padded = workload.model, PaddedInfoBehavior(workload.model)
-    batches = [workload.batch(number) for number in range(workload.num_batches)]
+def _measure(workload: Workload, sizes: Sizes, device: torch.device) -> dict[str, Any]:
+    ours = workload.model.to(device)
+    padded = PaddedInfoBehavior(ours)
+    batches = [workload.batch(number).to(device) for number in range(workload.num_batches)]
     result: dict[str, Any] = {
         "name": workload.name,
         "what": workload.what,
@@ -91,7 +95,12 @@ def _measure(workload: Workload, sizes: Sizes) -> dict[str, Any]:
             "padded": partial(_run, padded, batches, training, _as_torch_is),
             "padded, our settings": partial(_run, padded, batches, training, reproducible),
         }
-        products = {"GEMM": partial(_multiply, _as_torch_is), "GEMM, our settings": partial(_multiply, reproducible)}
+        if device.type == "cuda":
+            encoders["ours, bfloat16"] = partial(_run, ours, batches, training, _autocast)
+        products = {
+            "GEMM": partial(_multiply, _as_torch_is, device),
+            "GEMM, our settings": partial(_multiply, reproducible, device),
+        }
         seconds = alternate(encoders | products, sizes.repeats)
         of_a_batch = {name: [time / len(batches) for time in seconds[name]] for name in encoders}
         needed = mean(
@@ -110,6 +119,12 @@ def _as_torch_is(num_threads: int) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+@contextmanager
+def _autocast(num_threads: int) -> Iterator[None]:
+    with reproducible(num_threads), torch.autocast("cuda", torch.bfloat16):
+        yield
+
+
 def _run(
     encoder: Callable[..., Representations],
     batches: list[WindowBatch],
@@ -126,10 +141,18 @@ def _run(
             if training:
                 encoder.zero_grad()
                 _number(encoded, masked).backward()  # type: ignore[no-untyped-call]
+    _wait(batches[0].time_point.device)
+
+
+def _wait(device: torch.device) -> None:
+    """Until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _masked(batch: WindowBatch, number: int) -> Tensor:
-    return draw_mask(batch.window_lengths, MASK_RATE, seeded(0, number))
+    masked = draw_mask(batch.window_lengths.cpu(), MASK_RATE, seeded(0, number))
+    return masked.to(batch.window_lengths.device)
 
 
 def _number(encoded: Representations, masked: Tensor) -> Tensor:
@@ -138,11 +161,12 @@ def _number(encoded: Representations, masked: Tensor) -> Tensor:
     return torch.stack([torch.sin(part).sum() for part in parts]).sum()
 
 
-def _multiply(settings: Settings) -> None:
+def _multiply(settings: Settings, device: torch.device) -> None:
     with settings(NUM_THREADS):
-        a = torch.ones(GEMM_SIZE, GEMM_SIZE)
+        a = torch.ones(GEMM_SIZE, GEMM_SIZE, device=device)
         for _ in range(5):
             a @ a
+    _wait(device)
 
 
 def _differences(ours: InfoBehavior, batch: WindowBatch) -> dict[str, float]:
@@ -215,7 +239,7 @@ def section(result: dict[str, Any]) -> str:
         for w in result["workloads"]
     ]  # fmt: skip
     parts = [
-        _TEXT.format(threads=result["threads"]),
+        _TEXT.format(threads=result["threads"], title=_title(result)),
         table(
             ["workload", "what", "windows", "spans", "minutes", "longest window, spans", "longest span, minutes",
              "outputs differ by", "gradients by", "in float64, outputs by", "gradients by"],
@@ -224,7 +248,13 @@ def section(result: dict[str, Any]) -> str:
     ]  # fmt: skip
     for what in ("forward", "forward and backward"):
         parts += [f"**{what.capitalize()}**, a batch:", _table_of(what, result["workloads"])]
-    return "\n\n".join([*parts, "\n".join(_goals(result["workloads"]))])
+    if not result.get("card"):
+        parts.append("\n".join(_goals(result["workloads"])))
+    return "\n\n".join(parts)
+
+
+def _title(result: dict[str, Any]) -> str:
+    return f"Encoder, on {result['card']}" if result.get("card") else "Encoder"
 
 
 def _goals(workloads: list[dict[str, Any]]) -> list[str]:
@@ -263,8 +293,11 @@ def _table_of(what: str, workloads: list[dict[str, Any]]) -> str:
             for name in ("GEMM", "GEMM, our settings")
         )
         times = [f"{ours:.3f}", f"{padded:.3f}", f"**{padded / ours:.1f} ×**", f"{set_alike / ours:.1f} ×"]
+        autocast = workload[what]["seconds"].get("ours, bfloat16")
+        times.append(f"{autocast['median']:.3f}" if autocast else "—")
         rows.append([workload["name"], *times, f"{workload[what]['needed_gflop'] / ours:.0f}", gemm, our_gemm])
     header = ["workload", "ours, s", "padded, s", "padded / ours", "padded with our settings / ours"]
+    header += ["ours under autocast (GPUs), s"]
     header += ["ours, GFLOP/s needed", "of torch's own GEMM rate", "of oneDNN's GEMM rate"]
     return table(header, rows)
 
@@ -274,7 +307,7 @@ def _gemm_gflop() -> float:
 
 
 _TEXT = """\
-## Encoder
+## {title}
 
 `make bench PART=encoder`. Medians over repeats of the seconds for a batch, float32, {threads} threads, dropout on in
 training. *Padded* is the paper's recipe with the same parameters (`benchmarks/performance/padded.py`): spans padded to
@@ -283,7 +316,7 @@ with PyTorch's default libraries, and once more with this package's settings (on
 deterministic). The rate counts the fewest operations that the products need: no padding, the last layer only where it
 is read, backward through the convolution only where a window was the strongest. Beside it is the rate of a
 {threads}-thread product of two 2,048 × 2,048 matrices in the same process, by PyTorch's default and by the library that
-we choose.
+we choose. A year's windows come in 32 pairs: padded, 128 of them take minutes and many gigabytes a round.
 
 Differences are relative to the largest number of a tensor, the largest of all tensors. In float32 two windows of a long
 span can be equally strong but for rounding, and then their gradients go to different minutes; float64 tells an error
