@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from infobehavior.model.transformer import Dropout
+from infobehavior.model.dropout import Dropout
 
 SHAPE = (3_001, 193)  # not a multiple of four numbers
 

@@ -48,6 +48,10 @@ class PackedSequences:
     places, where those of one head of a block are neighbours. Each part has one place, so gradients are gathered back
     likewise. Padding repeats the first part, and nothing must come back from it.
 
+    Of two heads and a block of rows 0 and 1 and one of padding, outputs have four parts: `2 * row + head` is a head's
+    share of a row. Their places are head by head, so `output_part_at` is (0, 2, padding, 1, 3, padding),
+    `output_place_of` is (0, 3, 1, 4) and `output_padding` is (2, 5). Queries, keys and values are the same three times.
+
     Attributes:
         num_heads: heads.
         blocks: all blocks, those of a common length together.

@@ -8,29 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from infobehavior.model.attention import PackedSequences, attend, attend_from_first
-from infobehavior.model.float32_products import rounded_rows
-
-
-class Dropout(nn.Module):
-    """Dropout as ever; on the processor four decisions share a random number, since drawing them takes longest.
-
-    Args:
-        probability: share of numbers that are set to zero in training, to 1 / 65,536.
-    """
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.num_dropped = round(probability * 2**16)
-
-    def forward(self, x: Float[Tensor, "rows model_dim"]) -> Float[Tensor, "rows model_dim"]:
-        """Set some numbers to zero and scale the others up."""
-        if not self.training or self.num_dropped == 0:
-            return x
-        if x.device.type != "cpu":
-            return F.dropout(x, self.num_dropped / 2**16)
-        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        kept = torch.ge(drawn[: x.numel()].view_as(x), self.num_dropped - 2**15, out=torch.empty_like(x))
-        return x * kept.mul_(2**16 / (2**16 - self.num_dropped))
+from infobehavior.model.dropout import Dropout
+from infobehavior.model.packed_windows import PackedWindows
 
 
 class TransformerLayer(nn.Module):
@@ -132,32 +111,16 @@ class BidirectionalTransformer(nn.Module):
         """
         if masked is not None:
             span_repr = torch.where(masked[:, None], self.mask, span_repr)
-        window = torch.repeat_interleave(torch.arange(len(window_lengths), device=span_repr.device), window_lengths)
-        span_rows = torch.arange(len(span_repr), device=span_repr.device) + window + 1
-        num_windows = len(window_lengths)
-        padding = _padding(len(span_repr) + num_windows, num_windows)
-        lengths = torch.cat([window_lengths + 1, padding.to(window_lengths)])
-        first = torch.cumsum(lengths, 0) - lengths
-        spans = span_repr + self.position(span_index)
-        x = spans.new_zeros(int(lengths.sum()), spans.shape[1])
-        x.index_copy_(0, span_rows, spans).index_copy_(0, first[:num_windows], self.cls.expand(num_windows, -1))
+        windows = PackedWindows.of(window_lengths, len(span_repr))
+        x = windows.rows(self.cls, span_repr + self.position(span_index))
         x = self.dropout(self.input_norm(x))
-        sequences = PackedSequences.of(lengths, self.num_heads)
-        for layer in self.layers[:-1]:
+        sequences = PackedSequences.of(windows.lengths, self.num_heads)
+        *layers, last = self.layers
+        for layer in layers:
             x = layer(x, sequences)
         if wanted is not None and not bool(wanted.any()):
-            x = self.layers[-1].of_first(x, lengths, first, self.num_heads)
-            return x[:num_windows], x[:0]
-        wanted_spans = span_rows if wanted is None else span_rows[wanted]
-        num_wanted = len(first) + len(wanted_spans)
-        x = self.layers[-1](
-            x, sequences, F.pad(torch.cat([first, wanted_spans]), (0, rounded_rows(num_wanted) - num_wanted))
-        )
-        return x[:num_windows], x[len(first) : num_wanted]
-
-
-def _padding(num_rows: int, num_sequences: int) -> Int[Tensor, " sequences"]:
-    """Lengths of sequences that nobody reads, which round the number of sequences, and that of all rows."""
-    more = rounded_rows(num_sequences + 1) - num_sequences
-    more_rows = rounded_rows(num_rows + more) - num_rows
-    return torch.arange(more_rows, more_rows + more) // more  # about equally long
+            x = last.of_first(x, windows.lengths, windows.first, self.num_heads)
+            return x[: windows.num_windows], x[:0]
+        num_wanted = len(span_index) if wanted is None else int(wanted.sum())
+        x = last(x, sequences, windows.wanted_rows(wanted))
+        return x[: windows.num_windows], x[len(windows.first) :][:num_wanted]
