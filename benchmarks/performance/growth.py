@@ -130,8 +130,8 @@ def section(result: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             _TEXT.format(idle=_gigabytes(result["idle_bytes"]), threads=DEFAULT_THREADS),
-            "**Denser**: the same number of events in a month, by fewer and fewer accounts; one window each. Events that "
-            "share a minute or a span with others cost less, so the cost falls.",
+            "**Denser**: the same number of events in a month, by fewer and fewer accounts; one window each. The cost "
+            "falls, since events that share a minute or a span cost less.",
             _table(result["denser"]),
             "**Longer**: an hour of activity a day with two events a minute, for more and more days; windows of 30 "
             "days that together hold all events once.",
