@@ -19,6 +19,7 @@ from pathlib import Path
 from machine import ROOT, in_words, machine
 
 from infobehavior.artefacts import write_atomically, write_json
+from infobehavior.errors import InputError
 from infobehavior.threads import spin_briefly
 from performance.measure import MISSED, REACHED
 
@@ -108,4 +109,8 @@ _NOT_MEASURED = """\
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"performance: error: {error}", file=sys.stderr)
+        sys.exit(2)
