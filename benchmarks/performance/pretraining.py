@@ -164,7 +164,10 @@ def section(result: dict[str, Any]) -> str:
 
 def _curve_table(result: dict[str, Any]) -> str:
     rows = [
-        [f"{number} of {len(points)}", *(f"{p['loss']:.2f} ({p['seconds']:.0f} s, {p['steps']} steps)" for p in points)]
+        [
+            f"{number} of {result['sizes']['curve_points']}",
+            *(f"{p['loss']:.2f} ({p['seconds']:.0f} s, {p['steps']} steps)" for p in points),
+        ]
         for number, points in enumerate(zip(*(result["curves"][side] for side in SIDES), strict=False), start=1)
     ]
     text = (
