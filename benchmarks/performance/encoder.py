@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from performance.batches import (
     real_windows,
 )
 from performance.measure import alternate, goal, summary, table
-from performance.padded import PaddedInfoBehavior
+from performance.padded import PaddedInfoBehavior, as_torch_is
 
 Settings = Callable[[int], AbstractContextManager[None]]
 
@@ -92,13 +92,13 @@ def _measure(workload: Workload, sizes: Sizes, device: torch.device) -> dict[str
     for what, training in (("forward", False), ("forward and backward", True)):
         encoders = {
             "ours": partial(_run, ours, batches, training, reproducible),
-            "padded": partial(_run, padded, batches, training, _as_torch_is),
+            "padded": partial(_run, padded, batches, training, as_torch_is),
             "padded, our settings": partial(_run, padded, batches, training, reproducible),
         }
         if device.type == "cuda":
             encoders["ours, bfloat16"] = partial(_run, ours, batches, training, _autocast)
         products = {
-            "GEMM": partial(_multiply, _as_torch_is, device),
+            "GEMM": partial(_multiply, as_torch_is, device),
             "GEMM, our settings": partial(_multiply, reproducible, device),
         }
         seconds = alternate(encoders | products, sizes.repeats)
@@ -112,11 +112,6 @@ def _measure(workload: Workload, sizes: Sizes, device: torch.device) -> dict[str
             "needed_gflop": needed / 1e9,
         }
     return result
-
-
-def _as_torch_is(num_threads: int) -> AbstractContextManager[None]:
-    torch.set_num_threads(num_threads)
-    return nullcontext()
 
 
 @contextmanager

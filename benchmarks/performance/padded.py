@@ -6,6 +6,8 @@ masked in attention (footnote 4). It uses PyTorch's fused attention and embeds n
 must be.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -73,6 +75,12 @@ class PaddedInfoBehavior(nn.Module):
 
     def _dropout(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.model.config.dropout, self.training)
+
+
+def as_torch_is(num_threads: int) -> AbstractContextManager[None]:
+    """PyTorch with the libraries that it chooses itself, for the padded recipe as anyone would run it."""
+    torch.set_num_threads(num_threads)
+    return nullcontext()
 
 
 def _places(lengths: Tensor) -> Tensor:

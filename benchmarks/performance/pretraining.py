@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -15,7 +15,7 @@ from infobehavior.pretraining.config import PretrainConfig
 from infobehavior.pretraining.training import Training, prepare_training
 from performance.batches import prepare_minutes
 from performance.measure import alternate, goal, summary, table
-from performance.padded import PaddedInfoBehavior
+from performance.padded import PaddedInfoBehavior, as_torch_is
 from performance.quality import WINDOW_DAYS, LabelledLog, measure_quality, quality_table, two_cores
 
 SIDES = ("ours", "ours, bfloat16", "padded")
@@ -79,10 +79,7 @@ def _training(minutes: Path, side: str, sizes: Sizes, num_steps: int) -> Trainin
 
 def _settings(side: str) -> AbstractContextManager[None]:
     """What PyTorch is told while a side runs."""
-    if side != "padded":
-        return reproducible(NUM_THREADS)
-    torch.set_num_threads(NUM_THREADS)
-    return nullcontext()
+    return (as_torch_is if side == "padded" else reproducible)(NUM_THREADS)
 
 
 def _steps(minutes: Path, sizes: Sizes) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Convolution and max-pooling over packed spans of very different lengths, none padded to the longest (3.1.2)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,13 @@ class _StrongestWindows(torch.autograd.Function):
         for chunk in ctx.chunks:
             convolved = _windows(and_nothing, chunk.minute) @ kernel.flatten(0, 1)
             groups = chunk.groups(convolved)
-            values: Iterable[Tensor]
             if any(ctx.needs_input_grad):
                 values, winners = zip(*(_strongest(part, length) for part, length in groups), strict=True)
                 places = torch.minimum(torch.cat(winners), chunk.last[:, None]).add_(chunk.first[:, None])
                 winner.index_copy_(0, chunk.span, places)
             else:
-                values = [part.view(-1, length, part.shape[1]).amax(1) for part, length in groups]
-            strongest.index_copy_(0, chunk.span, torch.cat(tuple(values)))
+                values = tuple(part.view(-1, length, part.shape[1]).amax(1) for part, length in groups)
+            strongest.index_copy_(0, chunk.span, torch.cat(values))
         ctx.save_for_backward(minutes, kernel, winner)
         return strongest
 
