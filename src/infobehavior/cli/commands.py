@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from infobehavior import __version__
-from infobehavior.cli.config_flags import resolve_config, with_config_flags
-from infobehavior.pretraining.config import PRESETS
+from infobehavior.cli.config_flags import replaced_by_flags, resolve_config, with_config_flags
+from infobehavior.market.config import MarketConfig
+from infobehavior.pretraining.config import PRESETS, PretrainConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -87,7 +88,7 @@ def aggregate(
 
 
 @app.command()
-@with_config_flags
+@with_config_flags(PretrainConfig)
 def pretrain(
     minutes: Minutes,
     out: Annotated[Path, typer.Option(help="folder of the model to write", metavar="MODEL")],
@@ -184,6 +185,20 @@ def evaluate(
         embeddings, labels, label, minutes, out, group=group, date=date, folds=folds, seed=seed, oversample=oversample
     )
     _print([*metric_lines(rows), *summary_lines(out), f"report: {out / 'report.html'}"])
+
+
+@app.command()
+@with_config_flags(MarketConfig)
+def simulate(
+    out: Annotated[Path, typer.Option(help="folder of the market to write", metavar="MARKET")],
+    workers: Annotated[int, typer.Option(min=1, help="processes; they change no byte")] = 1,
+    **fields: Any,
+) -> None:
+    """Simulate a market of sellers, some of them abnormal."""
+    config = MarketConfig.model_validate(replaced_by_flags(MarketConfig, {}, fields))
+    from infobehavior.market.simulate import simulate as run
+
+    _print(run(out, config, workers=workers).lines())
 
 
 @app.command()

@@ -16,14 +16,20 @@ from infobehavior.cli.error_lines import error_line
 from infobehavior.errors import InputError
 from infobehavior.pretraining.config import PretrainConfig, preset
 
+Command = Callable[..., None]
 
-def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's `**fields` by one flag for each field of `PretrainConfig`."""
-    signature = inspect.signature(command)
-    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    flags = [_flag(path[-1], field) for path, field in config_fields(PretrainConfig)]
-    command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
-    return command
+
+def with_config_flags(model: type[BaseModel]) -> Callable[[Command], Command]:
+    """Replace a command's `**fields` by one flag for each field of a configuration."""
+
+    def add_flags(command: Command) -> Command:
+        signature = inspect.signature(command)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        flags = [_flag(path[-1], field) for path, field in config_fields(model)]
+        command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+        return command
+
+    return add_flags
 
 
 def resolve_config(name: str, file: Path | None, flags: dict[str, Any]) -> PretrainConfig:
@@ -42,11 +48,16 @@ def resolve_config(name: str, file: Path | None, flags: dict[str, Any]) -> Pretr
     if file is not None:
         values = _merged(values, _read_toml(file))
         _check_values(values, file)
-    for path, _ in config_fields(PretrainConfig):
+    return PretrainConfig.model_validate(replaced_by_flags(PretrainConfig, values, flags))
+
+
+def replaced_by_flags(model: type[BaseModel], values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """Values of a configuration, some of them replaced by flags; None and an empty list mean "not given"."""
+    for path, _ in config_fields(model):
         given = flags.get(path[-1])
         if given is not None and given != []:
             values = _merged(values, _nested(path, given))
-    return PretrainConfig.model_validate(values)
+    return values
 
 
 def config_fields(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:

@@ -1,0 +1,152 @@
+"""A block of simulated sellers: their habits, what becomes of abnormal ones, and all their events."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infobehavior.market.config import MarketConfig
+from infobehavior.market.habits import Habits, Indices, Numbers
+from infobehavior.market.operations import FAILURE_RATES, MODIFY_PASSWORD, OPEN_SHOP, OPERATIONS, REGISTER
+from infobehavior.market.sellers import Sellers
+from infobehavior.market.sessions import SECONDS_PER_HOUR, Events, bursts, work
+
+PROMOTIONS = {(6, 18): 2.0, (8, 18): 1.5, (9, 9): 1.6, (11, 11): 3.0, (12, 12): 2.0}
+"""Activity on days of promotion, by month and day; the day before has half of what they add."""
+
+HOLIDAYS = {(10, day): 0.6 for day in range(1, 8)}
+"""Likewise, in the week of the national holiday."""
+
+CHANGES = {"verify": 2.0, MODIFY_PASSWORD: 0.8, "modify_profile": 1.0}
+"""Operations a day on the first days of an account that was taken over."""
+
+ABNORMAL_BURST_SIZE = 4.0
+"""Bursts of abnormal tools, of those of the seller's own."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some sellers and their events, by seller and time.
+
+    Attributes:
+        sellers: a row each.
+        events: of all of them.
+    """
+
+    sellers: Sellers
+    events: Events
+
+
+def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
+    """Simulate a block; it depends on the configuration and its number alone."""
+    random = np.random.default_rng([config.seed, number])
+    sellers = Sellers.draw(config, count, random)
+    own = Habits.draw(config, count, random)
+    habits = own.followed_by(own.blended(Habits.draw(config, count, random), config.strength, random))
+    is_other = sellers.is_abnormal & sellers.are("bought", "relapsing")[:, None]
+    row = np.arange(count)[:, None] + count * is_other
+    failure = np.where(is_other, config.failure_factor, 1.0)
+    mean = habits.sessions_per_day[row] * _seasons(config) * _weekdays(config, habits, row)
+    parts = [
+        work(habits, row, failure, random.poisson(mean), random),
+        bursts(habits, row, random.poisson(habits.bursts_per_day[row]), 1.0, random),
+        bursts(habits, row, _abnormal_bursts(sellers, random), ABNORMAL_BURST_SIZE, random),
+        _changes(habits, row, sellers, config, random),
+        _openings(habits, sellers, random),
+    ]
+    events = Events.joined(parts)
+    events = events.take(events.day >= sellers.opened[events.seller])
+    events = _camouflaged(events, sellers, random)
+    order = np.lexsort((events.operation, events.second, events.day, events.seller))
+    return Block(sellers, events.take(order))
+
+
+def _seasons(config: MarketConfig) -> Numbers:
+    """Activity on each day: a slow wave over the year, promotions and holidays."""
+    days = [config.first_day + timedelta(days=i) for i in range(config.num_days)]
+    wave = 1 + 0.1 * np.sin(2 * np.pi * np.array([day.timetuple().tm_yday for day in days]) / 365.25)
+    special = []
+    for day in days:
+        eve = PROMOTIONS.get(((day + timedelta(days=1)).month, (day + timedelta(days=1)).day), 1.0)
+        special.append(HOLIDAYS.get((day.month, day.day), PROMOTIONS.get((day.month, day.day), (1 + eve) / 2)))
+    seasons: Numbers = wave * np.array(special)
+    return seasons
+
+
+def _weekdays(config: MarketConfig, habits: Habits, row: Indices) -> Numbers:
+    weekday = (config.first_day.weekday() + np.arange(config.num_days)) % 7
+    return habits.weekday[row, weekday]
+
+
+def _abnormal_bursts(sellers: Sellers, random: np.random.Generator) -> Indices:
+    """One to three on each abnormal day of sellers whose tools are."""
+    is_burst = sellers.is_abnormal & sellers.are("burst")[:, None]
+    return np.where(is_burst, random.integers(1, 4, is_burst.shape), 0)
+
+
+def _changes(
+    habits: Habits, row: Indices, sellers: Sellers, config: MarketConfig, random: np.random.Generator
+) -> Events:
+    """Verifications, and changes of passwords and profiles, on the first days of accounts that were taken over."""
+    is_early = sellers.is_early & sellers.are("bought", "relapsing")[:, None]
+    parts = []
+    for name, per_day in CHANGES.items():
+        counts = random.poisson(np.where(is_early, per_day, 0))
+        seller, day = (np.repeat(x.ravel(), counts.ravel()) for x in np.indices(counts.shape))
+        rows = row[seller, day]
+        hour = np.mod(habits.peaks[rows, 0] + random.normal(0, 1, len(rows)), 24)
+        rate = FAILURE_RATES[name] * config.failure_factor * habits.failure[rows]
+        parts.append(
+            Events(
+                seller,
+                day,
+                hour * SECONDS_PER_HOUR,
+                np.full(len(rows), OPERATIONS.index(name)),
+                habits.city[rows, 0],
+                random.random(len(rows)) < rate,
+            )
+        )
+    return Events.joined(parts)
+
+
+def _openings(habits: Habits, sellers: Sellers, random: np.random.Generator) -> Events:
+    """New sellers register, verify themselves and open their shop on one day."""
+    new = np.flatnonzero(sellers.opened >= 0)
+    start = random.uniform(8, 20, len(new)) * SECONDS_PER_HOUR
+    parts = []
+    for minutes, name in ((0, REGISTER), (3, "verify"), (20, OPEN_SHOP)):
+        second = start + 60 * minutes * random.uniform(0.7, 1.5, len(new))
+        failed = random.random(len(new)) < FAILURE_RATES.get(name, 0)
+        operation = np.full(len(new), OPERATIONS.index(name))
+        parts.append(Events(new, sellers.opened[new], second, operation, habits.city[new, 0], failed))
+    return Events.joined(parts)
+
+
+def _camouflaged(events: Events, sellers: Sellers, random: np.random.Generator) -> Events:
+    """Camouflaged sellers do what they would have done, in another order and evenly spaced.
+
+    Counts by day and operation stay, failed ones too, and so do counts by hour and by place.
+    """
+    is_theirs = sellers.are("camouflaged")[events.seller] & sellers.is_abnormal[events.seller, events.day]
+    theirs = events.take(is_theirs)
+    day = theirs.seller * (sellers.is_abnormal.shape[1] + 1) + theirs.day
+    in_time = np.lexsort((theirs.second, day))
+    in_disorder = np.lexsort((random.random(len(day)), day))
+    operation, failed = np.empty_like(theirs.operation), np.empty_like(theirs.failed)
+    operation[in_time], failed[in_time] = theirs.operation[in_disorder], theirs.failed[in_disorder]
+    second = np.empty_like(theirs.second)
+    second[in_time] = _evenly(day[in_time], theirs.second[in_time])
+    even = Events(theirs.seller, theirs.day, second, operation, theirs.city, failed)
+    return Events.joined([events.take(~is_theirs), even])
+
+
+def _evenly(day: Indices, second: Numbers) -> Numbers:
+    """Times that divide each hour evenly, as many in each as there were; in order of day and time."""
+    hour = (second // SECONDS_PER_HOUR).astype(np.int64)
+    is_first: NDArray[np.bool_] = np.ones(len(day), np.bool_)
+    is_first[1:] = (day[1:] != day[:-1]) | (hour[1:] != hour[:-1])
+    starts = np.flatnonzero(is_first)
+    length = np.diff(starts, append=len(day))
+    rank = np.arange(len(day)) - np.repeat(starts, length)
+    return hour * SECONDS_PER_HOUR + (rank + 0.5) / np.repeat(length, length) * SECONDS_PER_HOUR

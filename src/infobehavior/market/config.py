@@ -1,0 +1,85 @@
+"""How large and how difficult the simulated market is; everything that decides it has a name here."""
+
+from datetime import date
+from typing import Self
+from zoneinfo import available_timezones
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+
+class Kinds(BaseModel):
+    """Shares of the kinds among abnormal sellers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bought: NonNegativeFloat = Field(
+        0.35, description="accounts that another person took over: other places, hours and order, failed verification"
+    )
+    burst: NonNegativeFloat = Field(0.2, description="sellers whose tools post hundreds of items within minutes")
+    camouflaged: NonNegativeFloat = Field(
+        0.2, description="slow ones that copy the counts of normal sellers and differ in order and timing only"
+    )
+    relapsing: NonNegativeFloat = Field(
+        0.25, description="bought accounts that behave for weeks and then don't, for days"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.total <= 0:
+            raise ValueError("the shares of all kinds are 0; expected at least one above")
+        return self
+
+    @property
+    def total(self) -> float:
+        """What the shares add up to."""
+        return sum(self.model_dump().values())
+
+
+class MarketConfig(BaseModel):
+    """The market; by default the paper's three months and its share of abnormal sellers (4.1.1, 4.2.1)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    num_sellers: PositiveInt = Field(10_000, description="sellers of the market")
+    first_day: date = Field(date(2019, 8, 1), description="first local day")
+    num_days: PositiveInt = Field(92, le=3_650, description="days of the log")
+    time_zone: str = Field("Asia/Shanghai", description="IANA name of the market's time zone")
+    seed: int = Field(0, ge=0, description="decides all that is random")
+
+    # Habits of all sellers
+    sessions_per_day: PositiveFloat = Field(0.9, description="sessions a day of the median seller")
+    sessions_spread: NonNegativeFloat = Field(0.9, description="standard deviation of their logarithm among sellers")
+    ops_per_session: PositiveFloat = Field(7.0, description="operations of a session of the median seller")
+    habit: float = Field(0.6, ge=0, le=1, description="how often the next operation is the seller's usual next one")
+    mix_concentration: PositiveFloat = Field(
+        30.0, description="how alike the mixes of operations of sellers of one type are"
+    )
+    tool_share: float = Field(0.15, ge=0, le=1, description="share of normal sellers with a tool that works in bursts")
+    staff_share: float = Field(0.3, ge=0, le=1, description="share of sellers with staff in several cities")
+    new_share: float = Field(0.06, ge=0, le=1, description="share of sellers that register and open within these days")
+
+    # Abnormal sellers
+    abnormal_share: float = Field(0.0047, ge=0, le=1, description="share of abnormal sellers; the paper's is 0.47 %")
+    kinds: Kinds = Kinds()
+    strength: float = Field(
+        0.5, ge=0, le=1, description="how far bought and relapsing accounts move from old habits to new ones"
+    )
+    failure_factor: PositiveFloat = Field(2.0, description="how many times as often they fail as others")
+    missed_labels: float = Field(0.1, ge=0, le=1, description="share of abnormal sellers that are labelled normal")
+    false_labels: float = Field(0.0005, ge=0, le=1, description="share of normal sellers that are labelled abnormal")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"no time zone is called {name}; expected an IANA name such as Asia/Shanghai")
+        return name

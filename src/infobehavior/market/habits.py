@@ -1,0 +1,152 @@
+"""Habits of simulated sellers: hours, weekdays, pace, mix and order of operations, tools, places."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infobehavior.market.config import MarketConfig
+from infobehavior.market.operations import (
+    BURST_OPERATIONS,
+    CITIES,
+    CITY_WEIGHTS,
+    OPERATIONS,
+    REGULAR,
+    TYPES,
+    mix_weights,
+)
+
+MAX_STAFF = 3
+MAX_PEAKS = 3
+HOURS_BETWEEN_SELLERS = 1.2
+"""Standard deviation of sellers' peaks around those of their type."""
+
+Numbers = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How some sellers work, a row each.
+
+    Attributes:
+        sessions_per_day: on a mean day.
+        weekday: activity on each day of the week, Mondays first; 1 on average.
+        peaks: local hours of the day around which sessions begin, each as often.
+        peak_width: standard deviation around them, in hours.
+        ops_per_session: of the median session.
+        mix: shares of the regular operations.
+        usual_next: what usually follows each regular operation.
+        habit: how often it does.
+        gap_seconds: median time between two operations.
+        city: place of each member of the staff; the first one works most.
+        staff: shares of their sessions.
+        failure: how often operations fail, of the usual rate.
+        bursts_per_day: of a tool.
+        burst_size: operations of the median burst.
+        burst_op: what the tool does.
+        burst_hour: local hour at which it is started.
+    """
+
+    sessions_per_day: Numbers
+    weekday: Numbers
+    peaks: Numbers
+    peak_width: Numbers
+    ops_per_session: Numbers
+    mix: Numbers
+    usual_next: Indices
+    habit: Numbers
+    gap_seconds: Numbers
+    city: Indices
+    staff: Numbers
+    failure: Numbers
+    bursts_per_day: Numbers
+    burst_size: Numbers
+    burst_op: Indices
+    burst_hour: Numbers
+
+    @classmethod
+    def draw(cls, config: MarketConfig, count: int, random: np.random.Generator) -> Self:
+        """Habits of normal sellers."""
+        kind = random.choice(len(TYPES), count, p=[seller_type.share for seller_type in TYPES])
+        weekend = np.array([seller_type.weekend for seller_type in TYPES])[kind] * random.lognormal(0, 0.3, count)
+        weekday = np.column_stack([np.ones((count, 5)), weekend, weekend]) * random.lognormal(0, 0.25, (count, 7))
+        has_tool = random.random(count) < config.tool_share
+        return cls(
+            sessions_per_day=random.lognormal(np.log(config.sessions_per_day), config.sessions_spread, count),
+            weekday=weekday / weekday.mean(axis=1, keepdims=True),
+            peaks=_peaks(kind, random),
+            peak_width=random.uniform(0.5, 1.5, count),
+            ops_per_session=random.lognormal(np.log(config.ops_per_session), 0.5, count),
+            mix=_mixes(config, kind, random),
+            usual_next=_usual_next(count, random),
+            habit=np.clip(random.normal(config.habit, 0.1, count), 0, 0.95),
+            gap_seconds=random.lognormal(np.log(25), 0.5, count),
+            city=random.choice(len(CITIES), (count, MAX_STAFF), p=CITY_WEIGHTS / CITY_WEIGHTS.sum()),
+            staff=_staff(config, count, random),
+            failure=random.lognormal(0, 0.5, count),
+            bursts_per_day=np.where(has_tool, random.lognormal(np.log(0.15), 0.6, count), 0),
+            burst_size=random.lognormal(np.log(60), 0.7, count),
+            burst_op=random.choice([OPERATIONS.index(name) for name in BURST_OPERATIONS], count),
+            burst_hour=random.uniform(7, 24, count),
+        )
+
+    def blended(self, other: "Habits", strength: float, random: np.random.Generator) -> "Habits":
+        """Habits of accounts that others took over: places are the others', all else moves towards theirs.
+
+        Numbers move by `strength`; of what can't move by a part, each is theirs as often.
+        """
+        count = len(self.habit)
+        taken = random.random((count, len(REGULAR))) < strength
+        changes: dict[str, Any] = {
+            name: _towards(getattr(self, name), getattr(other, name), strength)
+            for name in ("sessions_per_day", "ops_per_session", "gap_seconds", "peak_width", "weekday")
+        }
+        changes["peaks"] = np.where(random.random((count, MAX_PEAKS)) < strength, other.peaks, self.peaks)
+        changes["mix"] = (1 - strength / 2) * self.mix + strength / 2 * other.mix
+        changes["usual_next"] = np.where(taken, other.usual_next, self.usual_next)
+        changes |= {"city": other.city, "staff": other.staff}
+        return Habits(**{field.name: changes.get(field.name, getattr(self, field.name)) for field in fields(self)})
+
+    def followed_by(self, other: "Habits") -> "Habits":
+        """These rows and then others."""
+        return Habits(
+            *(np.concatenate([getattr(self, field.name), getattr(other, field.name)]) for field in fields(self))
+        )
+
+
+def _towards(numbers: Numbers, others: Numbers, strength: float) -> Numbers:
+    """By a part of the way, of positive numbers in logarithms."""
+    moved: Numbers = numbers ** (1 - strength) * others**strength
+    return moved
+
+
+def _peaks(kind: Indices, random: np.random.Generator) -> Numbers:
+    """A seller's peaks are those of its type, moved together and each; types with fewer repeat some."""
+    of_type = np.array([np.resize(seller_type.peaks, MAX_PEAKS) for seller_type in TYPES])[kind]
+    together = random.normal(0, HOURS_BETWEEN_SELLERS, (len(kind), 1))
+    return np.mod(of_type + together + random.normal(0, 0.5, (len(kind), MAX_PEAKS)), 24)
+
+
+def _mixes(config: MarketConfig, kind: Indices, random: np.random.Generator) -> Numbers:
+    """Dirichlet around the mix of the type."""
+    weights = np.array([mix_weights(seller_type) for seller_type in TYPES])[kind]
+    drawn = random.gamma(config.mix_concentration * weights) + 1e-9
+    return drawn / drawn.sum(axis=1, keepdims=True)
+
+
+def _usual_next(count: int, random: np.random.Generator) -> Indices:
+    """A routine of each seller: all regular operations in an order of its own, again and again."""
+    order = random.permuted(np.tile(np.arange(len(REGULAR)), (count, 1)), axis=1)
+    usual = np.empty_like(order)
+    np.put_along_axis(usual, order, np.roll(order, -1, axis=1), axis=1)
+    return usual
+
+
+def _staff(config: MarketConfig, count: int, random: np.random.Generator) -> Numbers:
+    """Shares of the staff; most sellers are alone."""
+    several = random.random(count) < config.staff_share
+    others = random.uniform(0.05, 0.4, (count, MAX_STAFF - 1)) * several[:, None]
+    others[:, 1] *= random.random(count) < 0.5
+    return np.column_stack([1 - others.sum(axis=1), others])

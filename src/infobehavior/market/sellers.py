@@ -1,0 +1,80 @@
+"""Who is in the simulated market: normal sellers, new ones, and the kinds of abnormal ones (section 3.3.3)."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infobehavior.market.config import MarketConfig
+from infobehavior.market.habits import Indices
+
+KINDS = ("normal", "bought", "burst", "camouflaged", "relapsing")
+
+DAYS_BEFORE_THE_END = (25, 75)
+"""An abnormal seller begins so many days before the end of the log; in a shorter log, from its first days on."""
+
+EPISODE_DAYS = (2, 5)
+PAUSE_DAYS = (9, 22)
+"""Of relapsing sellers, from and to (not in it)."""
+
+BURST_DAY_SHARE = 0.25
+"""Of the days of sellers whose tools are abnormal."""
+
+
+@dataclass(frozen=True)
+class Sellers:
+    """Some sellers, a row each.
+
+    Attributes:
+        kind: place in `KINDS`.
+        since: the day, from 0, from which on they are abnormal; beyond the log for normal ones.
+        opened: the day on which they register and open their shop; -1 if it was before the log.
+        is_abnormal: on which days they behave so, (sellers, days).
+        is_early: the first days of being so, on which accounts that were taken over are changed, likewise.
+        label: what a user of the log is told: 1 for sellers known to be abnormal.
+    """
+
+    kind: Indices
+    since: Indices
+    opened: Indices
+    is_abnormal: NDArray[np.bool_]
+    is_early: NDArray[np.bool_]
+    label: Indices
+
+    @classmethod
+    def draw(cls, config: MarketConfig, count: int, random: np.random.Generator) -> Self:
+        """Draw them; being abnormal has nothing to do with how a seller worked before."""
+        days = np.arange(config.num_days)
+        shares = np.array([getattr(config.kinds, kind) for kind in KINDS[1:]]) / config.kinds.total
+        kind = np.where(
+            random.random(count) < config.abnormal_share, 1 + random.choice(len(shares), count, p=shares), 0
+        )
+        first, last = (max(config.num_days - before, 0) for before in DAYS_BEFORE_THE_END[::-1])
+        since = np.where(kind > 0, random.integers(first, last + 1, count), config.num_days)
+        is_new = random.random(count) < config.new_share
+        opened = np.where(is_new, np.minimum(random.integers(0, config.num_days, count), since), -1)
+        is_abnormal = days >= since[:, None]
+        relapsing, burst = (np.flatnonzero(kind == KINDS.index(name)) for name in ("relapsing", "burst"))
+        for seller in relapsing:
+            is_abnormal[seller] = _episodes(int(since[seller]), config.num_days, random)
+        is_abnormal[burst] &= random.random((len(burst), config.num_days)) < BURST_DAY_SHARE
+        started = is_abnormal & ~np.pad(is_abnormal, ((0, 0), (1, 0)))[:, :-1]
+        early = started | np.pad(started, ((0, 0), (1, 0)))[:, :-1] | np.pad(started, ((0, 0), (2, 0)))[:, :-2]
+        missed, false = random.random(count) < config.missed_labels, random.random(count) < config.false_labels
+        label = np.where(kind > 0, ~missed, false).astype(np.int64)
+        return cls(kind, since, opened, is_abnormal, is_abnormal & early, label)
+
+    def are(self, *kinds: str) -> NDArray[np.bool_]:
+        """Which sellers are of these kinds."""
+        return np.isin(self.kind, [KINDS.index(kind) for kind in kinds])
+
+
+def _episodes(since: int, num_days: int, random: np.random.Generator) -> NDArray[np.bool_]:
+    """The days of one relapsing seller."""
+    is_abnormal, day = np.zeros(num_days, np.bool_), since
+    while day < num_days:
+        length = int(random.integers(*EPISODE_DAYS))
+        is_abnormal[day : day + length] = True
+        day += length + int(random.integers(*PAUSE_DAYS))
+    return is_abnormal

@@ -1,0 +1,174 @@
+"""`simulate`: a seller market of any size on disk, the same bytes for any number of workers."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from infobehavior import __version__
+from infobehavior.artefacts import (
+    UNFINISHED_FILE,
+    definition_hash,
+    read_json,
+    refuse_unwritable,
+    write_atomically,
+    write_json,
+    writing,
+)
+from infobehavior.data.clock import SECONDS_PER_MINUTE, day_bounds
+from infobehavior.errors import InputError
+from infobehavior.market.block import simulate_block
+from infobehavior.market.config import MarketConfig
+from infobehavior.market.operations import CITIES, OPERATIONS
+from infobehavior.market.sellers import KINDS, Sellers
+from infobehavior.market.sessions import Events
+from infobehavior.progress import progress
+
+SELLERS_PER_BLOCK = 1_000
+"""A block is simulated by one worker and becomes one file."""
+
+DEFINITION_FILE = "_market.json"
+EVENTS_FOLDER, LABELS_FILE, TRUTH_FILE = "events", "labels.parquet", "truth.parquet"
+MILLISECONDS = 1_000
+BLOCK_FILE = "part-{:06}.parquet"
+
+
+@dataclass(frozen=True)
+class Market:
+    """A simulated market on disk.
+
+    Attributes:
+        events: folder of the log.
+        labels: table (entity_id, label_abnormal), as a platform knows them, errors included.
+        truth: table (entity_id, kind, since), which no platform has; for analysis only.
+        num_events: of the log.
+        num_abnormal: sellers that are abnormal.
+    """
+
+    events: Path
+    labels: Path
+    truth: Path
+    num_events: int
+    num_abnormal: int
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        return [
+            f"simulated: {self.num_events:,} events in {self.events}",
+            f"labels: {self.labels}; {self.num_abnormal:,} sellers are abnormal, which {self.truth} tells",
+        ]
+
+
+def simulate(out: str | Path, config: MarketConfig | None = None, *, workers: int = 1) -> Market:
+    """Simulate a market of sellers, normal and abnormal, over some months.
+
+    Each thousand sellers are a file of their own, which a rerun with the same configuration keeps.
+
+    Args:
+        out: the folder to write.
+        config: the market; by default `MarketConfig()`.
+        workers: processes.
+
+    Raises:
+        InputError: `out` can't be written or holds something else.
+    """
+    config, folder = config or MarketConfig(), Path(out)
+    definition = {"kind": "market", "simulated": True, "made by": __version__, "config": config.model_dump(mode="json")}
+    refuse_unwritable(folder, "a market")
+    _refuse_another(folder, definition)
+    blocks = range(-(-config.num_sellers // SELLERS_PER_BLOCK))
+    with writing(folder, f"the simulation of market {definition_hash(definition)}"):
+        write_json(folder / DEFINITION_FILE, definition)
+        with progress("simulating sellers", config.num_sellers) as advance:
+            tables, num_events = [], 0
+            for sellers, num_events_of_block in _in_processes(partial(_write_block, folder, config), blocks, workers):
+                tables.append(sellers)
+                num_events += num_events_of_block
+                advance(len(sellers))
+        sellers = pa.concat_tables(tables)
+        write_atomically(folder / LABELS_FILE, partial(_write, sellers.select(["entity_id", "label_abnormal"])))
+        write_atomically(folder / TRUTH_FILE, partial(_write, sellers.select(["entity_id", "kind", "since"])))
+    num_abnormal = len(sellers) - sellers["kind"].to_pylist().count("normal")
+    return Market(folder / EVENTS_FOLDER, folder / LABELS_FILE, folder / TRUTH_FILE, num_events, num_abnormal)
+
+
+def _refuse_another(folder: Path, definition: dict[str, Any]) -> None:
+    """Refuse a folder that holds anything but this market, whole or in part."""
+    there = folder / DEFINITION_FILE
+    if there.exists():
+        if read_json(there, "a market") != definition:
+            raise InputError(f"{folder} holds another market; choose another --out, or remove that folder first")
+    elif folder.exists() and any(entry.name != UNFINISHED_FILE for entry in folder.iterdir()):
+        raise InputError(f"{folder} has files that aren't a market's (no {DEFINITION_FILE}); give a new folder")
+
+
+def _in_processes(
+    work: Callable[[int], tuple[pa.Table, int]], blocks: Iterable[int], workers: int
+) -> Iterator[tuple[pa.Table, int]]:
+    """In the order of the blocks."""
+    if workers == 1:
+        yield from map(work, blocks)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        yield from pool.map(work, blocks)
+
+
+def _write_block(folder: Path, config: MarketConfig, number: int) -> tuple[pa.Table, int]:
+    """Write the events of a block; its sellers, and how many events they have."""
+    first = number * SELLERS_PER_BLOCK
+    block = simulate_block(config, number, min(SELLERS_PER_BLOCK, config.num_sellers - first))
+    events = _event_table(config, block.events, first)
+    write_atomically(folder / EVENTS_FOLDER / BLOCK_FILE.format(number), partial(_write, events))
+    return _seller_table(config, block.sellers, first), len(events)
+
+
+def _event_table(config: MarketConfig, events: Events, first: int) -> pa.Table:
+    """Events as a log has them; what is after the last day isn't there."""
+    starts = _day_starts(config)
+    moment = starts[events.day] * MILLISECONDS + (events.second * MILLISECONDS).astype(np.int64)
+    keep = moment < starts[-1] * MILLISECONDS
+    events = events.take(keep)
+    columns = {
+        "entity_id": pa.array(first + events.seller),
+        "timestamp": pa.array(moment[keep], pa.timestamp("ms", "UTC")),
+        "behavior": _names(events.operation, OPERATIONS),
+        "location": _names(events.city, CITIES),
+        "outcome": _names(events.failed.astype(np.int64), ("success", "failure")),
+    }
+    return pa.table(columns)
+
+
+def _seller_table(config: MarketConfig, sellers: Sellers, first: int) -> pa.Table:
+    is_normal = sellers.kind == 0
+    since = _day_starts(config)[sellers.since] * MILLISECONDS
+    return pa.table(
+        {
+            "entity_id": pa.array(first + np.arange(len(sellers.kind))),
+            "label_abnormal": pa.array(sellers.label, pa.int8()),
+            "kind": _names(sellers.kind, KINDS),
+            "since": pa.array(since, pa.timestamp("ms", "UTC"), mask=is_normal),
+        }
+    )
+
+
+def _day_starts(config: MarketConfig) -> NDArray[np.int64]:
+    """UTC epoch second at which each local day begins, and the end of the last one."""
+    days = [config.first_day + timedelta(days=i) for i in range(config.num_days + 1)]
+    return np.array([day_bounds(day, config.time_zone)[0] for day in days]) * SECONDS_PER_MINUTE
+
+
+def _names(places: NDArray[np.int64], names: tuple[str, ...]) -> pa.Array:
+    return pa.array(names, pa.string()).take(pa.array(places))
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd", store_schema=False)

@@ -1,0 +1,232 @@
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import duckdb
+import numpy as np
+import pytest
+
+from infobehavior import InputError, aggregate, inspect
+from infobehavior.cli import main
+from infobehavior.market import simulate as module
+from infobehavior.market.block import simulate_block
+from infobehavior.market.config import MarketConfig
+from infobehavior.market.operations import CITIES, OPERATIONS, REGULAR
+from infobehavior.market.sellers import KINDS, Sellers
+from infobehavior.market.simulate import simulate
+from small_minutes import folder_bytes
+
+SMALL = {"num_sellers": 90, "first_day": date(2019, 9, 20), "num_days": 25, "abnormal_share": 0.3}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(module, "SELLERS_PER_BLOCK", 40)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SELLERS_PER_BLOCK", 40)
+        return simulate(tmp_path_factory.mktemp("market") / "out", MarketConfig(**SMALL))
+
+
+def rows(sql):
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection.sql(sql).fetchall()
+
+
+def block(**changes):
+    return simulate_block(MarketConfig(**(SMALL | changes)), 3, 60)
+
+
+def test_a_log_has_what_logs_have(market):
+    found = rows(f"DESCRIBE FROM '{market.events}/*.parquet'")
+    assert [(name, kind) for name, kind, *_ in found] == [
+        ("entity_id", "BIGINT"),
+        ("timestamp", "TIMESTAMP WITH TIME ZONE"),
+        ("behavior", "VARCHAR"),
+        ("location", "VARCHAR"),
+        ("outcome", "VARCHAR"),
+    ]
+    ((first, last, sellers, count),) = rows(
+        f"SELECT min(timestamp), max(timestamp), count(DISTINCT entity_id), count(*) FROM '{market.events}/*.parquet'"
+    )
+    zone = ZoneInfo("Asia/Shanghai")
+    assert datetime(2019, 9, 20, tzinfo=zone) <= first < datetime(2019, 9, 21, tzinfo=zone)
+    assert datetime(2019, 10, 14, tzinfo=zone) <= last < datetime(2019, 10, 15, tzinfo=zone)
+    assert 80 < sellers <= 90
+    assert count == market.num_events > 5_000
+    names = rows(f"SELECT DISTINCT behavior, location, outcome FROM '{market.events}/*.parquet'")
+    assert {behavior for behavior, _, _ in names} <= set(OPERATIONS)
+    assert {place for _, place, _ in names} <= set(CITIES)
+    failing = {behavior for behavior, _, outcome in names if outcome == "failure"}
+    assert failing == {"login", "verify", "modify_profile", "modify_password"}
+
+
+def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch):
+    monkeypatch.undo()  # other processes have the usual size of a block
+    config = MarketConfig(**(SMALL | {"num_sellers": 2_050, "num_days": 2}))
+    one, two = simulate(tmp_path / "one", config), simulate(tmp_path / "two", config, workers=2)
+    assert folder_bytes(tmp_path / "one") == folder_bytes(tmp_path / "two")
+    assert one.num_events == two.num_events
+    assert len(list(one.events.glob("*.parquet"))) == 3
+
+
+def test_a_run_again_and_an_interrupted_one_give_the_same_bytes(market, tmp_path, monkeypatch):
+    whole = folder_bytes(market.events.parent)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_seller_table", fail)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(tmp_path, MarketConfig(**SMALL))
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "SELLERS_PER_BLOCK", 40)
+    for _ in range(2):
+        simulate(tmp_path, MarketConfig(**SMALL))
+        assert folder_bytes(tmp_path) == whole
+
+
+def test_sellers_of_a_block_do_not_depend_on_the_size_of_the_market(market, tmp_path):
+    larger = simulate(tmp_path, MarketConfig(**(SMALL | {"num_sellers": 120})))
+    for number in (0, 1):
+        name = module.BLOCK_FILE.format(number)
+        assert (larger.events / name).read_bytes() == (market.events / name).read_bytes()
+
+
+def test_other_seeds_give_other_markets(market, tmp_path):
+    other = simulate(tmp_path, MarketConfig(**(SMALL | {"seed": 1})))
+    assert folder_bytes(other.events).keys() == folder_bytes(market.events).keys()
+    assert not set(folder_bytes(other.events).values()) & set(folder_bytes(market.events).values())
+
+
+def test_labels_know_most_of_the_truth():
+    config = MarketConfig(num_days=92, abnormal_share=0.1, missed_labels=0.2, false_labels=0.02)
+    sellers = Sellers.draw(config, 40_000, np.random.default_rng(0))
+    abnormal = sellers.kind > 0
+    assert abnormal.mean() == pytest.approx(0.1, abs=0.005)
+    assert sellers.label[abnormal].mean() == pytest.approx(0.8, abs=0.03)
+    assert sellers.label[~abnormal].mean() == pytest.approx(0.02, abs=0.004)
+    shares = [float((sellers.kind[abnormal] == i).mean()) for i in range(1, len(KINDS))]
+    assert shares == pytest.approx([0.35, 0.2, 0.2, 0.25], abs=0.03)
+    assert set(np.unique(92 - sellers.since[abnormal])) == set(range(25, 76))
+    assert not sellers.is_abnormal[~abnormal].any()
+    first = np.where(sellers.is_abnormal, np.arange(92), 92).min(axis=1)
+    assert (first >= sellers.since).all()
+
+
+def test_new_sellers_begin_with_opening_their_shop():
+    made = block(new_share=1.0)
+    opened = made.sellers.opened
+    for seller in range(60):
+        own = made.events.seller == seller
+        names = [OPERATIONS[i] for i in made.events.operation[own]]
+        assert {"register", "open_shop"} <= set(names)
+        assert Counter(names)["register"] == Counter(names)["open_shop"] == 1
+        assert made.events.day[own].min() == opened[seller]
+
+
+def test_camouflaged_sellers_copy_counts_and_change_order_and_timing(monkeypatch):
+    changes = {"abnormal_share": 1.0, "kinds": {"bought": 0, "burst": 0, "camouflaged": 1, "relapsing": 0}}
+    made = block(**changes).events
+    monkeypatch.setattr("infobehavior.market.block._camouflaged", lambda events, *_: events)
+    before = block(**changes).events
+    for columns in (("day", "operation", "failed"), ("day", "city")):
+        counts = [Counter(zip(e.seller, *(getattr(e, name) for name in columns), strict=True)) for e in (made, before)]
+        assert counts[0] == counts[1]
+    hours = [Counter(zip(e.seller, e.day, e.second // 3_600, strict=True)) for e in (made, before)]
+    assert hours[0] == hours[1]
+    assert (made.operation != before.operation).mean() > 0.5
+    followed = [_repeats_of_routine(events) for events in (made, before)]
+    assert followed[0] < 0.7 * followed[1]
+
+
+def _repeats_of_routine(events):
+    """How often an operation is followed by what follows it most, in the same seller."""
+    pairs = Counter(zip(events.seller[:-1], events.operation[:-1], events.operation[1:], strict=True))
+    best = {}
+    for (seller, one, _), count in pairs.items():
+        best[seller, one] = max(best.get((seller, one), 0), count)
+    return sum(best.values()) / sum(pairs.values())
+
+
+def test_accounts_that_were_taken_over_change_places_and_fail_more():
+    changes = {
+        "abnormal_share": 1.0,
+        "kinds": {"bought": 1, "burst": 0, "camouflaged": 0, "relapsing": 0},
+        "num_days": 92,
+    }
+    made = simulate_block(MarketConfig(**(SMALL | changes | {"staff_share": 0.0})), 0, 60)
+    events = made.events
+    after = events.day >= made.sellers.since[events.seller]
+    moved = [
+        set(events.city[after & (events.seller == seller)]) != set(events.city[~after & (events.seller == seller)])
+        for seller in range(60)
+    ]
+    assert np.mean(moved) > 0.8
+    can_fail = np.isin(events.operation, [OPERATIONS.index(name) for name in ("login", "verify", "modify_profile")])
+    assert events.failed[after & can_fail].mean() > 1.5 * events.failed[~after & can_fail].mean()
+    changed = events.operation == OPERATIONS.index("modify_password")
+    assert (after[changed]).all()
+    assert changed.sum() > 60
+
+
+def test_tools_of_abnormal_sellers_work_in_bursts():
+    kinds = {"bought": 0, "burst": 1, "camouflaged": 0, "relapsing": 0}
+    most = []
+    for share in (0.0, 1.0):
+        events = block(abnormal_share=share, kinds=kinds, tool_share=0.0).events
+        minutes = Counter(zip(events.seller, events.day, events.second // 60, strict=True))
+        most.append(max(minutes.values()))
+    assert most[0] < 20 < most[1]
+
+
+def test_promotions_and_holidays_are_seen():
+    events = simulate_block(MarketConfig(num_sellers=500, first_day=date(2019, 9, 1), num_days=40), 0, 500).events
+    per_day = np.bincount(events.day, minlength=40)
+    usual = np.median(per_day)
+    assert per_day[8] > 1.3 * usual, "9 September"
+    assert per_day[30:37].mean() < 0.8 * usual, "1 to 7 October"
+
+
+def test_the_path_goes_on_from_it(market, tmp_path):
+    schema = inspect(market.events).schema
+    assert set(REGULAR) <= set(schema.behavior_names)
+    summary = aggregate(market.events, schema, tmp_path / "minutes")
+    assert summary.num_kept == market.num_events
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--num-sellers", "0"], "num_sellers: Input should be greater than 0"),
+        (["--abnormal-share", "2"], "abnormal_share: Input should be less than or equal to 1"),
+        (["--time-zone", "Mars/Base"], "no time zone is called Mars/Base"),
+        (["--bought", "0", "--burst", "0", "--camouflaged", "0", "--relapsing", "0"], "the shares of all kinds are 0"),
+    ],
+)
+def test_bad_values_are_one_line(tmp_path, capsys, flags, said):
+    assert main(["simulate", "--out", str(tmp_path / "market"), *flags]) == 2
+    said_there = capsys.readouterr().err
+    assert said in said_there
+    assert said_there.count("\n") == 1
+    assert not (tmp_path / "market").exists()
+
+
+def test_a_folder_of_something_else_is_refused(market, tmp_path):
+    (tmp_path / "notes.md").touch()
+    with pytest.raises(InputError, match=r"has files that aren't a market's"):
+        simulate(tmp_path, MarketConfig(**SMALL))
+    with pytest.raises(InputError, match="holds another market"):
+        simulate(market.events.parent, MarketConfig(**(SMALL | {"seed": 5})))
+
+
+def test_the_command(tmp_path, capsys):
+    arguments = ["simulate", "--out", str(tmp_path / "market"), "--num-sellers", "20", "--num-days", "3"]
+    assert main([*arguments, "--first-day", "2020-02-28", "--bought", "1"]) == 0
+    assert "simulated: " in capsys.readouterr().out
+    ((first, last),) = rows(f"SELECT min(timestamp), max(timestamp) FROM '{tmp_path}/market/events/*.parquet'")
+    assert datetime(2020, 2, 27, tzinfo=UTC) < first < last < datetime(2020, 3, 1, tzinfo=UTC) + timedelta(hours=1)
