@@ -1,5 +1,5 @@
 from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -229,4 +229,4 @@ def test_the_command(tmp_path, capsys):
     assert main([*arguments, "--first-day", "2020-02-28", "--bought", "1"]) == 0
     assert "simulated: " in capsys.readouterr().out
     ((first, last),) = rows(f"SELECT min(timestamp), max(timestamp) FROM '{tmp_path}/market/events/*.parquet'")
-    assert datetime(2020, 2, 27, tzinfo=UTC) < first < last < datetime(2020, 3, 1, tzinfo=UTC) + timedelta(hours=1)
+    assert datetime(2020, 2, 27, tzinfo=UTC) < first < last < datetime(2020, 3, 1, 16, tzinfo=UTC)
