@@ -77,6 +77,14 @@ class MarketConfig(BaseModel):
     missed_labels: float = Field(0.1, ge=0, le=1, description="share of abnormal sellers that are labelled normal")
     false_labels: float = Field(0.0005, ge=0, le=1, description="share of normal sellers that are labelled abnormal")
 
+    # Products
+    products_per_seller: NonNegativeFloat = Field(3.0, description="products of the log's sellers, at most, on average")
+    violations: float = Field(0.6, ge=0, le=1, description="share of abnormal sellers' products that break the rules")
+    honest_violations: float = Field(0.002, ge=0, le=1, description="likewise, of all others")
+    rewriting: float = Field(0.6, ge=0, le=1, description="share of telling words that abnormal sellers rewrite")
+    innocent_words: float = Field(0.05, ge=0, le=1, description="share of honest titles with a telling word")
+    taken_pictures: float = Field(0.5, ge=0, le=1, description="share of violations with someone else's picture")
+
     @field_validator("time_zone")
     @classmethod
     def _check_time_zone(cls, name: str) -> str:
