@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.habits import Habits, Indices, Numbers
 from infobehavior.market.operations import FAILURE_RATES, MODIFY_PASSWORD, OPEN_SHOP, OPERATIONS, REGISTER
+from infobehavior.market.products import Products, draw_products
 from infobehavior.market.sellers import Sellers
 from infobehavior.market.sessions import SECONDS_PER_HOUR, Events, bursts, work
 
@@ -27,15 +28,17 @@ ABNORMAL_BURST_SIZE = 4.0
 
 @dataclass(frozen=True)
 class Block:
-    """Some sellers and their events, by seller and time.
+    """Some sellers, their events and their products, by seller and time.
 
     Attributes:
         sellers: a row each.
         events: of all of them.
+        products: of all of them.
     """
 
     sellers: Sellers
     events: Events
+    products: Products
 
 
 def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
@@ -59,7 +62,10 @@ def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
     events = events.take(events.day >= sellers.opened[events.seller])
     events = _camouflaged(events, sellers, random)
     order = np.lexsort((events.operation, events.second, events.day, events.seller))
-    return Block(sellers, events.take(order))
+    events = events.take(order)
+    return Block(
+        sellers, events, draw_products(config, sellers, events, np.random.default_rng([config.seed, number, 1]))
+    )
 
 
 def _seasons(config: MarketConfig) -> Numbers:

@@ -29,6 +29,7 @@ from infobehavior.errors import InputError
 from infobehavior.market.block import simulate_block
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.operations import CITIES, OPERATIONS
+from infobehavior.market.products import CATEGORIES, PICTURE_DIM, Products
 from infobehavior.market.sellers import KINDS, Sellers
 from infobehavior.market.sessions import Events
 from infobehavior.progress import progress
@@ -37,7 +38,7 @@ SELLERS_PER_BLOCK = 1_000
 """A block is simulated by one worker and becomes one file."""
 
 DEFINITION_FILE = "_market.json"
-EVENTS_FOLDER, LABELS_FILE, TRUTH_FILE = "events", "labels.parquet", "truth.parquet"
+EVENTS_FOLDER, PRODUCTS_FOLDER, LABELS_FILE, TRUTH_FILE = "events", "products", "labels.parquet", "truth.parquet"
 MILLISECONDS = 1_000
 BLOCK_FILE = "part-{:06}.parquet"
 
@@ -48,6 +49,7 @@ class Market:
 
     Attributes:
         events: folder of the log.
+        products: folder of tables (product_id, entity_id, posted_at, category, title, picture, label_violation).
         labels: table (entity_id, label_abnormal), as a platform knows them, errors included.
         truth: table (entity_id, kind, since), which no platform has; for analysis only.
         num_events: of the log.
@@ -55,6 +57,7 @@ class Market:
     """
 
     events: Path
+    products: Path
     labels: Path
     truth: Path
     num_events: int
@@ -63,7 +66,7 @@ class Market:
     def lines(self) -> list[str]:
         """For the terminal."""
         return [
-            f"simulated: {self.num_events:,} events in {self.events}",
+            f"simulated: {self.num_events:,} events in {self.events}, products in {self.products}",
             f"labels: {self.labels}; {self.num_abnormal:,} sellers are abnormal, which {self.truth} tells",
         ]
 
@@ -98,7 +101,14 @@ def simulate(out: str | Path, config: MarketConfig | None = None, *, workers: in
         write_atomically(folder / LABELS_FILE, partial(_write, sellers.select(["entity_id", "label_abnormal"])))
         write_atomically(folder / TRUTH_FILE, partial(_write, sellers.select(["entity_id", "kind", "since"])))
     num_abnormal = len(sellers) - sellers["kind"].to_pylist().count("normal")
-    return Market(folder / EVENTS_FOLDER, folder / LABELS_FILE, folder / TRUTH_FILE, num_events, num_abnormal)
+    return Market(
+        folder / EVENTS_FOLDER,
+        folder / PRODUCTS_FOLDER,
+        folder / LABELS_FILE,
+        folder / TRUTH_FILE,
+        num_events,
+        num_abnormal,
+    )
 
 
 def _refuse_another(folder: Path, definition: dict[str, Any]) -> None:
@@ -128,6 +138,8 @@ def _write_block(folder: Path, config: MarketConfig, number: int) -> tuple[pa.Ta
     block = simulate_block(config, number, min(SELLERS_PER_BLOCK, config.num_sellers - first))
     events = _event_table(config, block.events, first)
     write_atomically(folder / EVENTS_FOLDER / BLOCK_FILE.format(number), partial(_write, events))
+    products = _product_table(config, block.products, first)
+    write_atomically(folder / PRODUCTS_FOLDER / BLOCK_FILE.format(number), partial(_write, products))
     return _seller_table(config, block.sellers, first), len(events)
 
 
@@ -143,6 +155,23 @@ def _event_table(config: MarketConfig, events: Events, first: int) -> pa.Table:
         "behavior": _names(events.operation, OPERATIONS),
         "location": _names(events.city, CITIES),
         "outcome": _names(events.failed.astype(np.int64), ("success", "failure")),
+    }
+    return pa.table(columns)
+
+
+def _product_table(config: MarketConfig, products: Products, first: int) -> pa.Table:
+    """Products; ids are those of their seller and their number among the seller's."""
+    moment = _day_starts(config)[products.day] * MILLISECONDS + (products.second * MILLISECONDS).astype(np.int64)
+    number = np.arange(len(moment)) - np.searchsorted(products.seller, products.seller)
+    entity = first + products.seller
+    columns = {
+        "product_id": pa.array([f"{of}-{place}" for of, place in zip(entity, number, strict=True)], pa.string()),
+        "entity_id": pa.array(entity),
+        "posted_at": pa.array(moment, pa.timestamp("ms", "UTC")),
+        "category": _names(products.category, tuple(category.name for category in CATEGORIES)),
+        "title": pa.array(products.title, pa.string()),
+        "picture": pa.FixedSizeListArray.from_arrays(pa.array(products.picture.ravel()), PICTURE_DIM),
+        "label_violation": pa.array(products.is_violation.astype(np.int8)),
     }
     return pa.table(columns)
 
