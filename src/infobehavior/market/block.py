@@ -155,4 +155,5 @@ def _evenly(day: Indices, second: Numbers) -> Numbers:
     starts = np.flatnonzero(is_first)
     length = np.diff(starts, append=len(day))
     rank = np.arange(len(day)) - np.repeat(starts, length)
-    return hour * SECONDS_PER_HOUR + (rank + 0.5) / np.repeat(length, length) * SECONDS_PER_HOUR
+    evenly: Numbers = (hour + (rank + 0.5) / np.repeat(length, length)) * SECONDS_PER_HOUR
+    return evenly

@@ -41,7 +41,7 @@ class Kinds(BaseModel):
     @property
     def total(self) -> float:
         """What the shares add up to."""
-        return sum(self.model_dump().values())
+        return float(sum(self.model_dump().values()))
 
 
 class MarketConfig(BaseModel):

@@ -133,7 +133,8 @@ def _mixes(config: MarketConfig, kind: Indices, random: np.random.Generator) -> 
     """Dirichlet around the mix of the type."""
     weights = np.array([mix_weights(seller_type) for seller_type in TYPES])[kind]
     drawn = random.gamma(config.mix_concentration * weights) + 1e-9
-    return drawn / drawn.sum(axis=1, keepdims=True)
+    mixes: Numbers = drawn / drawn.sum(axis=1, keepdims=True)
+    return mixes
 
 
 def _usual_next(count: int, random: np.random.Generator) -> Indices:

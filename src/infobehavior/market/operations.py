@@ -73,4 +73,5 @@ CITY_WEIGHTS: NDArray[np.float64] = 1 / np.arange(2, len(CITIES) + 2)
 def mix_weights(seller_type: SellerType) -> NDArray[np.float64]:
     """Weight of each regular operation, adding up to 1."""
     weights = np.array([seller_type.mix.get(name, 1.0) * RARE.get(name, 1.0) for name in REGULAR])
-    return weights / weights.sum()
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares

@@ -128,6 +128,7 @@ def _operations(habits: Habits, rows: Indices, length: Indices, random: np.rando
 
 def _sums_within(numbers: Numbers, length: Indices) -> Numbers:
     """Sums of the numbers so far, in each of some runs."""
-    sums = np.cumsum(numbers)
+    sums: Numbers = np.cumsum(numbers)
     before = np.concatenate([[0.0], sums])[np.cumsum(length) - length]
-    return sums - np.repeat(before, length)
+    sums -= np.repeat(before, length)
+    return sums
