@@ -201,6 +201,37 @@ def simulate(
     _print(run(out, config, workers=workers).lines())
 
 
+Labels = Annotated[Path, typer.Option(help="table (entity_id, COLUMN), Parquet or CSV", metavar="LABELS")]
+Label = Annotated[str, typer.Option(help="column of LABELS, with two classes", metavar="COLUMN")]
+Seeds = Annotated[int, typer.Option(min=1, help="seeds, from 0 on: each pre-trains, splits and classifies anew")]
+MaxNegatives = Annotated[int | None, typer.Option(min=1, help="draw so many negatives at random (4.2.1)")]
+KindTable = Annotated[Path | None, typer.Option(help="table (entity_id, kind), for an AUC of each kind", metavar="TABLE")]
+Preset = Annotated[str, typer.Option(help=f"values to start from: {', '.join(PRESETS)}")]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="values that replace the preset's; flags replace these", metavar="FILE.toml")
+]
+Until = Annotated[str | None, typer.Option(help="last local day of the third month", metavar="YYYY-MM-DD")]
+
+
+@app.command()
+@with_config_flags(PretrainConfig)
+def table1(
+    minutes: Minutes,
+    labels: Labels,
+    label: Label,
+    out: Annotated[Path, typer.Option(help="folder for models, embeddings, scores and table1.json", metavar="OUT")],
+    seeds: Seeds = 3,
+    max_negatives: MaxNegatives = None,
+    kinds: KindTable = None,
+    until: Until = None,
+    preset: Preset = "paper",
+    config: ConfigFile = None,
+    **fields: Any,
+) -> None:
+    """Run the paper's offline evaluation: two months to learn from, the third to judge by (Table 1)."""
+    _run_table("table1", minutes, labels, label, out, seeds, max_negatives, kinds, until, resolve_config(preset, config, fields))
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="folder for everything that the demo writes")] = Path("demo-output"),

@@ -57,6 +57,15 @@ def fold_metrics(positive: NDArray[np.bool_], scores: NDArray[np.float64], thres
     }
 
 
+def kind_metrics(positive: NDArray[np.bool_], scores: NDArray[np.float64], kind: NDArray[np.str_]) -> dict[str, float]:
+    """`auc[kind]` of each kind of positives, against all negatives."""
+    found = {}
+    for name in np.unique(kind[positive]):
+        rows = ~positive | (kind == name)
+        found[f"auc[{name}]"] = float(roc_auc_score(positive[rows], scores[rows]))
+    return found
+
+
 def clustering_nmi(features: NDArray[np.floating], positive: NDArray[np.bool_], seed: int) -> tuple[float, float]:
     """NMI of k-means clusters and classes: how well features separate the classes without a classifier (4.2.3).
 

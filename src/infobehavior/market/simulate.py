@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from infobehavior import __version__
 from infobehavior.artefacts import (
     UNFINISHED_FILE,
     definition_hash,
@@ -85,7 +85,7 @@ def simulate(out: str | Path, config: MarketConfig | None = None, *, workers: in
         InputError: `out` can't be written or holds something else.
     """
     config, folder = config or MarketConfig(), Path(out)
-    definition = {"kind": "market", "simulated": True, "made by": __version__, "config": config.model_dump(mode="json")}
+    definition = {"kind": "market", "simulated": True, "made by": version("infobehavior"), "config": config.model_dump(mode="json")}
     refuse_unwritable(folder, "a market")
     _refuse_another(folder, definition)
     blocks = range(-(-config.num_sellers // SELLERS_PER_BLOCK))

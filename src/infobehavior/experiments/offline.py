@@ -1,0 +1,248 @@
+"""The offline evaluation (section 4.2): learn from two months without labels, judge by the third."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from infobehavior.artefacts import DEFINITION_FILE, definition_hash, refuse_unwritable, write_atomically
+from infobehavior.data.clock import local_date
+from infobehavior.data.minutes import MinuteTable, open_minutes
+from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, end_of_day
+from infobehavior.data.store import entities_of
+from infobehavior.data.tables import read_table
+from infobehavior.downstream.classifiers import CLASSIFIERS
+from infobehavior.downstream.cross_validation import cross_validate, make_folds
+from infobehavior.downstream.embeddings import read_embeddings
+from infobehavior.downstream.labels import read_labels
+from infobehavior.downstream.manual_features import as_matrix, manual_features
+from infobehavior.downstream.metrics import clustering_nmi, kind_metrics
+from infobehavior.embedding.embed import embed
+from infobehavior.errors import InputError
+from infobehavior.pretraining.config import PretrainConfig
+from infobehavior.pretraining.pretrain import pretrain
+
+logger = logging.getLogger("infobehavior")
+
+TEST_PARTS = 5
+"""A fifth is for testing (4.2.1)."""
+
+OVERSAMPLE = 4
+"""In how many copies a positive counts in training (4.2.3)."""
+
+EVALUATED_FILE = "evaluated.parquet"
+CLUSTERS = "clusters"
+
+Scores = dict[str, float]
+"""Metrics by name; those of one kind of positives are named `auc[kind]`."""
+
+
+@dataclass(frozen=True)
+class OfflineData:
+    """The third month, and who is judged by it.
+
+    Attributes:
+        minutes: all minutes.
+        folder: for everything that is made on the way.
+        until: last local day of the third month.
+        trained_until: last local day of the two months before.
+        window_minutes: length of a month.
+        windows: `entity_id` and `as_of` of those accounts with a label and events in the third month, by entity.
+        positive: True for the positive class.
+        kind: of each account; None if nothing is told of kinds.
+        num_unseen: labelled accounts without events in the third month, which are left out.
+        num_left_out: negatives left out by `max_negatives`.
+    """
+
+    minutes: MinuteTable
+    folder: Path
+    until: date
+    trained_until: date
+    window_minutes: int
+    windows: pa.Table
+    positive: NDArray[np.bool_]
+    kind: NDArray[np.str_] | None
+    num_unseen: int
+    num_left_out: int
+
+    @cached_property
+    def manual(self) -> NDArray[np.float64]:
+        """The hand-made features of the third month, which no seed changes."""
+        return as_matrix(manual_features(self.minutes, self.windows, self.window_minutes))
+
+    @property
+    def hash(self) -> str:
+        """Names the accounts and their labels."""
+        table = self.windows.append_column("positive", pa.array(self.positive))
+        return definition_hash([self.minutes.hash, str(self.until), table.to_pydict()["entity_id"], self.positive.tolist()])
+
+    def lines(self) -> list[str]:
+        """What is judged, for the terminal."""
+        return [
+            f"{len(self.positive):,} accounts, {int(self.positive.sum()):,} of them positive, judged by the "
+            f"{self.window_minutes // 1_440} days up to {self.until}; the encoders learn from twice as many up to "
+            f"{self.trained_until}",
+            f"left out: {self.num_unseen:,} labelled accounts without events then, {self.num_left_out:,} negatives that "
+            "weren't drawn",
+        ]
+
+
+def read_offline_data(
+    minutes: str | Path,
+    labels: str | Path,
+    label: str,
+    folder: str | Path,
+    *,
+    window_days: int = 30,
+    until: str | date | None = None,
+    max_negatives: int | None = None,
+    kinds: str | Path | None = None,
+) -> OfflineData:
+    """Settle who is judged by which month.
+
+    Args:
+        minutes: folder of minutes; three months of it are used.
+        labels: table of `entity_id` and the label, see `read_labels`; without `as_of`, since all are judged at once.
+        label: the label's column.
+        folder: for everything that is made on the way.
+        window_days: length of a month.
+        until: last local day of the third month; by default the last one there is.
+        max_negatives: draw so many negatives at random (seed 0), as the paper does (4.2.1).
+        kinds: table of `entity_id` and `kind`, to tell which kinds of positives are found.
+
+    Raises:
+        InputError: these parts don't belong together, or `folder` can't be written.
+    """
+    table, folder = open_minutes(minutes), Path(folder)
+    refuse_unwritable(folder, "an experiment")
+    zone = table.schema.time.time_zone
+    column = read_labels(Path(labels), label, None, zone)
+    if column.has_as_of:
+        raise InputError(f"{labels} has a column as_of, but here all accounts are judged at one moment; leave it out")
+    end, window_minutes = end_of_day(until or table.days[-1], table.schema), window_days * 1_440
+    last_day = local_date(end - 1, zone)
+    trained_until = last_day - timedelta(days=window_days)
+    if not any(day <= trained_until for day in table.days):
+        raise InputError(f"{minutes} has no day up to {trained_until} to learn from; it begins {table.days[0]}")
+    entities, _ = entities_of(table, end, first_minute=end - window_minutes)
+    active = pa.table({"entity_id": pa.array(entities), "entity": pa.array(entities).cast(pa.string())})
+    labelled = column.table.filter(pc.and_(pc.is_valid(column.table["positive"]), pc.is_valid(column.table["entity"])))
+    found = active.join(labelled.select(["entity", "positive"]), "entity", join_type="inner", use_threads=False)
+    found = found.sort_by("entity_id")
+    if len(found) > len(pc.unique(found["entity"])):
+        raise InputError(f"{column.description} has several labels of one entity; keep one")
+    if len(found) == 0:
+        raise InputError(
+            f"{column.description} matches none of {len(entities):,} entities with events in the {window_days} days up "
+            f"to {last_day}"
+        )
+    positive = found["positive"].to_numpy(zero_copy_only=False).astype(np.bool_)
+    drawn = _drawn(positive, max_negatives)
+    windows = pa.table(
+        {
+            "entity_id": found["entity_id"].take(drawn),
+            "as_of": pa.array(np.full(len(drawn), end * MICROSECONDS_PER_MINUTE), pa.timestamp("us", "UTC")),
+        }
+    )
+    write_atomically(folder / EVALUATED_FILE, lambda path: pq.write_table(windows, path))
+    return OfflineData(
+        table,
+        folder,
+        last_day,
+        trained_until,
+        window_minutes,
+        windows,
+        positive[drawn],
+        None if kinds is None else _kinds(Path(kinds), found["entity"].take(drawn)),
+        len(labelled) - len(found),
+        len(found) - len(drawn),
+    )
+
+
+def _drawn(positive: NDArray[np.bool_], max_negatives: int | None) -> NDArray[np.intp]:
+    """All positives and some negatives, in order."""
+    negatives = np.flatnonzero(~positive)
+    if max_negatives is not None and max_negatives < len(negatives):
+        negatives = np.random.default_rng(0).choice(negatives, max_negatives, replace=False)
+    return np.sort(np.concatenate([np.flatnonzero(positive), negatives]))
+
+
+def _kinds(path: Path, entity: pa.ChunkedArray) -> NDArray[np.str_]:
+    """The kind of each entity, "" where the table doesn't tell."""
+    table = read_table(path)
+    if missing := [name for name in ("entity_id", "kind") if name not in table.column_names]:
+        raise InputError(f"{path} has no column {missing[0]!r}; it has {', '.join(table.column_names)}")
+    place = pc.index_in(entity, table["entity_id"].cast(pa.string()).combine_chunks())
+    return np.array(table["kind"].cast(pa.string()).take(place).fill_null("").to_pylist())
+
+
+def representation(data: OfflineData, config: PretrainConfig) -> NDArray[np.float32]:
+    """Learn an encoder from the two months, and represent the third month of those who are judged.
+
+    What an earlier run made of the same data and configuration is used again.
+
+    Args:
+        data: the months.
+        config: how to learn.
+    """
+    name = definition_hash(config.model_dump(mode="json"))
+    out = data.folder / "embeddings" / name
+    model = pretrain(
+        data.minutes.path, data.folder / "models" / name, config=config, resume=True, until=str(data.trained_until)
+    )
+    if not (out / DEFINITION_FILE).exists() or read_embeddings(out).definition["model_id"] != model.model_id:
+        embed(data.minutes.path, data.folder / "models" / name, out, as_of=data.folder / EVALUATED_FILE)
+    embedded = read_embeddings(out)
+    if not embedded.windows["entity_id"].equals(data.windows["entity_id"]):
+        raise InputError(f"{out} has embeddings of other accounts; give another folder")
+    return embedded.vectors
+
+
+def judge(
+    features: NDArray[np.floating],
+    positive: NDArray[np.bool_],
+    seed: int,
+    classifiers: Sequence[str] = tuple(CLASSIFIERS),
+    kind: NDArray[np.str_] | None = None,
+) -> dict[str, Scores]:
+    """Train classifiers on four fifths, test them on the last fifth; and cluster without any.
+
+    Args:
+        features: fixed, one row an account.
+        positive: True for the positive class.
+        seed: of the split, the classifiers and the clusters.
+        classifiers: which ones.
+        kind: of each account; if given, there is an AUC of each kind of positives against all negatives.
+
+    Returns:
+        The metrics of each classifier, and of `CLUSTERS` the NMI.
+    """
+    fold = make_folds(positive, None, TEST_PARTS, seed)[0]
+    features = features.astype(np.float64)
+    scores: dict[str, Scores] = {}
+    # One thread: a sum over several is not the same from run to run.
+    with threadpool_limits(1):
+        for name in classifiers:
+            found = cross_validate(
+                features,
+                positive,
+                [fold],
+                CLASSIFIERS[name],
+                oversample=OVERSAMPLE,
+                seed=seed,
+                advance=lambda: None,
+            )
+            scores[name] = dict(found.metrics[0])
+            if kind is not None:
+                scores[name] |= kind_metrics(positive[fold.test], found.scores[fold.test], kind[fold.test])
+        scores[CLUSTERS] = {"nmi": clustering_nmi(features, positive, seed)[0]}
+    return scores

@@ -1,0 +1,163 @@
+"""Tables 1 and 2 of the paper (4.2.4, 4.2.5), beside the paper's figures."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infobehavior.artefacts import definition_hash, read_json, write_json
+from infobehavior.downstream.classifiers import CLASSIFIERS
+from infobehavior.experiments.offline import CLUSTERS, OfflineData, Scores, judge, representation
+from infobehavior.pretraining.config import PretrainConfig
+
+SCORES_FOLDER = "scores"
+FEATURE_SETS = ("manual", "infobehavior", "both")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A row of Table 2: the optimal setting with something changed.
+
+    Attributes:
+        name: as the paper has it.
+        changes: to the configuration; those of the encoder by `encoder`.
+        paper: NMI, and the AUC of LR, GBDT and MLP.
+    """
+
+    name: str
+    changes: dict[str, Any]
+    paper: tuple[float, float, float, float]
+
+    def of(self, config: PretrainConfig) -> PretrainConfig:
+        """The configuration with these changes."""
+        values = config.model_dump()
+        changed = {**values, **self.changes, "encoder": {**values["encoder"], **self.changes.get("encoder", {})}}
+        return PretrainConfig.model_validate(changed)
+
+
+ABLATIONS = (
+    Ablation("optimal setting", {}, (0.1825, 0.8993, 0.9146, 0.9171)),
+    Ablation("span of 180", {"encoder": {"span_minutes": 180, "stride_minutes": 160}}, (0.1394, 0.8933, 0.9185, 0.8974)),
+    Ablation("span of 720", {"encoder": {"span_minutes": 720, "stride_minutes": 700}}, (0.1319, 0.8934, 0.9188, 0.8975)),
+    Ablation("no overlap", {"encoder": {"stride_minutes": 360}}, (0.1504, 0.8845, 0.9137, 0.9142)),
+    Ablation("no coarse-grained task", {"coarse_task": False}, (0.0492, 0.8510, 0.8937, 0.8686)),
+    Ablation("no fine-grained task", {"fine_task": False}, (0.1427, 0.8925, 0.9042, 0.9064)),
+    Ablation("no domain-related task", {"domain_task": ()}, (0.0851, 0.8813, 0.9121, 0.9180)),
+)
+"""Table 2. The first row is the configuration as it is given."""
+
+PAPER_TABLE_1 = {
+    ("manual", "lr"): 0.8266,
+    ("infobehavior", "lr"): 0.8993,
+    ("manual", "gbdt"): 0.9099,
+    ("infobehavior", "gbdt"): 0.9146,
+    ("infobehavior", "mlp"): 0.9171,
+}
+"""AUC. The paper has no MLP on manual features, and no row with both; here they stand below its five."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: what was measured, over seeds.
+
+    Attributes:
+        name: what it is of.
+        values: of each column, one a seed.
+        paper: the paper's figure of each column, where it has one.
+    """
+
+    name: str
+    values: dict[str, list[float]]
+    paper: dict[str, float]
+
+    def cell(self, column: str) -> str:
+        """Mean and standard deviation over seeds, and the paper's figure."""
+        values = self.values.get(column)
+        if not values:
+            return ""
+        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+        paper = f" ({self.paper[column]:.4f})" if column in self.paper else ""
+        return f"{mean(values):.4f}{spread}{paper}"
+
+
+def table1(data: OfflineData, config: PretrainConfig, seeds: Sequence[int]) -> list[Row]:
+    """Manual features and the representation, with the paper's classifiers; each seed pre-trains, splits and classifies.
+
+    Args:
+        data: who is judged by which month.
+        config: how to pre-train, but for the seed.
+        seeds: at least one.
+    """
+    pairs = [*PAPER_TABLE_1, ("manual", "mlp"), *(("both", classifier) for classifier in CLASSIFIERS)]
+    runs = [{features: _scores(data, features, _seeded(config, seed)) for features in FEATURE_SETS} for seed in seeds]
+    rows = []
+    for features, classifier in pairs:
+        found = [run[features][classifier] | run[features][CLUSTERS] for run in runs]
+        values = {column: [scores[column] for scores in found if column in scores] for column in _columns(found)}
+        figure = PAPER_TABLE_1.get((features, classifier))
+        title = f"{features}, {CLASSIFIERS[classifier].title}"
+        rows.append(Row(title, values, {} if figure is None else {"auc": figure}))
+    return rows
+
+
+def table2(data: OfflineData, config: PretrainConfig, seeds: Sequence[int]) -> list[Row]:
+    """The optimal setting, and the same with each of its parts changed; see `table1`."""
+    rows = []
+    for ablation in ABLATIONS:
+        changed = ablation.of(config)
+        runs = [_scores(data, "infobehavior", _seeded(changed, seed)) for seed in seeds]
+        values = {"nmi": [run[CLUSTERS]["nmi"] for run in runs]}
+        values |= {classifier: [run[classifier]["auc"] for run in runs] for classifier in CLASSIFIERS}
+        rows.append(Row(ablation.name, values, dict(zip(values, ablation.paper, strict=True))))
+    return rows
+
+
+def _seeded(config: PretrainConfig, seed: int) -> PretrainConfig:
+    return config.model_copy(update={"seed": seed})
+
+
+def _scores(data: OfflineData, features: str, config: PretrainConfig) -> dict[str, Scores]:
+    """How well a feature set does with the seed of a configuration; kept, so that a rerun goes on where it stopped."""
+    decides = {"seed": config.seed} if features == "manual" else config.model_dump(mode="json")
+    key = definition_hash([data.hash, features, decides])
+    file = data.folder / SCORES_FOLDER / f"{key}.json"
+    if file.exists():
+        kept: dict[str, Scores] = read_json(file, "scores")["scores"]
+        return kept
+    scores = judge(_features(data, features, config), data.positive, config.seed, kind=data.kind)
+    write_json(file, {"features": features, "decided by": decides, "scores": scores})
+    return scores
+
+
+def _features(data: OfflineData, features: str, config: PretrainConfig) -> NDArray[np.floating]:
+    if features == "manual":
+        return data.manual
+    learnt = representation(data, config)
+    return np.hstack([data.manual, learnt]) if features == "both" else learnt
+
+
+def _columns(found: Sequence[Scores]) -> list[str]:
+    """The names of all metrics that some of them have."""
+    return list(dict.fromkeys(name for scores in found for name in scores))
+
+
+def as_lines(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """A table for the terminal: means ± standard deviations over seeds, and the paper's figures in brackets."""
+    table = [["", *columns], *([row.name, *(row.cell(column) for column in columns)] for row in rows)]
+    widths = [max(len(line[place]) for line in table) for place in range(len(table[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+
+
+def write_table(path: Path, data: OfflineData, config: PretrainConfig, seeds: Sequence[int], rows: Sequence[Row]) -> None:
+    """The same as JSON, each value a seed, with what decided it."""
+    content = {
+        "data": data.lines(),
+        "config": config.model_dump(mode="json", exclude={"seed"}),
+        "seeds": list(seeds),
+        "rows": [asdict(row) for row in rows],
+    }
+    write_json(path, content)
