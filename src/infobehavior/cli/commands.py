@@ -8,6 +8,7 @@ import typer
 
 from infobehavior import __version__
 from infobehavior.cli.config_flags import replaced_by_flags, resolve_config, with_config_flags
+from infobehavior.errors import InputError
 from infobehavior.market.config import MarketConfig
 from infobehavior.pretraining.config import PRESETS, PretrainConfig
 
@@ -201,35 +202,58 @@ def simulate(
     _print(run(out, config, workers=workers).lines())
 
 
-Labels = Annotated[Path, typer.Option(help="table (entity_id, COLUMN), Parquet or CSV", metavar="LABELS")]
-Label = Annotated[str, typer.Option(help="column of LABELS, with two classes", metavar="COLUMN")]
-Seeds = Annotated[int, typer.Option(min=1, help="seeds, from 0 on: each pre-trains, splits and classifies anew")]
-MaxNegatives = Annotated[int | None, typer.Option(min=1, help="draw so many negatives at random (4.2.1)")]
-KindTable = Annotated[Path | None, typer.Option(help="table (entity_id, kind), for an AUC of each kind", metavar="TABLE")]
-Preset = Annotated[str, typer.Option(help=f"values to start from: {', '.join(PRESETS)}")]
-ConfigFile = Annotated[
-    Path | None, typer.Option(help="values that replace the preset's; flags replace these", metavar="FILE.toml")
-]
-Until = Annotated[str | None, typer.Option(help="last local day of the third month", metavar="YYYY-MM-DD")]
+def _offline_evaluation(name: str, what: str) -> None:
+    """Add the command of a table of the paper; all read the same and differ in what they train."""
+
+    @app.command(name, help=what)
+    @with_config_flags(PretrainConfig)
+    def command(
+        minutes: Minutes,
+        labels: Annotated[Path, typer.Option(help="table (entity_id, COLUMN), Parquet or CSV", metavar="LABELS")],
+        label: Annotated[str, typer.Option(help="column of LABELS, with two classes", metavar="COLUMN")],
+        out: Annotated[
+            Path, typer.Option(help="folder for models, embeddings, scores and the table as JSON", metavar="OUT")
+        ],
+        seeds: Annotated[int, typer.Option(min=1, help="from 0 on: each pre-trains, splits and classifies anew")] = 3,
+        max_negatives: Annotated[
+            int | None, typer.Option(min=1, help="draw so many negatives at random (4.2.1); by default all")
+        ] = None,
+        kinds: Annotated[
+            Path | None, typer.Option(help="table (entity_id, kind), for an AUC of each kind", metavar="TABLE")
+        ] = None,
+        preset: Annotated[str, typer.Option(help=f"values to start from: {', '.join(PRESETS)}")] = "paper",
+        config: Annotated[
+            Path | None, typer.Option(help="values that replace the preset's; flags replace these", metavar="FILE.toml")
+        ] = None,
+        until: Annotated[
+            str | None, typer.Option(help="last local day of the third month", metavar="YYYY-MM-DD")
+        ] = None,
+        **fields: Any,
+    ) -> None:
+        resolved = resolve_config(preset, config, fields)
+        if "seed" in fields and fields["seed"] is not None:
+            raise InputError(f"{name} takes seeds from 0 on: give their number by --seeds, not one of them by --seed")
+        from infobehavior.experiments.offline import read_offline_data
+        from infobehavior.experiments.tables import TABLES, as_lines, write_table
+
+        data = read_offline_data(
+            minutes,
+            labels,
+            label,
+            out,
+            window_days=resolved.encoder.window_days,
+            until=until,
+            max_negatives=max_negatives,
+            kinds=kinds,
+        )
+        _print(data.lines())
+        rows = TABLES[name](data, resolved, range(seeds))
+        write_table(out / f"{name}.json", data, resolved, range(seeds), rows)
+        _print([*as_lines(rows), f"means over seeds ± standard deviations (the paper's): {out / f'{name}.json'}"])
 
 
-@app.command()
-@with_config_flags(PretrainConfig)
-def table1(
-    minutes: Minutes,
-    labels: Labels,
-    label: Label,
-    out: Annotated[Path, typer.Option(help="folder for models, embeddings, scores and table1.json", metavar="OUT")],
-    seeds: Seeds = 3,
-    max_negatives: MaxNegatives = None,
-    kinds: KindTable = None,
-    until: Until = None,
-    preset: Preset = "paper",
-    config: ConfigFile = None,
-    **fields: Any,
-) -> None:
-    """Run the paper's offline evaluation: two months to learn from, the third to judge by (Table 1)."""
-    _run_table("table1", minutes, labels, label, out, seeds, max_negatives, kinds, until, resolve_config(preset, config, fields))
+_offline_evaluation("table1", "Judge the representation by a third month, beside hand-made features (Table 1).")
+_offline_evaluation("table2", "Judge the representation with each of its parts changed (Table 2).")
 
 
 @app.command()

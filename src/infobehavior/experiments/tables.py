@@ -145,8 +145,12 @@ def _columns(found: Sequence[Scores]) -> list[str]:
     return list(dict.fromkeys(name for scores in found for name in scores))
 
 
-def as_lines(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+TABLES = {"table1": table1, "table2": table2}
+
+
+def as_lines(rows: Sequence[Row]) -> list[str]:
     """A table for the terminal: means ± standard deviations over seeds, and the paper's figures in brackets."""
+    columns = list(dict.fromkeys(column for row in rows for column in row.values))
     table = [["", *columns], *([row.name, *(row.cell(column) for column in columns)] for row in rows)]
     widths = [max(len(line[place]) for line in table) for place in range(len(table[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
