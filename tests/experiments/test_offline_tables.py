@@ -1,0 +1,193 @@
+"""Tables 1 and 2 on a small simulated market: who is judged by what, what is kept, and what is refused."""
+
+import json
+from datetime import UTC, date, datetime
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infobehavior import InputError, aggregate, inspect
+from infobehavior.cli import main
+from infobehavior.experiments import offline, tables
+from infobehavior.experiments.offline import judge, read_offline_data
+from infobehavior.experiments.tables import ABLATIONS, PAPER_TABLE_1, as_lines, table1, table2
+from infobehavior.market.config import MarketConfig
+from infobehavior.market.simulate import simulate
+from small_minutes import folder_bytes, tiny_config
+
+WINDOW_DAYS = 5
+NUM_DAYS = 15
+MARKET = MarketConfig(num_sellers=120, num_days=NUM_DAYS, abnormal_share=0.3, missed_labels=0, false_labels=0)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    return simulate(tmp_path_factory.mktemp("market") / "out", MARKET)
+
+
+@pytest.fixture(scope="module")
+def minutes(market, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("minutes") / "out"
+    schema = inspect(market.events, columns={"time_zone": MARKET.time_zone}).schema
+    aggregate(market.events, schema, folder)
+    return folder
+
+
+def config(**changes):
+    return tiny_config(window_days=WINDOW_DAYS, domain_task=("failures",), **changes)
+
+
+def read(market, minutes, folder, **options):
+    return read_offline_data(
+        minutes, market.labels, "label_abnormal", folder, window_days=WINDOW_DAYS, kinds=market.truth, **options
+    )
+
+
+@pytest.fixture
+def data(market, minutes, tmp_path):
+    return read(market, minutes, tmp_path / "out")
+
+
+def test_the_third_month_judges_those_who_are_active_in_it(market, minutes, data):
+    assert data.trained_until == date(2019, 8, 10)
+    assert data.until == date(2019, 8, 15)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'Asia/Shanghai'")
+        active = connection.sql(
+            f"SELECT DISTINCT entity_id, label_abnormal, kind FROM '{market.events}/*.parquet' "
+            f"JOIN '{market.labels}' USING (entity_id) JOIN '{market.truth}' USING (entity_id) "
+            "WHERE timestamp >= '2019-08-11' ORDER BY entity_id"
+        ).fetchall()
+    assert data.windows["entity_id"].to_pylist() == [entity for entity, _, _ in active]
+    assert data.positive.tolist() == [label == 1 for _, label, _ in active]
+    assert data.kind is not None
+    assert data.kind.tolist() == [kind for _, _, kind in active]
+    assert set(data.windows["as_of"].to_pylist()) == {datetime(2019, 8, 15, 16, tzinfo=UTC)}
+
+
+def test_negatives_are_drawn_and_positives_kept(market, minutes, data, tmp_path):
+    drawn = read(market, minutes, tmp_path / "drawn", max_negatives=20)
+    assert drawn.positive.sum() == data.positive.sum()
+    assert (~drawn.positive).sum() == 20
+    assert drawn.num_left_out == len(data.positive) - len(drawn.positive)
+    assert drawn.windows["entity_id"].equals(read(market, minutes, tmp_path / "again", max_negatives=20).windows["entity_id"])
+
+
+def test_table1_has_the_papers_rows_and_pre_trains_once_a_seed(data, monkeypatch):
+    trained = []
+    pretrain = offline.pretrain
+    monkeypatch.setattr(
+        offline, "pretrain", lambda *args, **options: trained.append(options["until"]) or pretrain(*args, **options)
+    )
+    rows = table1(data, config(), range(2))
+    assert [row.name for row in rows[:5]] == [
+        "manual, Logistic regression",
+        "infobehavior, Logistic regression",
+        "manual, LightGBM",
+        "infobehavior, LightGBM",
+        "infobehavior, MLP",
+    ]
+    assert [row.paper["auc"] for row in rows[:5]] == list(PAPER_TABLE_1.values())
+    assert len(rows) == 9
+    assert all(len(row.values["auc"]) == len(row.values["nmi"]) == 2 for row in rows)
+    assert set(trained) == {"2019-08-10"}
+    kinds = {name for row in rows for name in row.values if name.startswith("auc[")}
+    assert kinds == {f"auc[{kind}]" for kind in ("bought", "burst", "camouflaged", "relapsing")}
+    kept = folder_bytes(data.folder)
+    trained.clear()
+    again = table1(data, config(), range(2))
+    assert again == rows
+    assert not trained
+    assert folder_bytes(data.folder) == kept
+
+
+def test_the_same_bytes_again_elsewhere(market, minutes, data, tmp_path):
+    rows = table1(data, config(), range(1))
+    other = read(market, minutes, tmp_path / "other")
+    assert table1(other, config(), range(1)) == rows
+
+
+def test_a_run_that_was_interrupted_goes_on(data, monkeypatch):
+    judged = []
+
+    def fail_at_the_second(*args, **options):
+        judged.append(args)
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        return judge(*args, **options)
+
+    monkeypatch.setattr(tables, "judge", fail_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        table1(data, config(), range(1))
+    assert len(table1(data, config(), range(1))) == 9
+    assert len(judged) == 4  # the first of three isn't judged again
+
+
+def test_table2_changes_what_the_paper_changes(data, monkeypatch):
+    given = []
+
+    def represent(data, config):
+        given.append(config)
+        return np.random.default_rng(len(given)).normal(size=(len(data.positive), 4)).astype(np.float32)
+
+    monkeypatch.setattr(tables, "representation", represent)
+    rows = table2(data, config(), range(1))
+    assert [row.name for row in rows] == [ablation.name for ablation in ABLATIONS]
+    assert [(c.encoder.span_minutes, c.encoder.stride_minutes) for c in given] == [
+        (360, 340), (180, 160), (720, 700), (360, 360), (360, 340), (360, 340), (360, 340),
+    ]  # fmt: skip
+    assert [(c.coarse_task, c.fine_task, bool(c.domain_task)) for c in given[4:]] == [
+        (False, True, True),
+        (True, False, True),
+        (True, True, False),
+    ]
+    assert [list(row.values) for row in rows] == [["nmi", "lr", "gbdt", "mlp"]] * 7
+    assert rows[0].paper == {"nmi": 0.1825, "lr": 0.8993, "gbdt": 0.9146, "mlp": 0.9171}
+    assert "(0.1825)" in as_lines(rows)[1]
+
+
+def test_a_split_is_four_fifths_and_one_and_the_seed_decides():
+    random = np.random.default_rng(0)
+    positive = random.random(200) < 0.3
+    features = positive[:, None] + random.normal(size=(200, 2))
+    one, again, other = (judge(features, positive, seed, ["lr"]) for seed in (0, 0, 1))
+    assert one == again != other
+    assert 0.6 < one["lr"]["auc"] < 1
+
+
+def test_the_command_prints_and_writes(market, minutes, tmp_path, capsys):
+    toml = tmp_path / "config.toml"
+    toml.write_text(
+        "num_steps = 2\nbatch_size = 4\nmin_count = 2\nnum_threads = 1\npairs = 'anywhere'\n"
+        "[encoder]\nwindow_days = 5\nnum_layers = 1\nnum_heads = 2\nhead_dim = 6\nnum_feature_maps = 4\n"
+        "minute_dim = 8\nfeedforward_dim = 16\n"
+    )
+    arguments = ["table1", minutes, "--labels", market.labels, "--label", "label_abnormal", "--out", tmp_path / "out"]
+    arguments += ["--seeds", "1", "--config", toml]
+    assert main([str(argument) for argument in arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "judged by the 5 days up to 2019-08-15" in printed
+    assert "(0.8266)" in printed
+    written = json.loads((tmp_path / "out" / "table1.json").read_text())
+    assert written["seeds"] == [0]
+    assert len(written["rows"]) == 9
+
+
+def test_bad_input_is_one_line(market, minutes, data, tmp_path, capsys):
+    with_moments = pq.read_table(market.labels)
+    with_moments = with_moments.append_column("as_of", pa.array([date(2019, 8, 15)] * len(with_moments)))
+    pq.write_table(with_moments, tmp_path / "moments.parquet")
+    with pytest.raises(InputError, match="has a column as_of"):
+        read_offline_data(minutes, tmp_path / "moments.parquet", "label_abnormal", tmp_path / "out")
+    with pytest.raises(InputError, match="no day up to .* to learn from; it begins 2019-08-01"):
+        read_offline_data(minutes, market.labels, "label_abnormal", tmp_path / "out", window_days=30)
+    with pytest.raises(InputError, match="no column 'kind'"):
+        read_offline_data(
+            minutes, market.labels, "label_abnormal", tmp_path / "out", window_days=WINDOW_DAYS, kinds=market.labels
+        )
+    arguments = ["table1", minutes, "--labels", market.labels, "--label", "label_abnormal", "--out", tmp_path / "out"]
+    assert main([str(argument) for argument in [*arguments, "--seed", "1"]]) == 2
+    assert "--seeds" in capsys.readouterr().err
