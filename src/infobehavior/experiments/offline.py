@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,7 @@ from infobehavior.downstream.metrics import clustering_nmi, kind_metrics
 from infobehavior.embedding.embed import embed
 from infobehavior.errors import InputError
 from infobehavior.pretraining.config import PretrainConfig
+from infobehavior.pretraining.count_accuracy import Accuracy, count_accuracy
 from infobehavior.pretraining.pretrain import pretrain
 
 logger = logging.getLogger("infobehavior")
@@ -40,6 +42,10 @@ OVERSAMPLE = 4
 """In how many copies a positive counts in training (4.2.3)."""
 
 EVALUATED_FILE = "evaluated.parquet"
+UNSEEN_FILE = "unseen.parquet"
+UNSEEN_SHARE = 0.02
+"""Of those who are judged, so many take no part in pre-training: the count tasks are tried on them (4.2.5)."""
+
 CLUSTERS = "clusters"
 
 Scores = dict[str, float]
@@ -59,7 +65,8 @@ class OfflineData:
         windows: `entity_id` and `as_of` of those accounts with a label and events in the third month, by entity.
         positive: True for the positive class.
         kind: of each account; None if nothing is told of kinds.
-        num_unseen: labelled accounts without events in the third month, which are left out.
+        unseen: entities that take no part in pre-training.
+        num_silent: labelled accounts without events in the third month, which are left out.
         num_left_out: negatives left out by `max_negatives`.
     """
 
@@ -71,7 +78,8 @@ class OfflineData:
     windows: pa.Table
     positive: NDArray[np.bool_]
     kind: NDArray[np.str_] | None
-    num_unseen: int
+    unseen: NDArray[Any]
+    num_silent: int
     num_left_out: int
 
     @cached_property
@@ -91,7 +99,7 @@ class OfflineData:
             f"{len(self.positive):,} accounts, {int(self.positive.sum()):,} of them positive, judged by the "
             f"{self.window_minutes // 1_440} days up to {self.until}; the encoders learn from twice as many up to "
             f"{self.trained_until}",
-            f"left out: {self.num_unseen:,} labelled accounts without events then, {self.num_left_out:,} negatives that "
+            f"left out: {self.num_silent:,} labelled accounts without events then, {self.num_left_out:,} negatives that "
             "weren't drawn",
         ]
 
@@ -154,6 +162,10 @@ def read_offline_data(
         }
     )
     write_atomically(folder / EVALUATED_FILE, lambda path: pq.write_table(windows, path))
+    unseen = np.random.default_rng(1).random(len(windows)) < UNSEEN_SHARE
+    before_all = pa.array(np.zeros(len(windows), np.int64), pa.timestamp("us", "UTC"))
+    never = windows.set_column(1, "as_of", before_all).filter(pa.array(unseen))
+    write_atomically(folder / UNSEEN_FILE, lambda path: pq.write_table(never, path))
     return OfflineData(
         table,
         folder,
@@ -163,6 +175,7 @@ def read_offline_data(
         windows,
         positive[drawn],
         None if kinds is None else _kinds(Path(kinds), found["entity"].take(drawn)),
+        never["entity_id"].to_numpy(),
         len(labelled) - len(found),
         len(found) - len(drawn),
     )
@@ -194,17 +207,32 @@ def representation(data: OfflineData, config: PretrainConfig) -> NDArray[np.floa
         data: the months.
         config: how to learn.
     """
-    name = definition_hash(config.model_dump(mode="json"))
-    out = data.folder / "embeddings" / name
+    folder, out = _folders(data, config)
     model = pretrain(
-        data.minutes.path, data.folder / "models" / name, config=config, resume=True, until=str(data.trained_until)
+        data.minutes.path,
+        folder,
+        config=config,
+        resume=True,
+        until=str(data.trained_until),
+        as_of=data.folder / UNSEEN_FILE if len(data.unseen) else None,
     )
     if not (out / DEFINITION_FILE).exists() or read_embeddings(out).definition["model_id"] != model.model_id:
-        embed(data.minutes.path, data.folder / "models" / name, out, as_of=data.folder / EVALUATED_FILE)
+        embed(data.minutes.path, folder, out, as_of=data.folder / EVALUATED_FILE)
     embedded = read_embeddings(out)
     if not embedded.windows["entity_id"].equals(data.windows["entity_id"]):
         raise InputError(f"{out} has embeddings of other accounts; give another folder")
     return embedded.vectors
+
+
+def _folders(data: OfflineData, config: PretrainConfig) -> tuple[Path, Path]:
+    """Of a model and of its embeddings."""
+    name = definition_hash(config.model_dump(mode="json"))
+    return data.folder / "models" / name, data.folder / "embeddings" / name
+
+
+def tried_counts(data: OfflineData, config: PretrainConfig) -> list[Accuracy]:
+    """How often the count tasks of a representation are right, on the third month of accounts it has never seen."""
+    return count_accuracy(_folders(data, config)[0], data.minutes.path, data.unseen, str(data.until))
 
 
 def judge(

@@ -27,6 +27,7 @@ from infobehavior.pretext.fine import FineTask
 from infobehavior.pretext.labels import DomainLabel, check_domain_task, counted_behaviors, domain_label
 from infobehavior.pretext.months import MonthPairs, pair_months
 from infobehavior.pretraining.config import PretrainConfig
+from infobehavior.pretraining.count_accuracy import module_key
 from infobehavior.pretraining.masking import draw_mask
 from infobehavior.pretraining.pairs import PairSampler, seeded
 from infobehavior.pretraining.schedule import learning_rate_at
@@ -189,15 +190,10 @@ def _tasks(config: PretrainConfig, labels: list[DomainLabel]) -> nn.ModuleDict:
         tasks["fine"] = FineTask(config.similarity, config.temperature, config.fine_reduction)
     for label in labels:
         make = HistogramTask if label.is_histogram else CountTask
-        tasks[_module_key(label.name)] = make(label.name, config.encoder.model_dim, label.num_classes)
+        tasks[module_key(label.name)] = make(label.name, config.encoder.model_dim, label.num_classes)
     if not tasks:
         raise InputError("no pretext task is left: leave the coarse or fine task in, or name a --domain-task")
     return tasks
-
-
-def _module_key(name: str) -> str:
-    """A task's name without dots, which a module's key can't have and a behavior's name can."""
-    return name.replace("%", "%25").replace(".", "%2E")
 
 
 def _task_name(key: str) -> str:

@@ -1,0 +1,124 @@
+"""How often the count tasks are right on windows that training never saw (4.2.5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from infobehavior.artefacts import write_bytes
+from infobehavior.data.batches import Tokenizer
+from infobehavior.data.minutes import open_minutes
+from infobehavior.data.moments import end_of_day
+from infobehavior.data.store import load_store
+from infobehavior.data.windows import Windows
+from infobehavior.errors import InputError
+from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.model.reproducible import reproducible
+from infobehavior.pretext.domain import CountTask
+from infobehavior.pretext.labels import DomainLabel, counted_behaviors, domain_label
+
+TASKS_FILE = "pretext_tasks.safetensors"
+WINDOWS_PER_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often a count task is right.
+
+    Attributes:
+        task: its line in the configuration.
+        accuracy: share of the windows whose class of counts is the one that is predicted.
+        most_frequent: share that is right when the most frequent class is predicted always.
+        num_windows: windows that were asked.
+    """
+
+    task: str
+    accuracy: float
+    most_frequent: float
+    num_windows: int
+
+
+def save_tasks(folder: Path, tasks: nn.Module, key: str) -> None:
+    """Keep the tasks' own layers beside the model, under the key of their training."""
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tasks.state_dict().items()}
+    write_bytes(folder / TASKS_FILE, safetensors.torch.save(content, metadata={"key": key}))
+
+
+def count_accuracy(
+    model: str | Path, minutes: str | Path, entities: NDArray[Any], day: str
+) -> list[Accuracy]:
+    """Ask the count tasks of a model about windows of entities that it has never seen.
+
+    Args:
+        model: folder that `pretrain` wrote.
+        minutes: folder of minutes.
+        entities: whose windows are asked; those without events in it are left out.
+        day: last local day of the window.
+
+    Returns:
+        One for each count task that the model was trained with.
+
+    Raises:
+        InputError: the model was written without its tasks, or no entity has events in the window.
+    """
+    encoder, table = InfoBehavior.from_pretrained(model), open_minutes(minutes)
+    encoder.check_minutes(table)
+    lines = [line for line in encoder.pretraining["config"]["domain_task"] if not line.startswith("histogram:")]
+    layers = _read_layers(Path(model) / TASKS_FILE, encoder, lines)
+    end = end_of_day(day, table.schema)
+    window_minutes = encoder.config.window_minutes
+    store = load_store(table, end - window_minutes, end, counted_behaviors=counted_behaviors(lines))
+    entity = np.flatnonzero(np.isin(store.entities, entities))
+    windows = Windows.cut(store, entity, np.full(len(entity), end), window_minutes)
+    windows = windows.take(np.argsort(windows.num_minutes, kind="stable"))
+    if len(windows) == 0:
+        raise InputError(f"none of {len(entities)} entities has events in the window up to {day}")
+    global_repr = _global_repr(encoder, encoder.tokenizer(store), windows)
+    return [
+        _accuracy(line, layers[line], domain_label(line, store, table.schema), windows, global_repr) for line in lines
+    ]
+
+
+def _read_layers(path: Path, encoder: InfoBehavior, lines: Sequence[str]) -> dict[str, nn.Linear]:
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            key, tensors = (file.metadata() or {}).get("key"), {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, safetensors.SafetensorError):
+        raise InputError(f"{path} isn't there or is damaged; pre-train again") from None
+    if key != encoder.pretraining["key"]:
+        raise InputError(f"{path} is of training {key}, and the model beside it of {encoder.pretraining['key']}")
+    layers = {}
+    for line in lines:
+        prefix = f"{module_key(line)}.classifier"
+        weight, bias = tensors[f"{prefix}.weight"], tensors[f"{prefix}.bias"]
+        layers[line] = CountTask(line, weight.shape[1], weight.shape[0]).classifier
+        layers[line].load_state_dict({"weight": weight, "bias": bias})
+    return layers
+
+
+def module_key(name: str) -> str:
+    """A task's name without dots, which a module's key can't have and a behavior's name can."""
+    return name.replace("%", "%25").replace(".", "%2E")
+
+
+def _global_repr(encoder: InfoBehavior, tokenizer: Tokenizer, windows: Windows) -> Tensor:
+    parts = []
+    with torch.inference_mode(), reproducible(encoder.num_threads):
+        for first in range(0, len(windows), WINDOWS_PER_BATCH):
+            batch = tokenizer.batch(windows.take(np.arange(first, min(first + WINDOWS_PER_BATCH, len(windows)))))
+            nothing = torch.zeros(batch.num_spans, dtype=torch.bool)
+            parts.append(encoder(batch, wanted=nothing).global_repr)
+    return torch.cat(parts)
+
+
+def _accuracy(line: str, layer: nn.Linear, label: DomainLabel, windows: Windows, global_repr: Tensor) -> Accuracy:
+    with torch.inference_mode():
+        is_right = layer(global_repr).argmax(1) == label.of(windows)
+    frequent = torch.bincount(label.of(windows)).max() / len(windows)
+    return Accuracy(line, float(is_right.double().mean()), float(frequent), len(windows))
