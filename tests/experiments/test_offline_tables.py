@@ -73,7 +73,9 @@ def test_negatives_are_drawn_and_positives_kept(market, minutes, data, tmp_path)
     assert drawn.positive.sum() == data.positive.sum()
     assert (~drawn.positive).sum() == 20
     assert drawn.num_left_out == len(data.positive) - len(drawn.positive)
-    assert drawn.windows["entity_id"].equals(read(market, minutes, tmp_path / "again", max_negatives=20).windows["entity_id"])
+    assert drawn.windows["entity_id"].equals(
+        read(market, minutes, tmp_path / "again", max_negatives=20).windows["entity_id"]
+    )
 
 
 def test_table1_has_the_papers_rows_and_pre_trains_once_a_seed(data, monkeypatch):

@@ -234,7 +234,7 @@ def _offline_evaluation(name: str, what: str) -> None:
         if "seed" in fields and fields["seed"] is not None:
             raise InputError(f"{name} takes seeds from 0 on: give their number by --seeds, not one of them by --seed")
         from infobehavior.experiments.offline import read_offline_data
-        from infobehavior.experiments.tables import TABLES, as_lines, write_table
+        from infobehavior.experiments.tables import TABLES, as_lines, count_rows, write_table
 
         data = read_offline_data(
             minutes,
@@ -248,8 +248,10 @@ def _offline_evaluation(name: str, what: str) -> None:
         )
         _print(data.lines())
         rows = TABLES[name](data, resolved, range(seeds))
-        write_table(out / f"{name}.json", data, resolved, range(seeds), rows)
-        _print([*as_lines(rows), f"means over seeds ± standard deviations (the paper's): {out / f'{name}.json'}"])
+        counts = count_rows(data, resolved, range(seeds)) if len(data.unseen) else []
+        write_table(out / f"{name}.json", data, resolved, range(seeds), rows, counts)
+        _print([*as_lines(rows), *(as_lines(counts) if counts else [])])
+        typer.echo(f"means over seeds ± standard deviations (the paper's): {out / f'{name}.json'}")
 
 
 _offline_evaluation("table1", "Judge the representation by a third month, beside hand-made features (Table 1).")

@@ -91,7 +91,9 @@ class OfflineData:
     def hash(self) -> str:
         """Names the accounts and their labels."""
         table = self.windows.append_column("positive", pa.array(self.positive))
-        return definition_hash([self.minutes.hash, str(self.until), table.to_pydict()["entity_id"], self.positive.tolist()])
+        return definition_hash(
+            [self.minutes.hash, str(self.until), table.to_pydict()["entity_id"], self.positive.tolist()]
+        )
 
     def lines(self) -> list[str]:
         """What is judged, for the terminal."""

@@ -85,7 +85,12 @@ def simulate(out: str | Path, config: MarketConfig | None = None, *, workers: in
         InputError: `out` can't be written or holds something else.
     """
     config, folder = config or MarketConfig(), Path(out)
-    definition = {"kind": "market", "simulated": True, "made by": version("infobehavior"), "config": config.model_dump(mode="json")}
+    definition = {
+        "kind": "market",
+        "simulated": True,
+        "made by": version("infobehavior"),
+        "config": config.model_dump(mode="json"),
+    }
     refuse_unwritable(folder, "a market")
     _refuse_another(folder, definition)
     blocks = range(-(-config.num_sellers // SELLERS_PER_BLOCK))

@@ -50,9 +50,7 @@ def save_tasks(folder: Path, tasks: nn.Module, key: str) -> None:
     write_bytes(folder / TASKS_FILE, safetensors.torch.save(content, metadata={"key": key}))
 
 
-def count_accuracy(
-    model: str | Path, minutes: str | Path, entities: NDArray[Any], day: str
-) -> list[Accuracy]:
+def count_accuracy(model: str | Path, minutes: str | Path, entities: NDArray[Any], day: str) -> list[Accuracy]:
     """Ask the count tasks of a model about windows of entities that it has never seen.
 
     Args:
