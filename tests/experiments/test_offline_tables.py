@@ -184,7 +184,7 @@ def test_bad_input_is_one_line(market, minutes, data, tmp_path, capsys):
     pq.write_table(with_moments, tmp_path / "moments.parquet")
     with pytest.raises(InputError, match="has a column as_of"):
         read_offline_data(minutes, tmp_path / "moments.parquet", "label_abnormal", tmp_path / "out")
-    with pytest.raises(InputError, match="no day up to .* to learn from; it begins 2019-08-01"):
+    with pytest.raises(InputError, match=r"no day up to .* to learn from; it begins 2019-08-01"):
         read_offline_data(minutes, market.labels, "label_abnormal", tmp_path / "out", window_days=30)
     with pytest.raises(InputError, match="no column 'kind'"):
         read_offline_data(

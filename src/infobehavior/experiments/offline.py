@@ -101,8 +101,8 @@ class OfflineData:
             f"{len(self.positive):,} accounts, {int(self.positive.sum()):,} of them positive, judged by the "
             f"{self.window_minutes // 1_440} days up to {self.until}; the encoders learn from twice as many up to "
             f"{self.trained_until}",
-            f"left out: {self.num_silent:,} labelled accounts without events then, {self.num_left_out:,} negatives that "
-            "weren't drawn",
+            f"left out: {self.num_silent:,} labelled accounts without events then, {self.num_left_out:,} negatives "
+            "that weren't drawn",
         ]
 
 

@@ -86,7 +86,7 @@ def count_accuracy(model: str | Path, minutes: str | Path, entities: NDArray[Any
 def _read_layers(path: Path, encoder: InfoBehavior, lines: Sequence[str]) -> dict[str, nn.Linear]:
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            key, tensors = (file.metadata() or {}).get("key"), {name: file.get_tensor(name) for name in file.keys()}
+            key, tensors = (file.metadata() or {}).get("key"), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError):
         raise InputError(f"{path} isn't there or is damaged; pre-train again") from None
     if key != encoder.pretraining["key"]:
