@@ -257,13 +257,13 @@ def judge(
         The metrics of each classifier, and of `CLUSTERS` the NMI.
     """
     fold = make_folds(positive, None, TEST_PARTS, seed)[0]
-    features = features.astype(np.float64)
+    numbers: NDArray[np.float64] = features.astype(np.float64)
     scores: dict[str, Scores] = {}
     # One thread: a sum over several is not the same from run to run.
     with threadpool_limits(1):
         for name in classifiers:
             found = cross_validate(
-                features,
+                numbers,
                 positive,
                 [fold],
                 CLASSIFIERS[name],
@@ -274,5 +274,5 @@ def judge(
             scores[name] = dict(found.metrics[0])
             if kind is not None:
                 scores[name] |= kind_metrics(positive[fold.test], found.scores[fold.test], kind[fold.test])
-        scores[CLUSTERS] = {"nmi": clustering_nmi(features, positive, seed)[0]}
+        scores[CLUSTERS] = {"nmi": clustering_nmi(numbers, positive, seed)[0]}
     return scores
