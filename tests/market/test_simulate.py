@@ -1,4 +1,4 @@
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
@@ -111,8 +111,8 @@ def test_labels_know_most_of_the_truth():
     assert sellers.label[abnormal].mean() == pytest.approx(0.8, abs=0.03)
     assert sellers.label[~abnormal].mean() == pytest.approx(0.02, abs=0.004)
     shares = [float((sellers.kind[abnormal] == i).mean()) for i in range(1, len(KINDS))]
-    assert shares == pytest.approx([0.35, 0.2, 0.2, 0.25], abs=0.03)
-    assert set(np.unique(92 - sellers.since[abnormal])) == set(range(25, 76))
+    assert shares == pytest.approx([0.35, 0.3, 0.1, 0.25], abs=0.03)
+    assert set(np.unique(92 - sellers.since[abnormal])) == set(range(10, 61))
     assert not sellers.is_abnormal[~abnormal].any()
     first = np.where(sellers.is_abnormal, np.arange(92), 92).min(axis=1)
     assert (first >= sellers.since).all()
@@ -134,14 +134,22 @@ def test_camouflaged_sellers_copy_counts_and_change_order_and_timing(monkeypatch
     made = block(**changes).events
     monkeypatch.setattr("infobehavior.market.block._camouflaged", lambda events, *_: events)
     before = block(**changes).events
-    for columns in (("day", "operation", "failed"), ("day", "city")):
-        counts = [Counter(zip(e.seller, *(getattr(e, name) for name in columns), strict=True)) for e in (made, before)]
-        assert counts[0] == counts[1]
-    hours = [Counter(zip(e.seller, e.day, e.second // 3_600, strict=True)) for e in (made, before)]
-    assert hours[0] == hours[1]
-    assert (made.operation != before.operation).mean() > 0.5
+    counts = [Counter(zip(e.seller, e.day, e.operation, e.failed, strict=True)) for e in (made, before)]
+    assert counts[0] == counts[1]
+    minutes = [set(zip(e.seller, e.day, e.second // 60, e.city, strict=True)) for e in (made, before)]
+    assert minutes[0] <= minutes[1]
+    assert {row[:3] for row in minutes[0]} == {row[:3] for row in minutes[1]}
+    assert _done_within_minutes(made) == _done_within_minutes(before)
     followed = [_repeats_of_routine(events) for events in (made, before)]
-    assert followed[0] < 0.7 * followed[1]
+    assert followed[0] < 0.9 * followed[1]
+
+
+def _done_within_minutes(events):
+    """How often each seller does the same things within a minute of a day."""
+    done = defaultdict(list)
+    for seller, day, second, operation in zip(events.seller, events.day, events.second, events.operation, strict=True):
+        done[seller, day, second // 60].append(operation)
+    return Counter((seller, day, tuple(sorted(operations))) for (seller, day, _), operations in done.items())
 
 
 def _repeats_of_routine(events):

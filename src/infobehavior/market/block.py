@@ -1,11 +1,11 @@
 """A block of simulated sellers: their habits, what becomes of abnormal ones, and all their events."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
+from infobehavior.data.clock import SECONDS_PER_MINUTE
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.habits import Habits, Indices, Numbers
 from infobehavior.market.operations import FAILURE_RATES, MODIFY_PASSWORD, OPEN_SHOP, OPERATIONS, REGISTER
@@ -20,10 +20,10 @@ HOLIDAYS = {(10, day): 0.6 for day in range(1, 8)}
 """Likewise, in the week of the national holiday."""
 
 CHANGES = {"verify": 2.0, MODIFY_PASSWORD: 0.8, "modify_profile": 1.0}
-"""Operations a day on the first days of an account that was taken over."""
+"""Weights of the operations on the first days of an account that was taken over."""
 
-ABNORMAL_BURST_SIZE = 4.0
-"""Bursts of abnormal tools, of those of the seller's own."""
+NIGHT = (0, 6)
+"""Local hours between which abnormal tools are started; normal ones never are."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
     parts = [
         work(habits, row, failure, random.poisson(mean), random),
         bursts(habits, row, random.poisson(habits.bursts_per_day[row]), 1.0, random),
-        bursts(habits, row, _abnormal_bursts(sellers, random), ABNORMAL_BURST_SIZE, random),
+        bursts(_at_night(habits, random), row, _abnormal_bursts(sellers, random), config.burst_size, random),
         _changes(habits, row, sellers, config, random),
         _openings(habits, sellers, random),
     ]
@@ -85,6 +85,11 @@ def _weekdays(config: MarketConfig, habits: Habits, row: Indices) -> Numbers:
     return habits.weekday[row, weekday]
 
 
+def _at_night(habits: Habits, random: np.random.Generator) -> Habits:
+    """The same habits, but tools are started at night."""
+    return replace(habits, burst_hour=random.uniform(*NIGHT, len(habits.burst_hour)))
+
+
 def _abnormal_bursts(sellers: Sellers, random: np.random.Generator) -> Indices:
     """One to three on each abnormal day of sellers whose tools are."""
     is_burst = sellers.is_abnormal & sellers.are("burst")[:, None]
@@ -97,8 +102,8 @@ def _changes(
     """Verifications, and changes of passwords and profiles, on the first days of accounts that were taken over."""
     is_early = sellers.is_early & sellers.are("bought", "relapsing")[:, None]
     parts = []
-    for name, per_day in CHANGES.items():
-        counts = random.poisson(np.where(is_early, per_day, 0))
+    for name, weight in CHANGES.items():
+        counts = random.poisson(np.where(is_early, config.changes * weight, 0))
         seller, day = (np.repeat(x.ravel(), counts.ravel()) for x in np.indices(counts.shape))
         rows = row[seller, day]
         hour = np.mod(habits.peaks[rows, 0] + random.normal(0, 1, len(rows)), 24)
@@ -130,30 +135,21 @@ def _openings(habits: Habits, sellers: Sellers, random: np.random.Generator) -> 
 
 
 def _camouflaged(events: Events, sellers: Sellers, random: np.random.Generator) -> Events:
-    """Camouflaged sellers do what they would have done, in another order and evenly spaced.
+    """Camouflaged sellers do what they would have done, in another order: the minutes of a day exchange what was done.
 
-    Counts by day and operation stay, failed ones too, and so do counts by hour and by place.
+    When they do something, from where, and what they do within a minute stays; what they do when is another thing.
     """
     is_theirs = sellers.are("camouflaged")[events.seller] & sellers.is_abnormal[events.seller, events.day]
     theirs = events.take(is_theirs)
     day = theirs.seller * (sellers.is_abnormal.shape[1] + 1) + theirs.day
-    in_time = np.lexsort((theirs.second, day))
-    in_disorder = np.lexsort((random.random(len(day)), day))
-    operation, failed = np.empty_like(theirs.operation), np.empty_like(theirs.failed)
-    operation[in_time], failed[in_time] = theirs.operation[in_disorder], theirs.failed[in_disorder]
-    second = np.empty_like(theirs.second)
-    second[in_time] = _evenly(day[in_time], theirs.second[in_time])
-    even = Events(theirs.seller, theirs.day, second, operation, theirs.city, failed)
-    return Events.joined([events.take(~is_theirs), even])
-
-
-def _evenly(day: Indices, second: Numbers) -> Numbers:
-    """Times that divide each hour evenly, as many in each as there were; in order of day and time."""
-    hour = (second // SECONDS_PER_HOUR).astype(np.int64)
-    is_first: NDArray[np.bool_] = np.ones(len(day), np.bool_)
-    is_first[1:] = (day[1:] != day[:-1]) | (hour[1:] != hour[:-1])
-    starts = np.flatnonzero(is_first)
-    length = np.diff(starts, append=len(day))
-    rank = np.arange(len(day)) - np.repeat(starts, length)
-    evenly: Numbers = (hour + (rank + 0.5) / np.repeat(length, length)) * SECONDS_PER_HOUR
-    return evenly
+    minute = (theirs.second // SECONDS_PER_MINUTE).astype(np.int64)
+    in_time = np.lexsort((theirs.second, minute, day))
+    theirs, day, minute = theirs.take(in_time), day[in_time], minute[in_time]
+    is_first = (np.diff(day, prepend=-1) != 0) | (np.diff(minute, prepend=-1) != 0)
+    first, of_minute = np.flatnonzero(is_first), np.cumsum(is_first) - 1
+    moved = np.empty(len(first), np.int64)
+    moved[np.lexsort((random.random(len(first)), day[first]))] = np.arange(len(first))
+    there = first[moved[of_minute]]
+    second = minute[there] * SECONDS_PER_MINUTE + theirs.second % SECONDS_PER_MINUTE
+    exchanged = Events(theirs.seller, theirs.day, second, theirs.operation, theirs.city[there], theirs.failed)
+    return Events.joined([events.take(~is_theirs), exchanged])

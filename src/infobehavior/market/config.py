@@ -24,9 +24,9 @@ class Kinds(BaseModel):
     bought: NonNegativeFloat = Field(
         0.35, description="accounts that another person took over: other places, hours and order, failed verification"
     )
-    burst: NonNegativeFloat = Field(0.2, description="sellers whose tools post hundreds of items within minutes")
+    burst: NonNegativeFloat = Field(0.3, description="sellers whose tools post dozens of items at night, on some days")
     camouflaged: NonNegativeFloat = Field(
-        0.2, description="slow ones that copy the counts of normal sellers and differ in order and timing only"
+        0.1, description="slow ones that copy the counts of normal sellers and differ in order and timing only"
     )
     relapsing: NonNegativeFloat = Field(
         0.25, description="bought accounts that behave for weeks and then don't, for days"
@@ -71,11 +71,16 @@ class MarketConfig(BaseModel):
     abnormal_share: float = Field(0.0047, ge=0, le=1, description="share of abnormal sellers; the paper's is 0.47 %")
     kinds: Kinds = Kinds()
     strength: float = Field(
-        0.5, ge=0, le=1, description="how far bought and relapsing accounts move from old habits to new ones"
+        0.6, ge=0, le=1, description="how far bought and relapsing accounts move from old habits to new ones"
     )
-    failure_factor: PositiveFloat = Field(2.0, description="how many times as often they fail as others")
+    failure_factor: PositiveFloat = Field(2.5, description="how many times as often they fail as others")
+    changes: NonNegativeFloat = Field(
+        1.0, description="verifications and changes of password and profile a day, when an account is taken over"
+    )
+    burst_days: float = Field(0.25, ge=0, le=1, description="share of days on which abnormal tools work")
+    burst_size: PositiveFloat = Field(1.5, description="size of their bursts, of those of normal tools")
     missed_labels: float = Field(0.1, ge=0, le=1, description="share of abnormal sellers that are labelled normal")
-    false_labels: float = Field(0.0005, ge=0, le=1, description="share of normal sellers that are labelled abnormal")
+    false_labels: float = Field(0.0001, ge=0, le=1, description="share of normal sellers that are labelled abnormal")
 
     # Products
     products_per_seller: NonNegativeFloat = Field(3.0, description="products of the log's sellers, at most, on average")

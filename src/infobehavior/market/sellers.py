@@ -11,15 +11,15 @@ from infobehavior.market.habits import Indices
 
 KINDS = ("normal", "bought", "burst", "camouflaged", "relapsing")
 
-DAYS_BEFORE_THE_END = (25, 75)
+DAYS_BEFORE_THE_END = (10, 60)
 """An abnormal seller begins so many days before the end of the log; in a shorter log, from its first days on."""
 
-EPISODE_DAYS = (2, 5)
-PAUSE_DAYS = (9, 22)
-"""Of relapsing sellers, from and to (not in it)."""
+TAKEOVER_DAYS = 3
+"""So long the one who took an account over verifies it and changes its password and profile."""
 
-BURST_DAY_SHARE = 0.25
-"""Of the days of sellers whose tools are abnormal."""
+EPISODE_DAYS = (2, 5)
+PAUSE_DAYS = (6, 15)
+"""Of relapsing sellers, from and to (not in it)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Sellers:
         since: the day, from 0, from which on they are abnormal; beyond the log for normal ones.
         opened: the day on which they register and open their shop; -1 if it was before the log.
         is_abnormal: on which days they behave so, (sellers, days).
-        is_early: the first days of being so, on which accounts that were taken over are changed, likewise.
+        is_early: the first of those days, on which accounts that were taken over are changed, likewise.
         label: what a user of the log is told: 1 for sellers known to be abnormal.
     """
 
@@ -58,9 +58,8 @@ class Sellers:
         relapsing, burst = (np.flatnonzero(kind == KINDS.index(name)) for name in ("relapsing", "burst"))
         for seller in relapsing:
             is_abnormal[seller] = _episodes(int(since[seller]), config.num_days, random)
-        is_abnormal[burst] &= random.random((len(burst), config.num_days)) < BURST_DAY_SHARE
-        started = is_abnormal & ~np.pad(is_abnormal, ((0, 0), (1, 0)))[:, :-1]
-        early = started | np.pad(started, ((0, 0), (1, 0)))[:, :-1] | np.pad(started, ((0, 0), (2, 0)))[:, :-2]
+        is_abnormal[burst] &= random.random((len(burst), config.num_days)) < config.burst_days
+        early = (days >= since[:, None]) & (days < since[:, None] + TAKEOVER_DAYS)
         missed, false = random.random(count) < config.missed_labels, random.random(count) < config.false_labels
         label = np.where(kind > 0, ~missed, false).astype(np.int64)
         return cls(kind, since, opened, is_abnormal, is_abnormal & early, label)
