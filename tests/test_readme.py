@@ -22,6 +22,8 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("infobehavior ")
 ]
+PATH = [command for command in COMMANDS if "market" not in " ".join(command)]
+EXPERIMENT = [command for command in COMMANDS if command not in PATH]
 [PYTHON] = [block for language, block in BLOCKS if language == "python"]
 
 # A training that is just long enough to be one.
@@ -67,7 +69,8 @@ def folder(tmp_path_factory):
 
 
 def test_the_path_is_there_in_its_order():
-    assert [command[1] for command in COMMANDS] == ["inspect", "aggregate", "pretrain", "embed", "evaluate"]
+    assert [command[1] for command in PATH] == ["inspect", "aggregate", "pretrain", "embed", "evaluate"]
+    assert [command[1] for command in EXPERIMENT] == ["simulate", "inspect", "aggregate", "table1"]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[1])
@@ -78,7 +81,7 @@ def test_commands_parse(command):
 
 def test_commands_and_python_run(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    for command in COMMANDS:
+    for command in PATH:
         extra = shlex.split(SMALL) if command[1] == "pretrain" else []
         assert main([*command[1:], *extra]) == 0, capsys.readouterr().err
         assert capsys.readouterr().out
@@ -86,6 +89,17 @@ def test_commands_and_python_run(folder, monkeypatch, capsys):
     assert (folder / "report" / "report.html").is_file()
     exec(compile(PYTHON, "README.md", "exec"), names := {})
     assert names["pipeline"].predict_proba(names["decisions"][["entity_id", "as_of"]]).shape == (NUM_ENTITIES, 2)
+
+
+def test_the_experiment_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    smaller = {
+        "simulate": ["--num-sellers", "60", "--abnormal-share", "0.4", "--workers", "1"],
+        "table1": [*shlex.split(SMALL), "--seeds", "1"],
+    }
+    for command in EXPERIMENT:
+        assert main([*command[1:], *smaller.get(command[1], [])]) == 0, capsys.readouterr().err
+    assert (tmp_path / "market" / "table1" / "table1.json").is_file()
 
 
 def test_make_targets_exist():
