@@ -5,26 +5,22 @@ on disk to a table on disk (`peers/coles_embed.py`, in a virtual environment of 
 turns, each in a process of its own.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
-import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from machine import ROOT, machine
+from machine import machine
+from peer_environment import PEERS, peer_python
 
 from infobehavior.model.config import EncoderConfig
 from performance.embedding_steps import LAST_EVENTS, WORKLOADS, Workload
 from performance.measure import ChildRun, goal, run, run_python, table
 
-PEER = ROOT / "benchmarks" / "peers" / "coles_embed.py"
-REQUIREMENTS = ROOT / "benchmarks" / "peers" / "requirements-coles.txt"
+PEER = PEERS / "coles_embed.py"
 TARGET = 5.0
 BATCH_SIZES = (2, 8, 32, 128, 512)
 """Tried from the smallest on until one is clearly slower; 512 is the package's default."""
@@ -91,22 +87,6 @@ class Runner:
         run_python([*command, "--threads", self.threads, "--commit", machine()["commit"]], self.environment)
         return _read(self.work / "logs" / log / "prepared.json")
 
-    def peer(self) -> Path:
-        """The Python of the peer's virtual environment, which is made if it isn't there."""
-        folder = self.work / "coles"
-        python, mark = folder / "bin" / "python", folder / ".installed"
-        wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-        if not mark.exists() or mark.read_text(encoding="utf-8") != wanted:
-            venv.create(folder, clear=True, with_pip=True)
-            run([python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", REQUIREMENTS])
-            if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode:
-                sys.exit(
-                    "the torch that pip chose for CoLES needs CUDA's libraries: run this again with "
-                    "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu in the environment"
-                )
-            mark.write_text(wanted, encoding="utf-8")
-        return python
-
     def ours(self, workload: Workload) -> dict[str, Any]:
         """`infobehavior embed`, as a user starts it, and once more with a clock inside."""
         report, arguments = self.work / "ours.json", self._arguments(workload)
@@ -125,7 +105,7 @@ class Runner:
         options = ["--max-events", variant["max_events"], "--batch-size", variant["batch_size"]]
         options += ["--out", out, "--report", report, "--threads", self.threads]
         options += ["--sort"] if variant["sorted"] else []
-        command = run([self.peer(), PEER, events, *options], self.environment)
+        command = run([peer_python(self.work), PEER, events, *options], self.environment)
         inside = _read(report)
         parts = inside["seconds"]
         warm = sum(value for name, value in parts.items() if name != "import")

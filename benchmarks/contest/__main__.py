@@ -1,0 +1,110 @@
+"""Runs the contest and writes docs/results.md.
+
+    PYTHONPATH=benchmarks python -m contest                                 # all tasks and contestants, then the page
+    PYTHONPATH=benchmarks python -m contest --task churn --seed 0
+    PYTHONPATH=benchmarks python -m contest --part validation --contestant infobehavior-recommended
+    PYTHONPATH=benchmarks python -m contest --page-only                     # the page from docs/results/*.json
+
+The event logs aren't in the repository; `--data` names their folder, and what isn't there is left out. Contestants that
+learn, learn for `--seconds` of wall time on two threads, so run nothing else meanwhile.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import ROOT, machine
+from numpy.typing import NDArray
+
+from contest.contestants import BOTH, CONTESTANTS, MANUAL, vectors
+from contest.corpora import Prepared, is_there, prepare
+from contest.judging import Asked, Measured, asked, classify, link
+from contest.page import RESULTS, write_page
+from contest.tasks import CORPORA, TASKS, Task
+from infobehavior.artefacts import read_json, write_json
+from infobehavior.threads import spin_briefly
+
+PAIRS_FILE = "alias_pairs.parquet"
+
+
+def main() -> int:
+    """Run what was asked for, then write the page."""
+    spin_briefly()
+    given = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not given.page_only:
+        for corpus in CORPORA.values():
+            tasks = [task for task in TASKS if task.corpus == corpus.name and task.name in (given.task or [task.name])]
+            if not tasks:
+                continue
+            if not is_there(corpus, given.data):
+                print(f"{corpus.name} is left out: there is no {given.data / corpus.log}", file=sys.stderr)
+                continue
+            _hold(prepare(corpus, given.data, given.work), tasks, given)
+    write_page()
+    return 0
+
+
+def _hold(prepared: Prepared, tasks: list[Task], given: argparse.Namespace) -> None:
+    """All contestants on one corpus, one seed after the other."""
+    for seed in given.seed:
+        for contestant in given.contestant or CONTESTANTS:
+            made = vectors(prepared, contestant, given.seconds, seed, given.work)
+            for task in tasks:
+                features = {contestant: made.of_window}
+                if contestant != MANUAL:
+                    manual = vectors(prepared, MANUAL, given.seconds, seed, given.work)
+                    features[BOTH + contestant] = np.hstack([manual.of_window, made.of_window])
+                for name, matrix in features.items():
+                    _judge(prepared, task, name, matrix, made.report, seed, given)
+
+
+def _judge(
+    prepared: Prepared,
+    task: Task,
+    name: str,
+    features: NDArray[np.floating],
+    report: dict[str, Any],
+    seed: int,
+    given: argparse.Namespace,
+) -> None:
+    """Measure, and keep it; what is there already isn't measured again."""
+    file = RESULTS / given.part / f"{task.name}.json"
+    kept: dict[str, Any] = read_json(file, "results") if file.exists() else {}
+    runs = kept.setdefault("runs", {}).setdefault(name, {})
+    if str(seed) in runs:
+        return
+    windows = asked(prepared, task, given.part)
+    measured = _measure(task, windows, features, seed, given.data)
+    runs[str(seed)] = {"measured": measured, "report": report, "seconds": given.seconds, "machine": machine()}
+    kept["accounts"], kept["positives"] = len(windows.row), int(windows.positive.sum())
+    write_json(file, kept)
+    for classifier, metrics in measured.items():
+        means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in metrics.items())
+        print(f"{task.name} ({given.part}), seed {seed}, {name}, {classifier}: {means}", flush=True)
+
+
+def _measure(task: Task, windows: Asked, features: NDArray[np.floating], seed: int, data: Path) -> Measured:
+    if task.label:
+        return classify(windows, features, seed, grouped=bool(task.group))
+    return link(windows, features, data / CORPORA[task.corpus].log / PAIRS_FILE)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", nargs="+", choices=[task.name for task in TASKS], help="by default all")
+    parser.add_argument("--contestant", nargs="+", choices=list(CONTESTANTS), help="by default all")
+    parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2], help="of trainings, folds and classifiers")
+    parser.add_argument("--seconds", type=int, default=300, help="of training of each contestant on each corpus")
+    parser.add_argument("--part", choices=["validation", "test"], default="test", help="whose accounts are asked about")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the logs")
+    parser.add_argument("--work", type=Path, default=ROOT / "contest-work", help="folder for all that is made")
+    parser.add_argument("--page-only", action="store_true", help="only write the page")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

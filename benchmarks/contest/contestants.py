@@ -1,0 +1,159 @@
+"""Who takes part: each turns the windows of a corpus into vectors, and those that learn learn for the same time."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from peer_environment import PEERS as PEER_SCRIPTS
+from peer_environment import peer_python
+
+import infobehavior
+from contest.corpora import Prepared
+from infobehavior.artefacts import write_json
+from infobehavior.downstream.embeddings import read_embeddings
+from infobehavior.downstream.manual_features import as_matrix, manual_features
+from infobehavior.model.reproducible import reproducible
+from infobehavior.pretraining.config import PretrainConfig, preset
+from infobehavior.pretraining.training import prepare_training
+
+TRIAL_STEPS = 12
+"""Steps by which the number of steps that fit into the time is told; the first two aren't timed."""
+
+VECTORS_FILE, REPORT_FILE = "vectors.npy", "report.json"
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a contestant makes of the windows of a corpus.
+
+    Attributes:
+        of_window: a row for each of `Prepared.moments`; zeros where a window has no events.
+        report: how it was trained.
+    """
+
+    of_window: NDArray[np.floating]
+    report: dict[str, Any]
+
+
+def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: Path) -> Vectors:
+    """The vectors of a contestant, which are made once.
+
+    Args:
+        prepared: the corpus.
+        contestant: one of `CONTESTANTS`.
+        seconds: of training, for all alike.
+        seed: of its training.
+        work: folder in which the peers' environment is.
+    """
+    folder = prepared.folder / f"{contestant}-{seconds}s-seed{seed}"
+    if not (folder / REPORT_FILE).exists():
+        folder.mkdir(exist_ok=True)
+        made = CONTESTANTS[contestant](prepared, folder, seconds, seed, work)
+        np.save(folder / VECTORS_FILE, made.of_window)
+        write_json(folder / REPORT_FILE, made.report)
+    return Vectors(np.load(folder / VECTORS_FILE), json.loads((folder / REPORT_FILE).read_text()))
+
+
+def _manual(prepared: Prepared, _folder: Path, _seconds: int, _seed: int, _work: Path) -> Vectors:
+    """The hand-made features of the same windows."""
+    windows = pq.read_table(prepared.moments)
+    started = time.monotonic()
+    features = as_matrix(manual_features(prepared.minutes, windows, prepared.corpus.window_days * 1_440))
+    return Vectors(features, {"seconds": {"features": time.monotonic() - started}, "dim": features.shape[1]})
+
+
+def _ours(preset_name: str, prepared: Prepared, folder: Path, seconds: int, seed: int, _work: Path) -> Vectors:
+    """A preset, with as many steps as fit into the time."""
+    base = preset(preset_name)
+    encoder = base.encoder.model_copy(update={"window_days": prepared.corpus.window_days})
+    config = base.model_copy(update={"encoder": encoder, "seed": seed})
+    seen: dict[str, Any] = {
+        "until": None if prepared.corpus.until is None else str(prepared.corpus.until),
+        "as_of": prepared.moments if prepared.corpus.is_cut else None,
+    }
+    config = config.model_copy(update={"num_steps": _steps_within(seconds, prepared, config, seen)})
+    took: dict[str, float] = {}
+    started = time.monotonic()
+    infobehavior.pretrain(prepared.minutes, folder / "model", config=config, resume=True, **seen)
+    took["pretrain"] = time.monotonic() - started
+    started = time.monotonic()
+    infobehavior.embed(prepared.minutes, folder / "model", folder / "embeddings", as_of=prepared.moments)
+    took["embed"] = time.monotonic() - started
+    made = _in_order(
+        read_embeddings(folder / "embeddings").windows, read_embeddings(folder / "embeddings").vectors, prepared
+    )
+    report = {
+        "seconds": took,
+        "steps": config.num_steps,
+        "dim": made.shape[1],
+        "config": config.model_dump(mode="json"),
+    }
+    return Vectors(made, report)
+
+
+def _steps_within(seconds: int, prepared: Prepared, config: PretrainConfig, seen: dict[str, Any]) -> int:
+    """How many steps a training of so many seconds has: the schedule of the learning rate needs to know."""
+    with reproducible(config.num_threads):
+        training = prepare_training(prepared.minutes, config, seen["until"], seen["as_of"])
+        training.model.train()
+        took = []
+        for step in range(TRIAL_STEPS):
+            started = time.monotonic()
+            training.step(step)
+            took.append(time.monotonic() - started)
+    return max(1, round(seconds / float(np.mean(took[2:]))))
+
+
+def _coles(encoder: str, prepared: Prepared, folder: Path, seconds: int, seed: int, work: Path) -> Vectors:
+    """CoLES of pytorch-lifestream, in its own environment."""
+    corpus, out, report = prepared.corpus, folder / "embeddings.parquet", folder / "coles.json"
+    options: list[Any] = ["--window-days", corpus.window_days, "--encoder", encoder, "--columns", *corpus.columns]
+    options += ["--seconds", seconds, "--seed", seed, "--time-zone", corpus.time_zone, "--out", out, "--report", report]
+    options += ["--cut"] if corpus.is_cut else []
+    options += ["--until", corpus.until] if corpus.until else []
+    options += ["--threads", 2]
+    command = [peer_python(work), PEER_SCRIPTS / "coles_train.py", prepared.events, prepared.moments]
+    subprocess.run([str(part) for part in [*command, *options]], check=True)
+    table = pq.read_table(out)
+    dim = table["embedding"].type.list_size
+    matrix = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
+    return Vectors(_in_order(table, matrix, prepared), {**json.loads(report.read_text()), "dim": dim})
+
+
+def _in_order(windows: pa.Table, matrix: NDArray[np.floating], prepared: Prepared) -> NDArray[np.floating]:
+    """Rows in the order of the moments; zeros for windows that aren't there."""
+    moments = pq.read_table(prepared.moments)
+    keys = [_keys(table) for table in (windows, moments)]
+    place = {key: row for row, key in enumerate(keys[0])}
+    ordered = np.zeros((len(moments), matrix.shape[1]), matrix.dtype)
+    for row, key in enumerate(keys[1]):
+        if key in place:
+            ordered[row] = matrix[place[key]]
+    return ordered
+
+
+def _keys(table: pa.Table) -> list[tuple[int, int]]:
+    as_of = table["as_of"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    return list(zip(table["entity_id"].to_pylist(), as_of.to_pylist(), strict=True))
+
+
+MANUAL = "manual"
+BOTH = "manual + "
+"""Before a contestant's name: its vectors beside the hand-made features."""
+OURS = {f"infobehavior-{name}": name for name in ("paper", "recommended")}
+PEERS = {f"coles-{name}": name for name in ("gru", "transformer")}
+
+CONTESTANTS: dict[str, Callable[[Prepared, Path, int, int, Path], Vectors]] = {
+    MANUAL: _manual,
+    **{contestant: partial(_ours, name) for contestant, name in OURS.items()},
+    **{contestant: partial(_coles, name) for contestant, name in PEERS.items()},
+}

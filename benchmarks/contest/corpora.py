@@ -1,0 +1,101 @@
+"""Events, minutes and moments of a corpus on disk, made once."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import infobehavior
+from contest.tasks import MARKET, TASKS, Corpus, Task
+from infobehavior.artefacts import write_atomically
+from infobehavior.data.schema import Schema
+from infobehavior.market.simulate import LABELS_FILE, simulate
+
+SIMULATED = "market"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus on disk.
+
+    Attributes:
+        corpus: which one.
+        folder: of everything that is made from it.
+        events: file, or folder of files, of the log.
+        minutes: folder of minutes.
+        moments: table (entity_id, as_of) of all windows that any task asks about.
+    """
+
+    corpus: Corpus
+    folder: Path
+    events: Path
+    minutes: Path
+    moments: Path
+
+    def labelled(self, task: Task) -> Path:
+        """Table of a task's windows, with label and group."""
+        return self.folder / f"{task.name}.parquet"
+
+
+def is_there(corpus: Corpus, data: Path) -> bool:
+    """Whether the corpus' log is in the folder of the logs, or can be simulated."""
+    return corpus.log == SIMULATED or (data / corpus.log).is_dir()
+
+
+def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:
+    """Write what isn't there yet."""
+    events, labels = _log(corpus, data, work)
+    folder = work / corpus.name
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared = Prepared(corpus, folder, events, folder / "minutes", folder / "moments.parquet")
+    if not prepared.moments.exists():
+        shutil.rmtree(prepared.minutes, ignore_errors=True)
+        infobehavior.aggregate(events, _schema(corpus, events), prepared.minutes)
+        tasks = [task for task in TASKS if task.corpus == corpus.name]
+        for task in tasks:
+            _write_windows(task, events, labels, prepared.labelled(task))
+        windows = [pq.read_table(prepared.labelled(task), columns=["entity_id", "as_of"]) for task in tasks]
+        _write_moments(pa.concat_tables(windows), prepared.moments)
+    return prepared
+
+
+def _log(corpus: Corpus, data: Path, work: Path) -> tuple[Path, Path]:
+    """The events and the labels of a corpus."""
+    if corpus.log == SIMULATED:
+        market = simulate(work / SIMULATED, MARKET)
+        return market.events, market.events.parent / LABELS_FILE
+    return data / corpus.log / "events.parquet", data / corpus.log / "labels.parquet"
+
+
+def _schema(corpus: Corpus, events: Path) -> Schema:
+    """What `inspect` proposes, without a place where contestants aren't told any."""
+    schema = infobehavior.inspect(events, columns={"time_zone": corpus.time_zone}).schema
+    if "location" in corpus.columns:
+        return schema
+    return schema.model_copy(update={"columns": schema.columns.model_copy(update={"location": None})})
+
+
+def _write_windows(task: Task, events: Path, labels: Path, target: Path) -> None:
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        source = f"{events}/*.parquet" if events.is_dir() else str(events)
+        connection.read_parquet(source).create_view("events")
+        connection.read_parquet(str(labels)).create_view("labels")
+        rows = connection.sql(task.moments).to_arrow_table()
+    write_atomically(target, lambda path: pq.write_table(rows, path))
+
+
+def _write_moments(windows: pa.Table, target: Path) -> None:
+    """Each window once, by entity and moment."""
+    distinct = (
+        windows.group_by(["entity_id", "as_of"])
+        .aggregate([])
+        .sort_by([("entity_id", "ascending"), ("as_of", "ascending")])
+    )
+    as_of = pc.cast(distinct["as_of"], pa.timestamp("us", "UTC"))
+    table = pa.table({"entity_id": distinct["entity_id"], "as_of": as_of})
+    write_atomically(target, lambda path: pq.write_table(table, path))

@@ -1,0 +1,169 @@
+"""What is asked, of which events."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from infobehavior.market.config import MarketConfig
+
+MIN_MINUTES_OF_BOTS = 5
+
+MARKET = MarketConfig(num_sellers=20_000, abnormal_share=0.02)
+"""More abnormal sellers than the paper's 0.47 %, so that differences can be told from chance."""
+MARKET_TRAINED_UNTIL = date(2019, 9, 30)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Events as the contestants see them; an encoder is trained once on each, for all questions that are asked of it.
+
+    Attributes:
+        name: names its files.
+        log: folder of the log below `--data`; "market" is simulated.
+        window_days: length of the windows.
+        columns: what contestants see of an event, beside the entity and the time.
+        is_cut: whether training sees nothing of a labelled account from its moment on.
+        until: last local day that training sees, if it isn't the log's last one.
+        time_zone: of the log.
+    """
+
+    name: str
+    log: str
+    window_days: int
+    columns: Sequence[str] = ("behavior", "location", "outcome")
+    is_cut: bool = False
+    until: date | None = None
+    time_zone: str = "UTC"
+
+
+NOWHERE = ("behavior", "outcome")
+
+CORPORA = {
+    corpus.name: corpus
+    for corpus in (
+        Corpus("git-90", "git_activity", 90),
+        Corpus("git-90-no-location", "git_activity", 90, NOWHERE),
+        Corpus("git-30", "git_activity", 30),
+        Corpus("git-30-no-location", "git_activity", 30, NOWHERE),
+        Corpus("git-365-cut", "git_activity", 365, is_cut=True),
+        Corpus("flights-365", "nyc_flights", 365),
+        Corpus("market-30", "market", 30, until=MARKET_TRAINED_UNTIL, time_zone=MARKET.time_zone),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question about accounts.
+
+    Attributes:
+        name: names its results.
+        corpus: name of what it is asked of.
+        label: column of the answers; "" for linking, which has pairs instead.
+        title: for the page.
+        question: what is asked, in words.
+        moments: SQL of the windows: entity_id, as_of, the label and the group; the log is there as `events`, its
+            labels as `labels`.
+        group: column that keeps accounts of one person on one side of every split; "" if each stands alone.
+    """
+
+    name: str
+    corpus: str
+    label: str
+    title: str
+    question: str
+    moments: str
+    group: str
+
+
+def _at_last_event(label: str, window_days: int) -> str:
+    """Windows that end with the minute of an account's last event, of accounts that did enough in them."""
+    return f"""
+        WITH last AS (
+          SELECT entity_id, time_bucket(INTERVAL 1 minute, max(timestamp)) + INTERVAL 1 minute AS as_of
+          FROM events GROUP BY entity_id
+        )
+        SELECT entity_id, as_of, {label}, person_id
+        FROM events JOIN last USING (entity_id) JOIN labels USING (entity_id)
+        WHERE {label} IS NOT NULL AND timestamp >= as_of - INTERVAL {window_days} day
+        GROUP BY ALL HAVING count(DISTINCT time_bucket(INTERVAL 1 minute, timestamp)) >= {MIN_MINUTES_OF_BOTS}
+        ORDER BY entity_id"""
+
+
+_ENOUGH = f"accounts with at least {MIN_MINUTES_OF_BOTS} minutes with events in it"
+
+
+def _bots(name: str, corpus: str, window_days: int, what: str) -> Task:
+    return Task(
+        name,
+        corpus,
+        "label_bot",
+        f"git_activity, bots, {window_days} days{what}",
+        f"Is the account a bot? A window ends with the account's last event; {_ENOUGH}.",
+        _at_last_event("label_bot", window_days),
+        "person_id",
+    )
+
+
+TASKS = (
+    _bots("bots-90", "git-90", 90, ""),
+    _bots("bots-90-no-location", "git-90-no-location", 90, ", no location"),
+    _bots("bots-30", "git-30", 30, ""),
+    _bots("bots-30-no-location", "git-30-no-location", 30, ", no location"),
+    Task(
+        "churn",
+        "git-365-cut",
+        "label_churn",
+        "git_activity, churn",
+        "Will the person never come back? Windows end at the label's own split date, from which on training saw "
+        "nothing of the account.",
+        "SELECT entity_id, split_date AS as_of, label_churn, person_id FROM labels "
+        "WHERE label_churn IS NOT NULL ORDER BY entity_id",
+        "person_id",
+    ),
+    Task(
+        "corp",
+        "git-90-no-location",
+        "label_corp",
+        "git_activity, company accounts, no location",
+        f"Is the account's address a company's? A window ends with the account's last event; {_ENOUGH}.",
+        _at_last_event("label_corp", 90),
+        "person_id",
+    ),
+    Task(
+        "aliases",
+        "git-90",
+        "",
+        "git_activity, same-account linking",
+        "Of two accounts of one person in one repository: given one, at which rank among all accounts of the "
+        "repository is the other? By cosine similarity of standardised vectors; a window ends with the account's "
+        "last event.",
+        """
+        SELECT entity_id, time_bucket(INTERVAL 1 minute, max(timestamp)) + INTERVAL 1 minute AS as_of,
+               any_value(repo) AS repo, any_value(person_id) AS person_id
+        FROM events JOIN labels USING (entity_id) GROUP BY entity_id ORDER BY entity_id""",
+        "person_id",
+    ),
+    Task(
+        "old-aircraft",
+        "flights-365",
+        "label_old",
+        "nyc_flights, old aircraft",
+        "Was the aircraft built in 2000 or before? Windows end with 2013.",
+        "SELECT entity_id, TIMESTAMPTZ '2014-01-01 00:00:00+00' AS as_of, label_old FROM labels "
+        "WHERE label_old IS NOT NULL ORDER BY entity_id",
+        "",
+    ),
+    Task(
+        "market",
+        "market-30",
+        "label_abnormal",
+        "market (simulated), abnormal sellers",
+        f"Is the seller abnormal? Simulated: {MARKET.num_sellers:,} sellers, {MARKET.abnormal_share:.0%} of them "
+        "abnormal. Windows are the third month, training saw the two before.",
+        "SELECT entity_id, TIMESTAMPTZ '2019-10-31 16:00:00+00' AS as_of, label_abnormal FROM labels "
+        "WHERE entity_id IN (SELECT entity_id FROM events WHERE timestamp >= '2019-10-01 16:00:00+00') "
+        "ORDER BY entity_id",
+        "",
+    ),
+)

@@ -1,0 +1,191 @@
+"""The contest: who is asked in which part, ranks of aliases, tests of significance, and the page."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from contest import __main__ as contest
+from contest import contestants, corpora, page, tasks
+from contest.contestants import BOTH, MANUAL, Vectors
+from contest.judging import Asked, asked, classify, link, p_value, paired_p_value
+from contest.tasks import Corpus, Task
+from scipy.stats import ttest_1samp
+
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+NUM_ACCOUNTS = 90
+OTHER = "infobehavior-paper"
+CORPUS = Corpus("small-5", "small", 5, ("behavior", "outcome"))
+AS_OF = FIRST + timedelta(days=8)
+BAD = Task(
+    "bad",
+    "small-5",
+    "label_bad",
+    "small, bad ones",
+    "Is it bad?",
+    f"SELECT entity_id, TIMESTAMPTZ '{AS_OF}' AS as_of, label_bad, person_id FROM labels ORDER BY entity_id",
+    "person_id",
+)
+LINKED = Task(
+    "linked",
+    "small-5",
+    "",
+    "small, linking",
+    "Which is the other?",
+    f"SELECT entity_id, TIMESTAMPTZ '{AS_OF}' AS as_of, repo, person_id FROM labels ORDER BY entity_id",
+    "person_id",
+)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Accounts of 30 persons in two repositories; every third is bad and works on other things."""
+    folder = tmp_path / "data" / "small"
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    entity = np.repeat(np.arange(NUM_ACCOUNTS), 40)
+    bad = np.arange(NUM_ACCOUNTS) % 3 == 0
+    chosen = random.random(len(entity)) < np.where(bad[entity], 0.6, 0.4)
+    events = {
+        "entity_id": entity,
+        "timestamp": [FIRST + timedelta(minutes=int(m)) for m in random.integers(0, 8 * 1_440, len(entity))],
+        "behavior": np.where(chosen, "edit", "post"),
+        "location": random.choice(["Lima", "Oslo"], len(entity)),
+        "outcome": random.choice(["success", "failure"], len(entity)),
+    }
+    pq.write_table(pa.table(events), folder / "events.parquet")
+    account = np.arange(NUM_ACCOUNTS)
+    labels = {
+        "entity_id": account,
+        "label_bad": bad.astype(int),
+        "person_id": account // 3,
+        "repo": np.where(account < 45, "a", "b"),
+    }
+    pq.write_table(pa.table(labels), folder / "labels.parquet")
+    pairs = {"entity_a": np.arange(0, NUM_ACCOUNTS, 3), "entity_b": np.arange(1, NUM_ACCOUNTS, 3)}
+    pq.write_table(pa.table(pairs), folder / "alias_pairs.parquet")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def small_contest(monkeypatch, tmp_path):
+    for module in (tasks, corpora, contest, page):
+        monkeypatch.setattr(module, "TASKS", (BAD, LINKED))
+    for module in (tasks, contest):
+        monkeypatch.setattr(module, "CORPORA", {CORPUS.name: CORPUS})
+    for module in (contest, page):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "results.md")
+
+
+def test_parts_share_no_person_and_leave_no_account_out(data, small_contest, tmp_path):
+    prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
+    for task in (BAD, LINKED):
+        parts = [asked(prepared, task, part) for part in ("validation", "test")]
+        assert sorted(np.concatenate([part.entity for part in parts])) == list(range(NUM_ACCOUNTS))
+        persons = [set(part.entity // 3) for part in parts]
+        assert [len(of_part) for of_part in persons] == [10, 20]
+        assert not persons[0] & persons[1]
+        assert (parts[0].row == parts[0].entity).all(), "moments are sorted by entity"
+    assert (parts[1].repo == np.where(parts[1].entity < 45, "a", "b")).all()
+    assert "Lima" not in str(list(pq.read_table(next(prepared.minutes.glob("*/*.parquet")))["location"]))
+
+
+def test_ranks_of_aliases(tmp_path):
+    """Accounts on a line of angles: the nearer in angle, the more alike."""
+    angles = np.array([0.0, 0.1, 0.2, 0.9, 0.05])
+    features = np.column_stack([np.cos(angles), np.sin(angles), -np.cos(angles), -np.sin(angles)])
+    who = Asked(np.arange(5), np.zeros(5, bool), np.arange(5), np.array([7, 8, 9, 10, 11]), np.array(list("aaaab")))
+    pq.write_table(pa.table({"entity_a": [7, 9], "entity_b": [9, 99]}), tmp_path / "pairs.parquet")
+    found = link(who, features, tmp_path / "pairs.parquet")["cosine"]
+    assert len(found["reciprocal_rank"]) == 2, "99 isn't asked about"
+    numbers = (features - features.mean(0)) / features.std(0)
+    numbers /= np.linalg.norm(numbers, axis=1, keepdims=True)
+    nearness = numbers @ numbers.T
+    ranks = [
+        1 + sum(nearness[i, k] >= nearness[i, j] for k in range(4) if k not in (i, j)) for i, j in ((0, 2), (2, 0))
+    ]
+    assert found["reciprocal_rank"] == [1 / rank for rank in ranks]
+    assert found["recall_at_1"] == [float(rank <= 1) for rank in ranks]
+    assert found["recall_at_10"] == [1.0, 1.0]
+
+
+def test_the_corrected_test_is_stricter_than_the_plain_one():
+    random = np.random.default_rng(0)
+    theirs = random.normal(0.8, 0.02, 15)
+    ours = theirs + random.normal(0.01, 0.02, 15)
+    difference = ours - theirs
+    statistic = difference.mean() / np.sqrt((1 / 15 + 1 / 4) * difference.var(ddof=1))
+    plain = ttest_1samp(difference, 0)
+    assert abs(statistic) < abs(plain.statistic)
+    assert plain.pvalue < p_value(ours.tolist(), theirs.tolist(), 5) < 1
+    assert p_value([0.5] * 5, [0.5] * 5, 5) == 1
+    assert p_value([0.6] * 5, [0.5] * 5, 5) == 0
+
+
+def test_flipping_signs_finds_what_is_there():
+    random = np.random.default_rng(1)
+    noise = random.normal(size=200)
+    assert paired_p_value((noise + 1).tolist(), [0.0] * 200) < 0.001
+    assert paired_p_value(noise.tolist(), [0.0] * 200) > 0.05
+
+
+def test_classifiers_are_tested_on_each_fold():
+    random = np.random.default_rng(0)
+    positive = random.random(200) < 0.4
+    features = positive[:, None] + random.normal(size=(200, 3))
+    who = Asked(np.arange(200), positive, np.arange(200) // 2, np.arange(200), np.array([""] * 200))
+    measured = classify(who, features, 0, grouped=True)
+    assert list(measured) == ["lr", "gbdt"]
+    assert all(len(values) == 5 for metrics in measured.values() for values in metrics.values())
+    assert 0.6 < np.mean(measured["lr"]["auc"]) < 1
+
+
+def run(data, tmp_path, *arguments, monkeypatch):
+    line = ["contest", "--data", str(data), "--work", str(tmp_path / "work"), "--seconds", "1", *arguments]
+    monkeypatch.setattr("sys.argv", line)
+    assert contest.main() == 0
+
+
+def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, capsys):
+    def vectors_of_labels(prepared, *_):
+        random = np.random.default_rng(0)
+        label = pq.read_table(prepared.labelled(BAD))["label_bad"].to_numpy()
+        return Vectors(label[:, None] + random.normal(0, 0.3, (len(label), 4)), {"dim": 4, "steps": 7})
+
+    monkeypatch.setitem(contestants.CONTESTANTS, "infobehavior-recommended", vectors_of_labels)
+    chosen = ["--contestant", MANUAL, "infobehavior-recommended", "--seed", "0", "1"]
+    run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
+    assert "bad (test), seed 1, manual + infobehavior-recommended, lr: auc" in capsys.readouterr().out
+    runs = json.loads((tmp_path / "results" / "test" / "bad.json").read_text())["runs"]
+    assert set(runs) == {MANUAL, "infobehavior-recommended", BOTH + "infobehavior-recommended"}
+    assert all(set(of_seed) == {"0", "1"} for of_seed in runs.values())
+    text = (tmp_path / "results.md").read_text()
+    assert "- **reached**: small, bad ones: representation with LR" in text
+    assert "## small, linking" in text
+    assert "| infobehavior-recommended | 2 | 7, 7 | 4 | Logistic regression |" in text
+    run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
+    assert "seed" not in capsys.readouterr().out, "what is measured isn't measured again"
+    run(data, tmp_path, *chosen, "--part", "validation", monkeypatch=monkeypatch)
+    assert (tmp_path / "results" / "validation" / "bad.json").is_file()
+
+
+def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch):
+    from small_minutes import tiny_config
+
+    monkeypatch.setattr(contestants, "preset", lambda name: tiny_config())
+    monkeypatch.setattr(contestants, "TRIAL_STEPS", 3)
+    prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
+    made = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
+    assert made.of_window.shape == (NUM_ACCOUNTS, 12)
+    assert (made.of_window != 0).any(axis=1).all()
+    assert made.report["steps"] >= 1
+    again = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
+    assert (again.of_window == made.of_window).all()
+
+
+def test_a_log_that_is_not_there_is_left_out(small_contest, tmp_path, monkeypatch, capsys):
+    run(tmp_path / "nothing", tmp_path, monkeypatch=monkeypatch)
+    assert f"small-5 is left out: there is no {tmp_path / 'nothing' / 'small'}" in capsys.readouterr().err
