@@ -15,31 +15,14 @@ entities by length, which it doesn't do itself.
 import argparse
 import json
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stages import Stages, versions
+
 CATEGORIES = ["behavior", "location", "outcome"]
-CATEGORY_DIM = 16
 WHOLE = 2**62
 SECONDS_PER_DAY = 86_400
-
-
-@dataclass
-class Stages:
-    """Seconds of each stage, by name."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def time(self, name: str) -> Iterator[None]:
-        """Time the stage inside."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
 
 
 def main() -> None:
@@ -48,6 +31,7 @@ def main() -> None:
     stages = Stages()
     with stages.time("import"):
         _import_package(given.threads)
+        from sequences import write_vectors
     with stages.time("reading"):
         events = read_events(given.events)
     num_events = len(events)
@@ -61,14 +45,14 @@ def main() -> None:
     with stages.time("inference"):
         vectors = embed(model, records, given.max_events or WHOLE, given.batch_size)
     with stages.time("writing"):
-        write_table(given.out, records, vectors)
+        write_vectors(given.out, {"entity_id": [record["entity_id"] for record in records]}, vectors)
     report = {
         "seconds": stages.seconds,
         "num_entities": len(records),
         "num_events": num_events,
         **_sizes_seen([len(record["event_time"]) for record in records], given),
         "embedding_dim": vectors.shape[1],
-        "versions": _versions(),
+        "versions": versions(),
     }
     given.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
@@ -104,15 +88,12 @@ def preprocess(events: Any) -> tuple[list[dict[str, Any]], dict[str, int]]:
 def make_model(sizes: dict[str, int], hidden: int) -> Any:
     """CoLES with a GRU, shaped as in the package's demo."""
     import torch
+    from lifestream import event_encoder
     from ptls.frames.coles import CoLESModule
-    from ptls.nn import RnnSeqEncoder, TrxEncoder
+    from ptls.nn import RnnSeqEncoder
 
     torch.manual_seed(0)
-    trx_encoder = TrxEncoder(
-        embeddings_noise=0.003,
-        numeric_values={"event_time": "identity"},
-        embeddings={name: {"in": size, "out": CATEGORY_DIM} for name, size in sizes.items()},
-    )
+    trx_encoder = event_encoder(sizes, ["event_time"])
     return CoLESModule(RnnSeqEncoder(trx_encoder=trx_encoder, hidden_size=hidden, type="gru")).eval()
 
 
@@ -126,16 +107,6 @@ def embed(model: Any, records: list[dict[str, Any]], max_events: int, batch_size
         return torch.vstack([model(batch) for batch in loader]).numpy()
 
 
-def write_table(path: Path, records: list[dict[str, Any]], vectors: Any) -> None:
-    """Write (entity_id, embedding)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    entities = pa.array([record["entity_id"] for record in records])
-    pq.write_table(pa.table({"entity_id": entities, "embedding": embedding}), path, compression="zstd")
-
-
 def _sizes_seen(lengths: list[int], given: argparse.Namespace) -> dict[str, int]:
     """How many events the encoder saw, and over how many steps, padding included."""
     seen = [min(length, given.max_events or length) for length in lengths]
@@ -145,19 +116,13 @@ def _sizes_seen(lengths: list[int], given: argparse.Namespace) -> dict[str, int]
 
 def _import_package(threads: int) -> None:
     """Load what the stages use, once."""
-    import pyarrow.parquet  # noqa: F401
+    import lifestream  # noqa: F401
     import torch
     from ptls.data_load.datasets import inference_data_loader  # noqa: F401
     from ptls.frames.coles import CoLESModule  # noqa: F401
     from ptls.preprocessing import PandasDataPreprocessor  # noqa: F401
 
     torch.set_num_threads(threads)
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("pytorch-lifestream", "torch", "pandas", "numpy")}
 
 
 def _arguments() -> argparse.Namespace:
