@@ -22,6 +22,7 @@ events gets zeros. With `--steps`, a run is repeatable: the same table and threa
 
 import argparse
 import json
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,7 @@ from ptls.nn import RnnSeqEncoder, TransformerSeqEncoder
 from sequences import (
     GAP,
     codes,
+    end_of_day,
     moment_windows,
     read_log,
     read_moments,
@@ -61,7 +63,8 @@ def main() -> None:
     with stages.time("reading"):
         log, moments = read_log(given.events, given.columns, given.time_zone), read_moments(given.moments)
     with stages.time("preprocessing"):
-        lives = training_windows(log, moments if given.cut else None)
+        until = None if given.until is None else end_of_day(given.until, given.time_zone)
+        lives = training_windows(log, moments if given.cut else None, until)
         windows = moment_windows(log, moments, given.window_days)
         coded, sizes = codes(log, rows_inside(log, lives))
         train, embedded = records(log, coded, lives), records(log, coded, windows, given.max_events)
@@ -118,6 +121,7 @@ def slices(train: Any, batch_size: int) -> PtlsDataModule:
 def _arguments() -> argparse.Namespace:
     arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("--encoder", choices=list(MAX_STEPS), default="gru")
+    arguments.add_argument("--until", type=date.fromisoformat, help="last local day that training sees")
     arguments.add_argument("--cut", action="store_true", help="train on nothing of a moment's entity from it on")
     return arguments.parse_args()
 

@@ -7,8 +7,10 @@ value, missing is a value, and what training never saw shares the last code.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -105,6 +107,12 @@ def read_log(path: Path, columns: Sequence[str], time_zone: str = "UTC") -> Log:
     )
 
 
+def end_of_day(day: date, time_zone: str) -> int:
+    """Microseconds since the epoch at which a local day has just ended."""
+    midnight = datetime.combine(day + timedelta(days=1), time(), ZoneInfo(time_zone))
+    return int(midnight.timestamp()) * 1_000_000
+
+
 def read_moments(path: Path) -> Moments:
     """Read moments: entity_id, as_of and whatever else the table has."""
     table = pq.read_table(path)
@@ -121,14 +129,17 @@ def moment_windows(log: Log, moments: Moments, window_days: int) -> Ints:
     return windows
 
 
-def training_windows(log: Log, cut: Moments | None = None) -> Ints:
+def training_windows(log: Log, cut: Moments | None = None, until: int | None = None) -> Ints:
     """The rows [first, stop) that training may see of each entity, in the order of `log.entities`.
 
     Args:
         log: the events.
         cut: moments whose entities are seen only before their first one; other entities are seen whole.
+        until: microseconds since the epoch from which on nothing is seen of anyone.
     """
     windows = np.stack([log.starts[:-1], log.starts[1:]], axis=1)
+    if until is not None:
+        windows[:, 1] = [log.row_at(index, until) for index in range(len(windows))]
     if cut is None:
         return windows
     for index, end in zip(log.find(cut.entities), cut.micros, strict=True):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -130,7 +131,14 @@ def test_the_cut_is_at_the_first_moment_of_an_account_and_leaves_others_whole(ev
 
     assert whole.tolist() == [[0, 2], [2, 6]]
     assert seen.tolist() == [[0, 2], [2, 4]]
+    until = int(log.micros[4])
+    assert sequences.training_windows(log, until=until).tolist() == [[0, int((log.micros[:2] < until).sum())], [2, 4]]
     assert sequences.rows_inside(log, seen).tolist() == [True] * 4 + [False] * 2
+
+
+def test_a_day_ends_at_local_midnight() -> None:
+    assert sequences.end_of_day(date(1970, 1, 1), "UTC") == 86_400_000_000
+    assert sequences.end_of_day(date(2024, 3, 31), "Europe/Berlin") == 1_711_922_400_000_000
 
 
 def test_codes_are_by_frequency_and_unseen_values_share_the_last(events: Path) -> None:
