@@ -5,7 +5,7 @@ DEMO_INSTALLED := $(VENV)/.demo-installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 DEV_INSTALLED := $(VENV)/.dev-installed
 
-.PHONY: demo test check format results bench tree clean
+.PHONY: demo test check format results bench tree features clean
 
 # The whole path on real data: events, minutes, encoder, embeddings, evaluation, report.
 demo: $(DEMO_INSTALLED)
@@ -33,6 +33,10 @@ results: $(DEMO_INSTALLED)
 # make bench PART=encoder.
 bench: $(BENCH_INSTALLED)
 	PYTHONPATH=benchmarks $(BIN)/python -m performance $(addprefix --part ,$(PART)) $(addprefix --device ,$(DEVICE))
+
+# The hand-made features as a table.
+features: $(DEV_INSTALLED)
+	PYTHONPATH=tests $(BIN)/python tests/manual_features_page.py
 
 # The README names each file of the package, with the first sentence of its docstring.
 tree:
