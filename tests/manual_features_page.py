@@ -20,9 +20,9 @@ HEADER = """\
 Written by `make features` from `describe_features`; don't edit.
 
 The baseline of 4.2.2: what a fraud engineer would count, from the minutes of a window, in one SQL text
-(`src/infobehavior/downstream/manual_features.sql.jinja`). A log with one behavior and a place has {count} of them. Those
-with `[BEHAVIOR]` are there once for each behavior of the schema, and once, with `[]`, for all that it doesn't list; those
-with `[location]` for each extra column too.
+(`src/infobehavior/downstream/manual_features.sql.jinja`). A log with one behavior and a place has {count} of them.
+Those with `[BEHAVIOR]` are there once for each behavior of the schema, and once, with `[]`, for all that it doesn't
+list; those with `[location]` for each extra column too.
 
 | feature | what it is |
 |---|---|
