@@ -14,6 +14,7 @@ from infobehavior.data.moments import (
     Moments,
     as_moments,
     cut_at,
+    known_until,
     day_before,
     distinct_moments,
     end_of_day,
@@ -271,7 +272,12 @@ def test_cutting_entities_at_their_first_moment(events, minutes):
         np.array([who for who, _ in rows], dtype=object), np.array([microseconds(moment) for _, moment in rows])
     )
     store = load_store(minutes)
-    cut = cut_at(store, moments)
+    horizon = epoch_minute(second) - 1
+    until = known_until(store, moments, horizon)
+    assert until[store.entities == "user 3"] == epoch_minute(first)
+    assert (until[~np.isin(store.entities, ["user 3", "zoe"])] == horizon).all(), "user 7 is known no longer than others"
+    assert (known_until(store, None, horizon) == horizon).all()
+    cut = cut_at(store, known_until(store, moments, int(store.minute.max()) + 1))
     end = {"user 3": epoch_minute(first), "user 7": epoch_minute(second)}
     kept = [(who, minute) for who, minute in plain_minutes(events) if who not in end or minute < end[who]]
     assert list(zip(cut.entities[cut.row_entity], cut.minute, strict=True)) == kept
@@ -281,4 +287,5 @@ def test_cutting_entities_at_their_first_moment(events, minutes):
 
 def test_cutting_a_store_without_minutes(minutes):
     store = load_store(minutes, 0, 1)
-    assert cut_at(store, Moments(np.array(["a"], dtype=object), np.array([5]))).num_minutes == 0
+    until = known_until(store, Moments(np.array(["a"], dtype=object), np.array([5])), 7)
+    assert cut_at(store, until).num_minutes == 0

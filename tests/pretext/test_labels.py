@@ -18,8 +18,11 @@ from infobehavior.data.vocabulary import lag_tokens
 from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
 from infobehavior.pretext.labels import (
+    HISTOGRAMS,
     NUM_COUNT_CLASSES,
     NUM_LOCATION_BARS,
+    NUM_TOKEN_BARS,
+    UNKNOWN_LABEL,
     DomainLabel,
     check_domain_task,
     count_classes,
@@ -135,6 +138,10 @@ COUNTS: dict[str, Callable[[list[Row]], int]] = {
     "failures": lambda rows: sum(row.num_failures for row in rows),
     "events": lambda rows: sum(sum(row.counts.values()) for row in rows),
     "minutes": lambda rows: len(rows),
+    "days": lambda rows: len({local(row.minute).date() for row in rows}),
+    "weeks": lambda rows: len({(END - row.minute) // (7 * 1_440) for row in rows}),
+    "recency": lambda rows: min([END - row.minute for row in rows], default=LENGTH) // 60,
+    "age": lambda rows: max([END - row.minute for row in rows], default=LENGTH) // 60,
     "count:login": lambda rows: sum(row.counts.get(SCHEMA.behavior_code("login"), 0) for row in rows),
     "count:b33": lambda rows: sum(row.counts.get(SCHEMA.behavior_code("b33"), 0) for row in rows),
     "switches:location": lambda rows: num_switches([row.locations for row in rows]),
@@ -176,7 +183,9 @@ def local(minute: int) -> datetime:
     ("what", "num_bars", "bars"),
     [
         ("hour", 24, lambda row: [local(row.minute).hour]),
+        ("minute", 60, lambda row: [local(row.minute).minute]),
         ("weekday", 7, lambda row: [local(row.minute).weekday()]),
+        ("age", 16, lambda row: [next(i for i in range(16) if END - row.minute <= (i + 1) * LENGTH / 16)]),
         ("behavior", len(BEHAVIORS) + 1, lambda row: sorted(row.counts)),
     ],
 )
@@ -205,6 +214,44 @@ def test_histogram_of_locations() -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+def test_histogram_of_tokens() -> None:
+    """The most frequent composites have a bar each; bar 0 is for all others."""
+    store = make_store(entities())
+    everywhere = Counter(tuple(store.composites[token].tolist()) for token in store.behavior)
+    frequent = sorted(everywhere, key=lambda token: (-everywhere[token], token))[: NUM_TOKEN_BARS - 1]
+    assert len(everywhere) > len(frequent)
+
+    label, got = label_of("histogram:token", store)
+
+    def bars(row: Row) -> list[int]:
+        words = [0, 0]
+        for code, count in row.counts.items():
+            words[code // 31] += min(count, 3) * 4 ** (code % 31)
+        return [frequent.index(tuple(words)) + 1 if tuple(words) in frequent else 0]
+
+    assert label.num_classes == NUM_TOKEN_BARS
+    expected = [shares([bars(row) for row in in_window(rows)], NUM_TOKEN_BARS) for rows in entities()]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_what_comes_next_is_known_of_second_windows_whose_future_may_be_seen() -> None:
+    rows, horizon = entities(), 3 * 1_440
+    store, end = make_store(rows), END - 5 * 1_440
+    known_until = np.array([END, end + horizon, end + horizon - 1, END, END, END, END])
+    label = domain_label("next:3", store, SCHEMA, known_until)
+    second = Windows.cut(store, np.arange(len(rows)), np.full(len(rows), end), 1_440)
+    first = Windows.cut(store, np.arange(len(rows)), np.full(len(rows), end - 1_440), 1_440)
+
+    got = label.of(first.followed_by(second)).tolist()
+
+    assert got[: len(rows)] == [UNKNOWN_LABEL] * len(rows)
+    counts = [sum(end <= row.minute < end + horizon for row in of_entity) for of_entity in rows]
+    expected = [class_of(count) for count in counts]
+    expected[2] = UNKNOWN_LABEL
+    assert got[len(rows) :] == expected
+    assert len(set(expected)) > 2
+
+
 def test_histogram_of_lags() -> None:
     """Bars of eight lag tokens; the first minute of a window has no lag and isn't counted."""
     label, got = label_of("histogram:lag", make_store(entities()))
@@ -218,7 +265,7 @@ def test_histogram_of_lags() -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-LINES = [*COUNTS, *(f"histogram:{what}" for what in ("behavior", "hour", "weekday", "lag"))]
+LINES = [*COUNTS, *(f"histogram:{what}" for what in ("behavior", "hour", "minute", "weekday", "lag", "age"))]
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -236,7 +283,7 @@ def test_a_label_does_not_depend_on_what_is_outside_the_window(line: str) -> Non
     assert label_of(line, make_store(entities()))[1] == cut
 
 
-@pytest.mark.parametrize("what", ["behavior", "hour", "weekday", "lag", "location"])
+@pytest.mark.parametrize("what", HISTOGRAMS)
 def test_shares_sum_to_one_or_to_nothing(what: str) -> None:
     _, got = label_of(f"histogram:{what}", make_store(entities()))
 
@@ -272,7 +319,7 @@ def test_behaviors_to_count() -> None:
     assert counted_behaviors(["failures", "count:post", "histogram:hour", "count:a:b", "count:post"]) == ["a:b", "post"]
 
 
-@pytest.mark.parametrize("line", [*LINES, "histogram:location", "count:register"])
+@pytest.mark.parametrize("line", [*LINES, "histogram:location", "histogram:token", "count:register", "next:30"])
 def test_lines_that_are_understood(line: str) -> None:
     check_domain_task(line, SCHEMA)
 
@@ -289,7 +336,11 @@ def test_lines_that_are_understood(line: str) -> None:
         ("count:nothing", "'nothing' is not known"),
         ("switches:ID card", "switches takes location, ip"),
         ("distinct:behavior", "distinct takes location, ip"),
-        ("histogram:minute", "histogram takes behavior, hour, weekday, lag, location"),
+        ("histogram:second", "histogram takes behavior, token, hour, minute, weekday, lag, location, age"),
+        ("next", "next takes a number of days"),
+        ("next:0", "next takes a number of days from 1 to 3650"),
+        ("next:-1", "next takes a number of days"),
+        ("next:99999", "next takes a number of days"),
         ("histogram", "histogram takes behavior"),
         ("two\nlines", r"two\nlines"),
         ("count:two\nlines", r"two\nlines"),

@@ -133,16 +133,21 @@ def distinct_moments(entity_id: NDArray[Any], as_of: NDArray[np.int64]) -> Momen
     return Moments(entity_id[is_new], as_of[is_new])
 
 
-def cut_at(store: MinuteStore, moments: Moments) -> MinuteStore:
-    """Leave out, of each entity that has a moment, all minutes from its first moment on."""
+def known_until(store: MinuteStore, moments: Moments | None, end: int) -> NDArray[np.int64]:
+    """UTC epoch minute from which on nothing of each entity may be known: its first moment, or `end`, or the earlier."""
+    until = np.full(len(store.entities), end, dtype=np.int64)
+    if moments is None or len(store.entities) == 0:
+        return until
     entity, first = np.unique(moments.entity_id, return_index=True)
-    place = np.minimum(np.searchsorted(store.entities, entity), max(0, len(store.entities) - 1))
-    if len(store.entities) == 0:
-        return store
-    known = store.entities[place] == entity
-    end = np.full(len(store.entities), np.iinfo(np.int64).max)
-    end[place[known]] = moments.end[first[known]]
-    return store.select(store.minute < end[store.row_entity])
+    place = np.minimum(np.searchsorted(store.entities, entity), len(store.entities) - 1)
+    is_there = store.entities[place] == entity
+    until[place[is_there]] = np.minimum(moments.end[first[is_there]], end)
+    return until
+
+
+def cut_at(store: MinuteStore, until: NDArray[np.int64]) -> MinuteStore:
+    """Leave out, of each entity, all minutes from a UTC epoch minute on; see `known_until`."""
+    return store.select(store.minute < until[store.row_entity])
 
 
 def _entity_ids(column: pa.ChunkedArray, minutes: MinuteTable, path: Path) -> NDArray[Any]:

@@ -4,11 +4,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from infobehavior.pretext.labels import UNKNOWN_LABEL
 from infobehavior.pretext.months import MonthPairs
 
 
 class CountTask(nn.Module):
-    """Equation 5: a linear layer and a softmax over classes of a count, averaged over the windows of the batch.
+    """Equation 5: a linear layer and a softmax over classes of a count, averaged over the windows of the batch
+    whose count is known.
 
     Args:
         name: key of the labels.
@@ -23,7 +25,10 @@ class CountTask(nn.Module):
 
     def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
         """The loss of a batch."""
-        return F.cross_entropy(self.classifier(months.global_repr), months.labels[self.name])
+        labels = months.labels[self.name]
+        is_known = labels != UNKNOWN_LABEL
+        losses = F.cross_entropy(self.classifier(months.global_repr[is_known]), labels[is_known], reduction="sum")
+        return losses / is_known.sum().clamp(min=1)
 
 
 class HistogramTask(nn.Module):

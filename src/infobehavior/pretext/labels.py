@@ -3,15 +3,18 @@
 | a line | the label of a window |
 |---|---|
 | `failures` | failed operations (the paper's) |
-| `events`, `minutes` | events; minutes with events |
+| `events`, `minutes`, `days`, `weeks` | events; minutes, local days, and weeks before the window's end with events |
+| `recency`, `age` | hours from the last, or the first, minute with events to the window's end |
 | `count:BEHAVIOR` | events of a behavior of the schema |
 | `switches:COLUMN` | adjacent minutes, of those with a value, whose sets in `location` or an extra column differ |
 | `distinct:COLUMN` | distinct values of `location` or an extra column |
-| `histogram:WHAT` | shares of `behavior`, `hour`, `weekday`, `lag` or `location` among the window's minutes |
+| `next:DAYS` | minutes with events in the days after the window; unknown where training may not see all of them |
+| `histogram:WHAT` | shares of `behavior`, `token` (composites), `hour`, `minute` (of the hour), `weekday`, `lag`, `location` or `age` (sixteenths of the window) among the window's minutes |
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,7 +33,14 @@ NUM_COUNT_CLASSES = 32
 EXACT_COUNTS = 16
 NUM_LOCATION_BARS = 64
 LAG_BAR_WIDTH = 8
-HISTOGRAMS = ("behavior", "hour", "weekday", "lag", "location")
+MOST_DAYS = 3_650
+_TOTALS = ("events", "minutes", "days", "weeks", "recency", "age")
+NUM_TOKEN_BARS = 64
+NUM_AGE_BARS = 16
+HISTOGRAMS = ("behavior", "token", "hour", "minute", "weekday", "lag", "location", "age")
+MINUTES_PER_HOUR = 60
+UNKNOWN_LABEL = -1
+"""Class of a count that is not known; it has no part in the loss."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +77,33 @@ def counted_behaviors(lines: Sequence[str]) -> list[str]:
     return sorted({line.removeprefix("count:") for line in lines if line.startswith("count:")})
 
 
-def domain_label(line: str, store: MinuteStore, schema: Schema) -> DomainLabel:
+def domain_label(
+    line: str, store: MinuteStore, schema: Schema, known_until: NDArray[np.int64] | None = None
+) -> DomainLabel:
     """Understand one line of the configuration.
+
+    Args:
+        line: of one of the forms above.
+        store: the minutes.
+        schema: theirs.
+        known_until: of each entity of the store, the UTC epoch minute from which on nothing is known of it; `next`
+            needs it.
 
     Raises:
         InputError: it isn't one of the forms above, or names what the minutes don't have.
     """
     check_domain_task(line, schema)
     kind, _, what = line.partition(":")
+    if kind == "next":
+        assert known_until is not None, "without it, what comes next is not known of anyone"
+        return DomainLabel(line, NUM_COUNT_CLASSES, False, _next(int(what) * MINUTES_PER_DAY, store, known_until))
     if kind == "histogram":
         return _histogram(line, what, store, schema)
     return DomainLabel(
         line,
         NUM_COUNT_CLASSES,
         False,
-        lambda windows: torch.from_numpy(count_classes(_count(kind, what, store)(windows))),
+        lambda windows: torch.from_numpy(count_classes(_count(kind, what, store, schema)(windows))),
     )
 
 
@@ -94,25 +116,34 @@ def check_domain_task(line: str, schema: Schema) -> None:
     kind, colon, what = line.partition(":")
     columns = [*(["location"] if schema.columns.location else []), *schema.columns.extra]
     choices: dict[str, Sequence[str]] = {
-        "failures": [""],
-        "events": [""],
-        "minutes": [""],
+        **dict.fromkeys(("failures", *_TOTALS), [""]),
         "count": schema.behavior_names,
         "switches": columns,
         "distinct": columns,
         "histogram": HISTOGRAMS,
     }
+    if kind == "next":
+        if not (what.isdecimal() and 0 < int(what) <= MOST_DAYS):
+            raise InputError(f"domain task {line!r}: next takes a number of days from 1 to {MOST_DAYS}, as in next:30")
+        return
     if kind not in choices:
-        raise InputError(f"domain task {line!r}: unknown kind {kind!r}; one of {', '.join(choices)}")
+        raise InputError(f"domain task {line!r}: unknown kind {kind!r}; one of {', '.join([*choices, 'next'])}")
     if what not in choices[kind] or (colon and not what):
         named = ", ".join(filter(None, choices[kind])) or "nothing after it"
         raise InputError(f"domain task {line!r}: {what!r} is not known to the minutes' schema; {kind} takes {named}")
 
 
-def _count(kind: str, what: str, store: MinuteStore) -> Callable[[Windows], NDArray[np.int64]]:
+def _count(kind: str, what: str, store: MinuteStore, schema: Schema) -> Callable[[Windows], NDArray[np.int64]]:
     """The statistic of each window that a line names."""
     if kind == "minutes":
         return lambda windows: windows.num_minutes
+    if kind == "days":
+        day = local_minutes(store.minute, schema.time.time_zone) // MINUTES_PER_DAY
+        return lambda windows: _num_distinct_per_window(windows, day[windows.rows[0]])
+    if kind == "weeks":
+        return lambda windows: _num_distinct_per_window(windows, _ages(windows, store) // (7 * MINUTES_PER_DAY))
+    if kind in ("recency", "age"):
+        return lambda windows: _hours_since(windows, store, "last" if kind == "recency" else "first")
     if kind in ("switches", "distinct"):
         ids, sets = _column(what, store)
         if kind == "switches":
@@ -121,6 +152,44 @@ def _count(kind: str, what: str, store: MinuteStore) -> Callable[[Windows], NDAr
         return lambda windows: _per_window(windows, ids, lambda present: _num_distinct(present, members))
     columns = {"failures": store.num_failures, "events": store.num_events, **_counts(store)}
     return lambda windows: windows.sums(columns[f"count:{what}" if kind == "count" else kind])
+
+
+def _ages(windows: Windows, store: MinuteStore) -> NDArray[np.int64]:
+    """Minutes from each row of each window to the window's end, at least 1."""
+    rows, window = windows.rows
+    ages: NDArray[np.int64] = windows.end[window] - store.minute[rows]
+    return ages
+
+
+def _num_distinct_per_window(windows: Windows, ascending: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Distinct values of each window's rows, which ascend or descend within it."""
+    _, window = windows.rows
+    is_new = (np.diff(ascending, prepend=-1) != 0) | (np.diff(window, prepend=-1) != 0)
+    return np.bincount(window[is_new], minlength=len(windows))
+
+
+def _hours_since(windows: Windows, store: MinuteStore, which: Literal["first", "last"]) -> NDArray[np.int64]:
+    """Whole hours from the first or last minute of each window to its end; the window's length if it has none."""
+    has_events = windows.num_minutes > 0
+    row = np.where(has_events, windows.first_row if which == "first" else windows.end_row - 1, 0)
+    minutes = np.full(len(windows), windows.window_minutes)
+    minutes[has_events] = (windows.end - store.minute[row])[has_events] if len(store.minute) else 0
+    return minutes // MINUTES_PER_HOUR
+
+
+def _next(horizon: int, store: MinuteStore, known_until: NDArray[np.int64]) -> Callable[[Windows], Tensor]:
+    """Classes of the number of minutes with events in the `horizon` minutes after each window.
+
+    Of two windows of an entity the first is followed by the second, which always has events: only the second tells.
+    """
+
+    def classes(windows: Windows) -> Tensor:
+        after = Windows.cut(store, windows.entity, windows.end + horizon, horizon)
+        is_known = windows.end + horizon <= known_until[windows.entity]
+        is_known &= np.arange(len(windows)) >= len(windows) // 2
+        return torch.from_numpy(np.where(is_known, count_classes(after.num_minutes), UNKNOWN_LABEL))
+
+    return classes
 
 
 def _counts(store: MinuteStore) -> dict[str, NDArray[np.int32]]:
@@ -159,14 +228,15 @@ def _member_ids(sets: Sequence[str]) -> list[list[int]]:
 
 def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> DomainLabel:
     """A histogram: each row has an id, and each id one bar or several."""
-    ids, bars, num_bars = _bars(what, store, schema)
+    ids_of_row, bars, num_bars = _bars(what, store, schema)
 
     def shares(windows: Windows) -> Tensor:
         rows, window = windows.rows
+        ids = _age_bars(windows, store) if what == "age" else ids_of_row[rows]
         if what == "lag":  # what lies before a window doesn't count, so its first minute has no lag
             has_lag = np.diff(window, prepend=-1) == 0
-            rows, window = rows[has_lag], window[has_lag]
-        bar, offsets = bars.take(ids[rows].astype(np.int64))
+            ids, window = ids[has_lag], window[has_lag]
+        bar, offsets = bars.take(ids.astype(np.int64))
         of_window = np.repeat(window, np.diff(np.append(offsets, len(bar))))
         counts = np.bincount(of_window * num_bars + bar, minlength=len(windows) * num_bars).reshape(-1, num_bars)
         totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -180,15 +250,36 @@ def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.int
     if what == "behavior":
         bars = [[code for code, _ in decode_behaviors(row)] for row in store.composites.tolist()]
         return store.behavior.astype(np.int64), Bags.of([(b, 0) for b in bars]), len(schema.behavior_names) + 1
+    if what == "token":
+        return store.behavior.astype(np.int64), _token_bars(store), NUM_TOKEN_BARS
     if what == "location":
         return store.location.astype(np.int64) + 1, _location_bars(store), NUM_LOCATION_BARS
     if what == "lag":
         gaps = np.maximum(1, np.diff(store.minute.astype(np.int64), prepend=0))
         ids, num_bars = lag_tokens(gaps) // LAG_BAR_WIDTH, int(lag_tokens(np.array([10**9]))[0]) // LAG_BAR_WIDTH + 1
+    elif what == "age":
+        ids, num_bars = np.array([], np.int64), NUM_AGE_BARS  # a row's age depends on the window
     else:
         local = local_minutes(store.minute, schema.time.time_zone) + MINUTES_SINCE_MONDAY
-        ids, num_bars = (local // 60 % 24, 24) if what == "hour" else (local // MINUTES_PER_DAY % 7, 7)
+        ids, num_bars = {
+            "hour": (local // MINUTES_PER_HOUR % 24, 24),
+            "minute": (local % MINUTES_PER_HOUR, MINUTES_PER_HOUR),
+            "weekday": (local // MINUTES_PER_DAY % 7, 7),
+        }[what]
     return ids, Bags.of([([bar], 0) for bar in range(num_bars)]), num_bars
+
+
+def _age_bars(windows: Windows, store: MinuteStore) -> NDArray[np.int64]:
+    """Sixteenth of its window in which each row is, counted from the end."""
+    return (_ages(windows, store) - 1) * NUM_AGE_BARS // windows.window_minutes
+
+
+def _token_bars(store: MinuteStore) -> Bags:
+    """The most frequent composites have a bar each; bar 0 is for all others."""
+    counts = np.bincount(store.behavior, minlength=len(store.composites))
+    frequent = sorted(range(len(counts)), key=lambda i: (-counts[i], store.composites[i].tolist()))
+    bar = {token: place for place, token in enumerate(frequent[: NUM_TOKEN_BARS - 1], start=1)}
+    return Bags.of([([bar.get(token, 0)], 0) for token in range(len(counts))])
 
 
 def _location_bars(store: MinuteStore) -> Bags:

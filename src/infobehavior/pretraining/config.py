@@ -27,8 +27,9 @@ class PretrainConfig(BaseModel):
     fine_task: bool = Field(True, description="train on the fine-grained prediction task")
     domain_task: tuple[str, ...] = Field(
         ("failures",),
-        description="a domain-related task: failures, events, minutes, count:BEHAVIOR, switches:COLUMN, "
-        "distinct:COLUMN, histogram:behavior|hour|weekday|lag|location; repeat for several",
+        description="a domain-related task: failures, events, minutes, days, weeks, recency, age, count:BEHAVIOR, "
+        "switches:COLUMN, distinct:COLUMN, next:DAYS, "
+        "histogram:behavior|token|hour|minute|weekday|lag|location|age; repeat for several",
     )
     similarity: Literal["dot", "cosine"] = Field("dot", description="similarity of the contrastive tasks")
     temperature: PositiveFloat = Field(1.0, description="divides similarities")

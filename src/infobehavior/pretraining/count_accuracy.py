@@ -60,14 +60,16 @@ def count_accuracy(model: str | Path, minutes: str | Path, entities: NDArray[Any
         day: last local day of the window.
 
     Returns:
-        One for each count task that the model was trained with.
+        One for each count task that the model was trained with, but for those that tell what comes next.
 
     Raises:
         InputError: the model was written without its tasks, or no entity has events in the window.
     """
     encoder, table = InfoBehavior.from_pretrained(model), open_minutes(minutes)
     encoder.check_minutes(table)
-    lines = [line for line in encoder.pretraining["config"]["domain_task"] if not line.startswith("histogram:")]
+    lines = [
+        line for line in encoder.pretraining["config"]["domain_task"] if not line.startswith(("histogram:", "next:"))
+    ]
     layers = _read_layers(Path(model) / TASKS_FILE, encoder, lines)
     end = end_of_day(day, table.schema)
     window_minutes = encoder.config.window_minutes

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from infobehavior.artefacts import definition_hash
 from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.minutes import open_minutes
-from infobehavior.data.moments import cut_at, end_of_day, read_moments
+from infobehavior.data.moments import cut_at, end_of_day, known_until, read_moments
 from infobehavior.data.store import content_hash, load_store
 from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.errors import InputError
@@ -131,8 +131,9 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
     end = end_of_day(until or minutes.days[-1], minutes.schema)
     first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
     store = load_store(minutes, first, end, counted_behaviors=counted_behaviors(config.domain_task))
+    until_of = known_until(store, None if as_of is None else read_moments(as_of, minutes), end)
     if as_of is not None:
-        store = cut_at(store, read_moments(as_of, minutes))
+        store = cut_at(store, until_of)
     if store.num_minutes == 0:
         raise InputError(
             f"nothing is left to train on up to {until or minutes.days[-1]}; {path} begins {minutes.days[0]}"
@@ -140,7 +141,7 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
     vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
     torch.manual_seed(config.seed)
     model = InfoBehavior(config.encoder, vocabulary, minutes.schema.time.time_zone)
-    labels = [domain_label(line, store, minutes.schema) for line in config.domain_task]
+    labels = [domain_label(line, store, minutes.schema, until_of) for line in config.domain_task]
     tasks = _tasks(config, labels)
     for module in (model, tasks):
         module.to(device)
