@@ -14,10 +14,10 @@ from infobehavior.data.moments import (
     Moments,
     as_moments,
     cut_at,
-    known_until,
     day_before,
     distinct_moments,
     end_of_day,
+    known_until,
     read_moments,
 )
 from infobehavior.data.store import load_store
@@ -275,7 +275,9 @@ def test_cutting_entities_at_their_first_moment(events, minutes):
     horizon = epoch_minute(second) - 1
     until = known_until(store, moments, horizon)
     assert until[store.entities == "user 3"] == epoch_minute(first)
-    assert (until[~np.isin(store.entities, ["user 3", "zoe"])] == horizon).all(), "user 7 is known no longer than others"
+    assert (until[~np.isin(store.entities, ["user 3", "zoe"])] == horizon).all(), (
+        "user 7 is known no longer than others"
+    )
     assert (known_until(store, None, horizon) == horizon).all()
     cut = cut_at(store, known_until(store, moments, int(store.minute.max()) + 1))
     end = {"user 3": epoch_minute(first), "user 7": epoch_minute(second)}

@@ -143,7 +143,7 @@ class ReferenceEncoder:
         return (
             self._scaled_sum("minute_embedding.behavior.weight", self._behavior_rows(minute))
             + self._scaled_sum("minute_embedding.location.weight", self._location_rows(minute))
-            + self.parameters["minute_embedding.time_point.weight"][self._time_point(minute)]
+            + self._embed_time_point(minute)
             + self.parameters["minute_embedding.time_lag.weight"][lag_token(lag)]
         )
 
@@ -173,10 +173,15 @@ class ReferenceEncoder:
         parts = [row_of[frozenset([name])] for name in sorted(minute.locations) if frozenset([name]) in row_of]
         return parts or [0]
 
-    def _time_point(self, minute: Minute) -> int:
+    def _embed_time_point(self, minute: Minute) -> Tensor:
         moment = datetime.fromtimestamp(minute.minute * 60, UTC).astimezone(ZoneInfo(self.time_zone))
-        of_day = 60 * moment.hour + moment.minute
-        return of_day if self.config.time_point == "minute_of_day" else 1_440 * moment.weekday() + of_day
+        name, of_day = "minute_embedding.time_point", 60 * moment.hour + moment.minute
+        if self.config.time_point == "week_in_parts":
+            parts = {"weekday": moment.weekday(), "hour": moment.hour, "minute": moment.minute}
+            rows = [self.parameters[f"{name}.{part}.weight"][row] for part, row in parts.items()]
+            return rows[0] + rows[1] + rows[2]
+        row = of_day if self.config.time_point == "minute_of_day" else 1_440 * moment.weekday() + of_day
+        return self.parameters[f"{name}.weight"][row]
 
     def encode_span(self, span: Span, lags: dict[int, int | None]) -> Tensor:
         """Section 3.1.2 (TextCNN): multi-window convolution, ReLU, max over time."""
@@ -193,10 +198,15 @@ class ReferenceEncoder:
                     total = total + weight[:, :, offset] @ padded[last + offset]
                 outputs.append(total.clamp(min=0))
             pooled.append(torch.stack(outputs).amax(0))
-        concatenated = torch.cat(pooled)
-        if "span_projection.weight" not in self.parameters:
-            return concatenated
-        return self._linear("span_projection", concatenated)
+        represented = torch.cat(pooled)
+        if "span_projection.weight" in self.parameters:
+            represented = self._linear("span_projection", represented)
+        if self.config.span_pooling == "max_and_mean":
+            log_minutes = represented.new_tensor([math.log(1 + len(embedded))])
+            represented = represented + self._linear(
+                "span_mean", torch.cat([sum(embedded) / len(embedded), log_minutes])
+            )
+        return represented
 
     # Bidirectional Transformer -------------------------------------------------------------------------------------
 

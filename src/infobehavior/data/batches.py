@@ -14,7 +14,11 @@ from infobehavior.data.store import MinuteStore
 from infobehavior.data.vocabulary import FIRST_OF_WINDOW, Bags, BehaviorRows, Vocabulary, lag_tokens
 from infobehavior.data.windows import SpanGrid, Windows
 
-MINUTES_OF = {"minute_of_day": MINUTES_PER_DAY, "minute_of_week": 7 * MINUTES_PER_DAY}
+MINUTES_OF = {
+    "minute_of_day": MINUTES_PER_DAY,
+    **dict.fromkeys(("minute_of_week", "week_in_parts"), 7 * MINUTES_PER_DAY),
+}
+"""Of each kind of time point, how many there are."""
 # Epoch day 0 was a Thursday; weeks begin on Mondays.
 MINUTES_SINCE_MONDAY = 3 * MINUTES_PER_DAY
 
@@ -126,7 +130,7 @@ class Tokenizer:
         vocabulary: the known tokens.
         grid: how windows are split into spans.
         time_zone: IANA name of the zone in which a time point is told.
-        time_point: "minute_of_day" or "minute_of_week".
+        time_point: see `EncoderConfig.time_point`.
         behavior_rows: see `EncoderConfig.behavior_rows`.
     """
 

@@ -134,7 +134,7 @@ def distinct_moments(entity_id: NDArray[Any], as_of: NDArray[np.int64]) -> Momen
 
 
 def known_until(store: MinuteStore, moments: Moments | None, end: int) -> NDArray[np.int64]:
-    """UTC epoch minute from which on nothing of each entity may be known: its first moment, or `end`, or the earlier."""
+    """UTC epoch minute from which on nothing of each entity may be known: its first moment, but at most `end`."""
     until = np.full(len(store.entities), end, dtype=np.int64)
     if moments is None or len(store.entities) == 0:
         return until

@@ -83,7 +83,7 @@ class EmbeddedWindows:
 
     Attributes:
         moments: entity and end of each window.
-        embedding: float32 (windows, model_dim).
+        embedding: float32 (windows, embedding_dim).
         num_events: events of each window.
         num_minutes: minutes with events.
         num_spans: spans with events.
@@ -173,7 +173,7 @@ def _refuse_dependent_rows(model: InfoBehavior) -> None:
 def _embed_shard(
     minutes: MinuteTable, model: InfoBehavior, moments: Moments, kept: KeptSpans | None
 ) -> EmbeddedWindows:
-    result = EmbeddedWindows.zeros(moments, model.config.model_dim)
+    result = EmbeddedWindows.zeros(moments, model.config.embedding_dim)
     tokenizer, windows, place = _open_shard(minutes, model, moments)
     device = next(model.parameters()).device
 
@@ -268,9 +268,7 @@ def _embed_batch(
     spans = tokenizer.spans(windows)
     span_repr = represent(spans)
     index, lengths = (torch.from_numpy(part).to(span_repr.device) for part in (spans.index, spans.window_lengths))
-    no_span = torch.zeros(len(index), dtype=torch.bool, device=span_repr.device)
-    global_repr, _ = model.transformer(span_repr, index, lengths, wanted=no_span)
-    result.embedding[place] = global_repr.cpu().numpy()
+    result.embedding[place] = model.embed(span_repr, index, lengths).cpu().numpy()
     result.fallbacks.add(tokenizer, windows.rows[0])
     result.num_events[place] = windows.sums(tokenizer.store.num_events)
     result.num_minutes[place] = windows.num_minutes

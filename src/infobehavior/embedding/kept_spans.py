@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from infobehavior.data.batches import Rows, Spans, Tokenizer, WindowBatch
+from infobehavior.data.batches import MINUTES_OF, Rows, Spans, Tokenizer, WindowBatch
 from infobehavior.data.vocabulary import NUM_LAG_TOKENS
 from infobehavior.embedding.spans_file import SPANS_FILE, EarlierSpans, Keys, LaterSpans, spans_schema
 from infobehavior.errors import InputError
@@ -153,7 +153,7 @@ def _trial_batch(model: InfoBehavior) -> WindowBatch:
     batch = WindowBatch(
         behavior=_sums_of_two(embedding.behavior.num_embeddings, minute),
         location=_sums_of_two(embedding.location.num_embeddings, minute),
-        time_point=minute % embedding.time_point.num_embeddings,
+        time_point=minute % MINUTES_OF[model.config.time_point],
         time_lag=minute % embedding.time_lag.num_embeddings,
         span_lengths=torch.tensor(SPANS_OF_TRIAL),
         span_index=spans,

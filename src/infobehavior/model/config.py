@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from infobehavior.data.clock import MINUTES_PER_DAY
 
+LATER = ("span_origin", "span_pooling", "pooling")
+"""Fields that models of version 0.1.0 don't have."""
+
 
 class EncoderConfig(BaseModel):
     """What decides the encoder's parameters and what it computes."""
@@ -30,13 +33,26 @@ class EncoderConfig(BaseModel):
     head_dim: PositiveInt = Field(48, description="size of an attention head")
     feedforward_dim: PositiveInt = Field(768, description="hidden size of a layer's feed-forward network")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the Transformer")
-    time_point: Literal["minute_of_day", "minute_of_week"] = Field(
-        "minute_of_day", description="what a time point token tells, in the schema's time zone"
+    time_point: Literal["minute_of_day", "minute_of_week", "week_in_parts"] = Field(
+        "minute_of_day",
+        description="what a time point token tells, in the schema's time zone; week_in_parts: the minute of the week, "
+        "as the sum of its weekday, its hour and its minute of the hour",
     )
     behavior_rows: Literal["composite", "composite_and_parts"] = Field(
         "composite",
         description="rows that make a behavior's embedding: the composite's own, or its parts where it is unseen; "
         "or always both",
+    )
+
+    span_pooling: Literal["max", "max_and_mean"] = Field(
+        "max",
+        description="how a span's minutes become one vector: the strongest windows of the CNN, or also the mean of its "
+        "minutes and how many there are",
+    )
+    pooling: Literal["cls", "cls_and_means"] = Field(
+        "cls",
+        description="the embedding of a window: its global representation, or also the means of its local "
+        "representations and of its spans'",
     )
 
     @model_validator(mode="after")
@@ -50,7 +66,8 @@ class EncoderConfig(BaseModel):
 
     def definition(self) -> dict[str, Any]:
         """What names a model; a field that came later counts where it isn't its default, so older models keep names."""
-        return self.model_dump(exclude={"span_origin"} if self.span_origin == "window" else None)
+        fields = type(self).model_fields
+        return self.model_dump(exclude={name for name in LATER if getattr(self, name) == fields[name].default})
 
     @property
     def window_minutes(self) -> int:
@@ -61,3 +78,8 @@ class EncoderConfig(BaseModel):
     def model_dim(self) -> int:
         """Size of span, local and global representations."""
         return self.num_heads * self.head_dim
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of a window's embedding."""
+        return self.model_dim * (3 if self.pooling == "cls_and_means" else 1)

@@ -8,8 +8,9 @@ from typing import Any, Self
 
 import safetensors
 import safetensors.torch
+import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
@@ -101,6 +102,8 @@ class InfoBehavior(nn.Module):
         self.span_cnn = SpanCNN(config.minute_dim, config.kernel_sizes, config.num_feature_maps)
         span_dim = config.num_feature_maps * len(config.kernel_sizes)
         self.span_projection = nn.Identity() if span_dim == config.model_dim else nn.Linear(span_dim, config.model_dim)
+        if config.span_pooling == "max_and_mean":
+            self.span_mean = nn.Linear(config.minute_dim + 1, config.model_dim)
         self.transformer = BidirectionalTransformer(
             self.grid.num_spans,
             config.model_dim,
@@ -130,12 +133,38 @@ class InfoBehavior(nn.Module):
 
     def represent_spans(self, batch: WindowBatch) -> Float[Tensor, "spans model_dim"]:
         """`s_i` of each span, which depends on the span's minutes alone."""
-        span_repr: Tensor = self.span_cnn(self.minute_embedding(batch), batch.span_lengths)
+        minutes = self.minute_embedding(batch)
+        span_repr: Tensor = self.span_cnn(minutes, batch.span_lengths)
         if isinstance(self.span_projection, nn.Linear):
             num_spans = len(span_repr)
             padded = F.pad(span_repr, (0, 0, 0, rounded_rows(num_spans) - num_spans))
             span_repr = self.span_projection(padded)[:num_spans]
+        if self.config.span_pooling == "max_and_mean":
+            log_minutes = torch.log1p(batch.span_lengths.to(minutes.dtype))
+            means = torch.cat([_means(minutes, batch.span_lengths), log_minutes[:, None]], dim=1)
+            span_repr = span_repr + self.span_mean(means)
         return span_repr
+
+    def embed(
+        self,
+        span_repr: Float[Tensor, "spans model_dim"],
+        span_index: Int[Tensor, " spans"],
+        window_lengths: Int[Tensor, " windows"],
+    ) -> Float[Tensor, "windows embedding_dim"]:
+        """The embeddings of windows, each of which has spans; see `EncoderConfig.pooling`.
+
+        Args:
+            span_repr: spans of all windows, one window after the other.
+            span_index: place of each span in its window.
+            window_lengths: spans of each window.
+        """
+        if self.config.pooling == "cls":
+            no_span = torch.zeros(len(span_index), dtype=torch.bool, device=span_repr.device)
+            cls: Tensor = self.transformer(span_repr, span_index, window_lengths, wanted=no_span)[0]
+            return cls
+        global_repr, local_repr = self.transformer(span_repr, span_index, window_lengths)
+        means = (_means(x, window_lengths) for x in (local_repr, span_repr))
+        return torch.cat([global_repr, *means], dim=1)
 
     def tokenizer(self, store: MinuteStore) -> Tokenizer:
         """What turns windows of a store into this model's batches."""
@@ -222,6 +251,12 @@ class InfoBehavior(nn.Module):
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+
+
+def _means(rows: Float[Tensor, "rows width"], lengths: Int[Tensor, " runs"]) -> Float[Tensor, "runs width"]:
+    """The mean of each of some runs of rows; a run's sum doesn't depend on other runs."""
+    means: Tensor = torch.segment_reduce(rows, "mean", lengths=lengths, unsafe=True)
+    return means
 
 
 def check_model_folder(folder: Path) -> None:

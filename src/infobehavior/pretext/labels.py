@@ -9,7 +9,7 @@
 | `switches:COLUMN` | adjacent minutes, of those with a value, whose sets in `location` or an extra column differ |
 | `distinct:COLUMN` | distinct values of `location` or an extra column |
 | `next:DAYS` | minutes with events in the days after the window; unknown where training may not see all of them |
-| `histogram:WHAT` | shares of `behavior`, `token` (composites), `hour`, `minute` (of the hour), `weekday`, `lag`, `location` or `age` (sixteenths of the window) among the window's minutes |
+| `histogram:WHAT` | shares among the window's minutes; WHAT is one of `HISTOGRAMS` |
 """
 
 from collections.abc import Callable, Sequence
@@ -38,6 +38,8 @@ _TOTALS = ("events", "minutes", "days", "weeks", "recency", "age")
 NUM_TOKEN_BARS = 64
 NUM_AGE_BARS = 16
 HISTOGRAMS = ("behavior", "token", "hour", "minute", "weekday", "lag", "location", "age")
+"""What a histogram may be of: single and composite behaviors, local hours, minutes of the hour, weekdays, lags, locations,
+and sixteenths of the window."""
 MINUTES_PER_HOUR = 60
 UNKNOWN_LABEL = -1
 """Class of a count that is not known; it has no part in the loss."""
@@ -116,7 +118,7 @@ def check_domain_task(line: str, schema: Schema) -> None:
     kind, colon, what = line.partition(":")
     columns = [*(["location"] if schema.columns.location else []), *schema.columns.extra]
     choices: dict[str, Sequence[str]] = {
-        **dict.fromkeys(("failures", *_TOTALS), [""]),
+        **{total: [""] for total in ("failures", *_TOTALS)},
         "count": schema.behavior_names,
         "switches": columns,
         "distinct": columns,
