@@ -163,10 +163,22 @@ def test_counts(line: str) -> None:
     label, got = label_of(line, make_store(entities()))
 
     assert label.name == line
-    assert not label.is_histogram
+    assert label.kind == "class"
     assert label.num_classes == NUM_COUNT_CLASSES
     assert got == [class_of(COUNTS[line](in_window(rows))) for rows in entities()]
     assert len(set(got)) > 2
+
+
+def test_totals_of_all_behaviors() -> None:
+    schema = SCHEMA.model_copy(update={"behaviors": {name: BEHAVIORS[name] for name in ("login", "b33")}})
+    store = make_store(entities())
+    label = domain_label("totals:behavior", store, schema)
+    windows = Windows.cut(store, np.arange(len(store.entities)), np.full(len(store.entities), END), LENGTH)
+
+    got = np.expm1(label.of(windows).numpy()).round().astype(int).tolist()
+
+    assert (label.kind, label.num_classes) == ("logarithms", 2)
+    assert got == [[COUNTS[f"count:{name}"](in_window(rows)) for name in schema.behavior_names] for rows in entities()]
 
 
 def shares(bars: list[list[int]], num_bars: int) -> list[float]:
@@ -192,7 +204,7 @@ def local(minute: int) -> datetime:
 def test_histograms(what: str, num_bars: int, bars: Callable[[Row], list[int]]) -> None:
     label, got = label_of(f"histogram:{what}", make_store(entities()))
 
-    assert label.is_histogram
+    assert label.kind == "shares"
     assert label.num_classes == num_bars
     expected = [shares([bars(row) for row in in_window(rows)], num_bars) for rows in entities()]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
@@ -316,7 +328,8 @@ def test_classes_of_counts_leave_no_class_out() -> None:
 
 
 def test_behaviors_to_count() -> None:
-    assert counted_behaviors(["failures", "count:post", "histogram:hour", "count:a:b", "count:post"]) == ["a:b", "post"]
+    assert counted_behaviors(["failures", "count:post", "count:a:b", "count:post"], SCHEMA) == ["a:b", "post"]
+    assert counted_behaviors(["count:post", "totals:behavior"], SCHEMA) == sorted(BEHAVIORS)
 
 
 @pytest.mark.parametrize("line", [*LINES, "histogram:location", "histogram:token", "count:register", "next:30"])
@@ -337,6 +350,7 @@ def test_lines_that_are_understood(line: str) -> None:
         ("switches:ID card", "switches takes location, ip"),
         ("distinct:behavior", "distinct takes location, ip"),
         ("histogram:second", "histogram takes behavior, token, hour, minute, weekday, lag, location, age"),
+        ("totals", "totals takes behavior"),
         ("next", "next takes a number of days"),
         ("next:0", "next takes a number of days from 1 to 3650"),
         ("next:-1", "next takes a number of days"),

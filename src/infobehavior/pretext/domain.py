@@ -31,6 +31,26 @@ class CountTask(nn.Module):
         return losses / is_known.sum().clamp(min=1)
 
 
+class TotalsTask(nn.Module):
+    """Beyond the paper: logarithms of several totals at once, by squared error, summed over them.
+
+    Args:
+        name: key of the labels, (windows, totals).
+        model_dim: size of a global representation.
+        num_classes: totals.
+    """
+
+    def __init__(self, name: str, model_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.name = name
+        self.regressor = nn.Linear(model_dim, num_classes)
+
+    def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
+        """The loss of a batch."""
+        labels = months.labels[self.name]
+        return F.mse_loss(self.regressor(months.global_repr), labels, reduction="sum") / (2 * len(labels))
+
+
 class HistogramTask(nn.Module):
     """Beyond the paper: the distribution of a window's minutes, as a softmax; the loss is the divergence from it.
 

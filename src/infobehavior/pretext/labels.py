@@ -9,6 +9,7 @@
 | `switches:COLUMN` | adjacent minutes, of those with a value, whose sets in `location` or an extra column differ |
 | `distinct:COLUMN` | distinct values of `location` or an extra column |
 | `next:DAYS` | minutes with events in the days after the window; unknown where training may not see all of them |
+| `totals:behavior` | logarithms of one more than the events of each behavior of the schema |
 | `histogram:WHAT` | shares among the window's minutes; WHAT is one of `HISTOGRAMS` |
 """
 
@@ -37,9 +38,10 @@ MOST_DAYS = 3_650
 _TOTALS = ("events", "minutes", "days", "weeks", "recency", "age")
 NUM_TOKEN_BARS = 64
 NUM_AGE_BARS = 16
+TOTALS = "totals:behavior"
 HISTOGRAMS = ("behavior", "token", "hour", "minute", "weekday", "lag", "location", "age")
-"""What a histogram may be of: single and composite behaviors, local hours, minutes of the hour, weekdays, lags, locations,
-and sixteenths of the window."""
+"""What a histogram may be of: single and composite behaviors, local hours, minutes of the hour, weekdays, lags,
+locations, and sixteenths of the window."""
 MINUTES_PER_HOUR = 60
 UNKNOWN_LABEL = -1
 """Class of a count that is not known; it has no part in the loss."""
@@ -51,14 +53,14 @@ class DomainLabel:
 
     Attributes:
         name: its line in the configuration.
-        num_classes: classes of a count, or bars of a histogram.
-        is_histogram: whether labels are shares rather than classes.
+        num_classes: classes of a count, bars of a histogram, or behaviors of totals.
+        kind: what labels are: the class of a count, shares of a histogram's bars, or logarithms of totals.
         of: labels of windows.
     """
 
     name: str
     num_classes: int
-    is_histogram: bool
+    kind: Literal["class", "shares", "logarithms"]
     of: Callable[[Windows], Tensor]
 
 
@@ -74,8 +76,10 @@ def count_classes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.minimum(classes, NUM_COUNT_CLASSES - 1).astype(np.int64)
 
 
-def counted_behaviors(lines: Sequence[str]) -> list[str]:
+def counted_behaviors(lines: Sequence[str], schema: Schema) -> list[str]:
     """Behaviors whose exact counts the lines ask for."""
+    if TOTALS in lines:
+        return list(schema.behavior_names)
     return sorted({line.removeprefix("count:") for line in lines if line.startswith("count:")})
 
 
@@ -98,13 +102,15 @@ def domain_label(
     kind, _, what = line.partition(":")
     if kind == "next":
         assert known_until is not None, "without it, what comes next is not known of anyone"
-        return DomainLabel(line, NUM_COUNT_CLASSES, False, _next(int(what) * MINUTES_PER_DAY, store, known_until))
+        return DomainLabel(line, NUM_COUNT_CLASSES, "class", _next(int(what) * MINUTES_PER_DAY, store, known_until))
+    if kind == "totals":
+        return DomainLabel(line, len(schema.behavior_names), "logarithms", _log_totals(store, schema))
     if kind == "histogram":
         return _histogram(line, what, store, schema)
     return DomainLabel(
         line,
         NUM_COUNT_CLASSES,
-        False,
+        "class",
         lambda windows: torch.from_numpy(count_classes(_count(kind, what, store, schema)(windows))),
     )
 
@@ -122,6 +128,7 @@ def check_domain_task(line: str, schema: Schema) -> None:
         "count": schema.behavior_names,
         "switches": columns,
         "distinct": columns,
+        "totals": ["behavior"],
         "histogram": HISTOGRAMS,
     }
     if kind == "next":
@@ -198,6 +205,14 @@ def _counts(store: MinuteStore) -> dict[str, NDArray[np.int32]]:
     return {f"count:{name}": counts for name, counts in store.behavior_counts.items()}
 
 
+def _log_totals(store: MinuteStore, schema: Schema) -> Callable[[Windows], Tensor]:
+    def logarithms(windows: Windows) -> Tensor:
+        totals = [windows.sums(store.behavior_counts[name]) for name in schema.behavior_names]
+        return torch.from_numpy(np.log1p(np.column_stack(totals)).astype(np.float32))
+
+    return logarithms
+
+
 def _per_window(
     windows: Windows, ids: NDArray[np.int32], statistic: Callable[[NDArray[np.int32]], int]
 ) -> NDArray[np.int64]:
@@ -244,7 +259,7 @@ def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> Doma
         totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
         return torch.from_numpy((counts / totals).astype(np.float32))
 
-    return DomainLabel(line, num_bars, True, shares)
+    return DomainLabel(line, num_bars, "shares", shares)
 
 
 def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.int64], Bags, int]:

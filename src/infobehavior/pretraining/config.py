@@ -28,7 +28,7 @@ class PretrainConfig(BaseModel):
     domain_task: tuple[str, ...] = Field(
         ("failures",),
         description="a domain-related task: failures, events, minutes, days, weeks, recency, age, count:BEHAVIOR, "
-        "switches:COLUMN, distinct:COLUMN, next:DAYS, "
+        "switches:COLUMN, distinct:COLUMN, next:DAYS, totals:behavior, "
         "histogram:behavior|token|hour|minute|weekday|lag|location|age; repeat for several",
     )
     similarity: Literal["dot", "cosine"] = Field("dot", description="similarity of the contrastive tasks")

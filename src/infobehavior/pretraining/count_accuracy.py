@@ -68,12 +68,14 @@ def count_accuracy(model: str | Path, minutes: str | Path, entities: NDArray[Any
     encoder, table = InfoBehavior.from_pretrained(model), open_minutes(minutes)
     encoder.check_minutes(table)
     lines = [
-        line for line in encoder.pretraining["config"]["domain_task"] if not line.startswith(("histogram:", "next:"))
+        line
+        for line in encoder.pretraining["config"]["domain_task"]
+        if not line.startswith(("histogram:", "totals:", "next:"))
     ]
     layers = _read_layers(Path(model) / TASKS_FILE, encoder, lines)
     end = end_of_day(day, table.schema)
     window_minutes = encoder.config.window_minutes
-    store = load_store(table, end - window_minutes, end, counted_behaviors=counted_behaviors(lines))
+    store = load_store(table, end - window_minutes, end, counted_behaviors=counted_behaviors(lines, table.schema))
     entity = np.flatnonzero(np.isin(store.entities, entities))
     windows = Windows.cut(store, entity, np.full(len(entity), end), window_minutes)
     windows = windows.take(np.argsort(windows.num_minutes, kind="stable"))

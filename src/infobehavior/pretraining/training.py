@@ -22,7 +22,7 @@ from infobehavior.errors import InputError
 from infobehavior.model.device import find_device, multiplies_bfloat16
 from infobehavior.model.infobehavior import InfoBehavior, Representations
 from infobehavior.pretext.coarse import CoarseTask
-from infobehavior.pretext.domain import CountTask, HistogramTask
+from infobehavior.pretext.domain import CountTask, HistogramTask, TotalsTask
 from infobehavior.pretext.fine import FineTask
 from infobehavior.pretext.labels import DomainLabel, check_domain_task, counted_behaviors, domain_label
 from infobehavior.pretext.months import MonthPairs, pair_months
@@ -31,6 +31,8 @@ from infobehavior.pretraining.count_accuracy import module_key
 from infobehavior.pretraining.masking import draw_mask
 from infobehavior.pretraining.pairs import PairSampler, seeded
 from infobehavior.pretraining.schedule import learning_rate_at
+
+DOMAIN_TASKS = {"class": CountTask, "shares": HistogramTask, "logarithms": TotalsTask}
 
 logger = logging.getLogger("infobehavior")
 
@@ -130,7 +132,7 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         check_domain_task(line, minutes.schema)
     end = end_of_day(until or minutes.days[-1], minutes.schema)
     first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
-    store = load_store(minutes, first, end, counted_behaviors=counted_behaviors(config.domain_task))
+    store = load_store(minutes, first, end, counted_behaviors=counted_behaviors(config.domain_task, minutes.schema))
     until_of = known_until(store, None if as_of is None else read_moments(as_of, minutes), end)
     if as_of is not None:
         store = cut_at(store, until_of)
@@ -190,8 +192,9 @@ def _tasks(config: PretrainConfig, labels: list[DomainLabel]) -> nn.ModuleDict:
     if config.fine_task:
         tasks["fine"] = FineTask(config.similarity, config.temperature, config.fine_reduction)
     for label in labels:
-        make = HistogramTask if label.is_histogram else CountTask
-        tasks[module_key(label.name)] = make(label.name, config.encoder.model_dim, label.num_classes)
+        tasks[module_key(label.name)] = DOMAIN_TASKS[label.kind](
+            label.name, config.encoder.model_dim, label.num_classes
+        )
     if not tasks:
         raise InputError("no pretext task is left: leave the coarse or fine task in, or name a --domain-task")
     return tasks
