@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from infobehavior.pretext.coarse import CoarseTask
-from infobehavior.pretext.domain import CountTask, HistogramTask
+from infobehavior.pretext.domain import CountTask, HistogramTask, TotalsTask
 from infobehavior.pretext.fine import FineTask
+from infobehavior.pretext.labels import UNKNOWN_LABEL
 from infobehavior.pretext.months import MonthPairs, similarity
 
 from .reference import Loops
@@ -248,6 +249,33 @@ def test_gradients_of_domain_tasks(kind: type[Any], labels: Tensor) -> None:
         assert got.grad is not None
         assert want.grad is not None
         torch.testing.assert_close(got.grad, want.grad)
+
+
+def test_a_count_that_is_not_known_has_no_part_in_the_loss() -> None:
+    known = torch.tensor([True, False, True, False])
+    task, months = make_domain(CountTask, COUNTS.where(known, UNKNOWN_LABEL))
+    g = [row for row, is_known in zip(numbers(months.global_repr), known, strict=True) if is_known]
+
+    assert task(months).item() == pytest.approx(Loops().count(g, [0, 2], *layer(task, numbers)), abs=1e-12)
+
+    task, months = make_domain(CountTask, torch.full((4,), UNKNOWN_LABEL))
+    months = with_gradients(months)
+    task(months).backward()
+    assert task(months).item() == 0
+    assert not any(parameter.grad.any() for parameter in task.parameters() if parameter.grad is not None)
+
+
+def test_totals_are_half_the_squared_errors() -> None:
+    labels = torch.rand(4, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    task, months = make_domain(TotalsTask, labels)
+    weight, bias = numbers(task.regressor.weight), task.regressor.bias.tolist()
+
+    total = 0.0
+    for g, of_window in zip(numbers(months.global_repr), labels.tolist(), strict=True):
+        for row, b, label in zip(weight, bias, of_window, strict=True):
+            total += (sum(w * x for w, x in zip(row, g, strict=True)) + b - label) ** 2 / 2
+
+    assert task(months).item() == pytest.approx(total / 4, abs=1e-12)
 
 
 def test_a_perfect_histogram_has_no_loss() -> None:
