@@ -214,9 +214,9 @@ class ReferenceEncoder:
         self, places: list[list[int]], span_repr: list[list[Tensor]], masked: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
         """[CLS] and spans, padded to the longest sequence of the batch (3.4.1), masked by addition (footnote 4)."""
-        remaining = iter(masked)
+        remaining, also_masked = iter(masked), iter(masked)
         sequences = [
-            [self.parameters["transformer.cls"]]
+            [self._cls(window_places, spans, [next(also_masked) for _ in spans])]
             + [
                 (self.parameters["transformer.mask"] if next(remaining) else span)
                 + self.parameters["transformer.position.weight"][place]
@@ -233,6 +233,19 @@ class ReferenceEncoder:
             x = self._layer(f"transformer.layers.{layer}", x, mask)
         outputs = [x[window, : len(sequence)] for window, sequence in enumerate(sequences)]
         return torch.stack([output[0] for output in outputs]), torch.cat([output[1:] for output in outputs])
+
+    def _cls(self, places: list[int], spans: list[Tensor], masked: list[bool]) -> Tensor:
+        """[CLS], beyond the paper with a summary of what isn't masked."""
+        cls = self.parameters["transformer.cls"]
+        seen = [(place, span) for place, span, is_masked in zip(places, spans, masked, strict=True) if not is_masked]
+        if self.config.cls_input == "learned":
+            return cls
+        if not seen:
+            return cls + self._linear("transformer.summary", cls.new_zeros(len(cls) + 3))
+        from_end = [len(self.parameters["transformer.position.weight"]) - place for place, _ in seen]
+        numbers = [math.log(1 + number) for number in (len(seen), max(from_end), min(from_end))]
+        mean = torch.stack([span for _, span in seen]).sum(0) / len(seen)
+        return cls + self._linear("transformer.summary", torch.cat([mean, mean.new_tensor(numbers)]))
 
     def _layer(self, name: str, x: Tensor, mask: Tensor) -> Tensor:
         x = self._layer_norm(f"{name}.attention_norm", x + self._attend(name, x, mask))

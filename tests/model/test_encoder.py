@@ -130,6 +130,7 @@ CASES = {
     "week in parts": ({"window_days": 7, "time_point": "week_in_parts"}, 5),
     "mean of a span": ({"span_pooling": "max_and_mean"}, 5),
     "mean of a span, no projection": ({"span_pooling": "max_and_mean", "num_feature_maps": 2}, 5),
+    "a summary in [CLS]": ({"cls_input": "summary"}, 5),
     "composite and parts": ({"behavior_rows": "composite_and_parts"}, 5),
     "one kernel of one minute": ({"kernel_sizes": (1,)}, 5),
     "kernels in any order": ({"kernel_sizes": (7, 2, 4)}, 5),

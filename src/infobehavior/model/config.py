@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from infobehavior.data.clock import MINUTES_PER_DAY
 
-LATER = ("span_origin", "span_pooling", "pooling")
+LATER = ("span_origin", "span_pooling", "cls_input", "pooling")
 """Fields that models of version 0.1.0 don't have."""
 
 
@@ -48,6 +48,11 @@ class EncoderConfig(BaseModel):
         "max",
         description="how a span's minutes become one vector: the strongest windows of the CNN, or also the mean of its "
         "minutes and how many there are",
+    )
+    cls_input: Literal["learned", "summary"] = Field(
+        "learned",
+        description="what [CLS] is before the first layer: one learned vector, or also a summary of the spans that "
+        "aren't masked: their mean, how many they are, and where the first and the last one are",
     )
     pooling: Literal["cls", "cls_and_means"] = Field(
         "cls",

@@ -33,7 +33,7 @@ from infobehavior.model.float32_products import rounded_rows
 from infobehavior.model.minute_embedding import MinuteEmbedding
 from infobehavior.model.reproducible import DEFAULT_THREADS
 from infobehavior.model.span_cnn import SpanCNN
-from infobehavior.model.transformer import BidirectionalTransformer
+from infobehavior.model.transformer import BidirectionalTransformer, run_reduce
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
@@ -111,6 +111,7 @@ class InfoBehavior(nn.Module):
             config.num_heads,
             config.feedforward_dim,
             config.dropout,
+            config.cls_input,
         )
 
     def forward(
@@ -141,7 +142,7 @@ class InfoBehavior(nn.Module):
             span_repr = self.span_projection(padded)[:num_spans]
         if self.config.span_pooling == "max_and_mean":
             log_minutes = torch.log1p(batch.span_lengths.to(minutes.dtype))
-            means = torch.cat([_means(minutes, batch.span_lengths), log_minutes[:, None]], dim=1)
+            means = torch.cat([run_reduce(minutes, "mean", batch.span_lengths), log_minutes[:, None]], dim=1)
             span_repr = span_repr + self.span_mean(means)
         return span_repr
 
@@ -163,7 +164,7 @@ class InfoBehavior(nn.Module):
             cls: Tensor = self.transformer(span_repr, span_index, window_lengths, wanted=no_span)[0]
             return cls
         global_repr, local_repr = self.transformer(span_repr, span_index, window_lengths)
-        means = (_means(x, window_lengths) for x in (local_repr, span_repr))
+        means = (run_reduce(x, "mean", window_lengths) for x in (local_repr, span_repr))
         return torch.cat([global_repr, *means], dim=1)
 
     def tokenizer(self, store: MinuteStore) -> Tokenizer:
@@ -251,12 +252,6 @@ class InfoBehavior(nn.Module):
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-
-
-def _means(rows: Float[Tensor, "rows width"], lengths: Int[Tensor, " runs"]) -> Float[Tensor, "runs width"]:
-    """The mean of each of some runs of rows; a run's sum doesn't depend on other runs."""
-    means: Tensor = torch.segment_reduce(rows, "mean", lengths=lengths, unsafe=True)
-    return means
 
 
 def check_model_folder(folder: Path) -> None:

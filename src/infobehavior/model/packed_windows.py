@@ -41,7 +41,7 @@ class PackedWindows:
         return cls(num_windows, lengths, torch.cumsum(lengths, 0) - lengths, span_rows)
 
     def rows(
-        self, cls: Float[Tensor, " model_dim"], spans: Float[Tensor, "spans model_dim"]
+        self, cls: Float[Tensor, "#windows model_dim"], spans: Float[Tensor, "spans model_dim"]
     ) -> Float[Tensor, "rows model_dim"]:
         """The rows: before the spans of each window its [CLS]."""
         x = spans.new_zeros(int(self.lengths.sum()), spans.shape[1])

@@ -11,6 +11,9 @@ from infobehavior.model.attention import PackedSequences, attend, attend_from_fi
 from infobehavior.model.dropout import Dropout
 from infobehavior.model.packed_windows import PackedWindows
 
+NUM_SUMMARIES = 3
+"""Numbers of a summary: of spans, and of positions from the window's end to the first and to the last of them."""
+
 
 class TransformerLayer(nn.Module):
     """Multi-head self-attention and a position-wise feed-forward network; each with a residual, then a layer norm."""
@@ -71,10 +74,18 @@ class BidirectionalTransformer(nn.Module):
         num_heads: heads of each layer.
         feedforward_dim: hidden size of the feed-forward networks.
         dropout: after each sub-layer and on the input, in training.
+        cls_input: see `EncoderConfig.cls_input`.
     """
 
     def __init__(
-        self, num_positions: int, model_dim: int, num_layers: int, num_heads: int, feedforward_dim: int, dropout: float
+        self,
+        num_positions: int,
+        model_dim: int,
+        num_layers: int,
+        num_heads: int,
+        feedforward_dim: int,
+        dropout: float,
+        cls_input: str = "learned",
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -86,6 +97,7 @@ class BidirectionalTransformer(nn.Module):
         self.layers: Sequence[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
             TransformerLayer(model_dim, feedforward_dim, dropout) for _ in range(num_layers)
         )
+        self.summary = nn.Linear(model_dim + NUM_SUMMARIES, model_dim) if cls_input == "summary" else None
         for weight in (self.cls, self.mask, self.position.weight):
             nn.init.normal_(weight, std=0.02)
 
@@ -109,10 +121,13 @@ class BidirectionalTransformer(nn.Module):
         Returns:
             The outputs of each window's [CLS] and of each span that is wanted.
         """
+        cls = (
+            self.cls[None] if self.summary is None else self._summarised(span_repr, span_index, window_lengths, masked)
+        )
         if masked is not None:
             span_repr = torch.where(masked[:, None], self.mask, span_repr)
         windows = PackedWindows.of(window_lengths, len(span_repr))
-        x = windows.rows(self.cls, span_repr + self.position(span_index))
+        x = windows.rows(cls, span_repr + self.position(span_index))
         x = self.dropout(self.input_norm(x))
         sequences = PackedSequences.of(windows.lengths, self.num_heads)
         *layers, last = self.layers
@@ -124,3 +139,31 @@ class BidirectionalTransformer(nn.Module):
         num_wanted = len(span_index) if wanted is None else int(wanted.sum())
         x = last(x, sequences, windows.wanted_rows(wanted))
         return x[: windows.num_windows], x[len(windows.first) :][:num_wanted]
+
+    def _summarised(
+        self,
+        span_repr: Float[Tensor, "spans model_dim"],
+        span_index: Int[Tensor, " spans"],
+        window_lengths: Int[Tensor, " windows"],
+        masked: Bool[Tensor, " spans"] | None,
+    ) -> Float[Tensor, "windows model_dim"]:
+        """[CLS] of each window, with a summary of those of its spans that the layers may see."""
+        assert self.summary is not None
+        window = torch.repeat_interleave(torch.arange(len(window_lengths), device=span_repr.device), window_lengths)
+        if masked is not None:
+            seen = ~masked
+            span_repr, span_index, window = span_repr[seen], span_index[seen], window[seen]
+        num_seen = torch.bincount(window, minlength=len(window_lengths))
+        has_any = num_seen > 0
+        from_end = (self.position.num_embeddings - span_index).to(span_repr.dtype)
+        extremes = [run_reduce(from_end, how, num_seen) for how in ("max", "min")]
+        numbers = torch.log1p(torch.stack([num_seen.to(span_repr.dtype), *extremes], dim=1))
+        parts = torch.cat([run_reduce(span_repr, "mean", num_seen), numbers], dim=1)
+        summarised: Tensor = self.cls + self.summary(parts.where(has_any[:, None], 0.0))
+        return summarised
+
+
+def run_reduce(rows: Tensor, how: str, lengths: Int[Tensor, " runs"]) -> Tensor:
+    """Reduce each of some runs of rows; a result doesn't depend on other runs. Those of empty runs mean nothing."""
+    reduced: Tensor = torch.segment_reduce(rows, how, lengths=lengths, unsafe=True)
+    return reduced
