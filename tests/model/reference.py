@@ -241,9 +241,11 @@ class ReferenceEncoder:
         if self.config.cls_input == "learned":
             return cls
         if not seen:
-            return cls + self._linear("transformer.summary", cls.new_zeros(len(cls) + 3))
+            return cls + self._linear("transformer.summary", cls.new_zeros(len(cls) + 19))
         from_end = [len(self.parameters["transformer.position.weight"]) - place for place, _ in seen]
-        numbers = [math.log(1 + number) for number in (len(seen), max(from_end), min(from_end))]
+        ages = [place * 16 // len(self.parameters["transformer.position.weight"]) for place, _ in seen]
+        counts = [len(seen), max(from_end), min(from_end), *(ages.count(age) for age in range(16))]
+        numbers = [math.log(1 + count) for count in counts]
         mean = torch.stack([span for _, span in seen]).sum(0) / len(seen)
         return cls + self._linear("transformer.summary", torch.cat([mean, mean.new_tensor(numbers)]))
 

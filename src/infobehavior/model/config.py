@@ -52,7 +52,7 @@ class EncoderConfig(BaseModel):
     cls_input: Literal["learned", "summary"] = Field(
         "learned",
         description="what [CLS] is before the first layer: one learned vector, or also a summary of the spans that "
-        "aren't masked: their mean, how many they are, and where the first and the last one are",
+        "aren't masked: their mean, how many they are, and where in the window",
     )
     pooling: Literal["cls", "cls_and_means"] = Field(
         "cls",

@@ -11,8 +11,10 @@ from infobehavior.model.attention import PackedSequences, attend, attend_from_fi
 from infobehavior.model.dropout import Dropout
 from infobehavior.model.packed_windows import PackedWindows
 
-NUM_SUMMARIES = 3
-"""Numbers of a summary: of spans, and of positions from the window's end to the first and to the last of them."""
+NUM_AGES = 16
+NUM_SUMMARIES = 3 + NUM_AGES
+"""Numbers of a summary, as logarithms: of spans, of positions from the window's end to the first and to the last, and of
+spans in each sixteenth of the window."""
 
 
 class TransformerLayer(nn.Module):
@@ -157,7 +159,9 @@ class BidirectionalTransformer(nn.Module):
         has_any = num_seen > 0
         from_end = (self.position.num_embeddings - span_index).to(span_repr.dtype)
         extremes = [run_reduce(from_end, how, num_seen) for how in ("max", "min")]
-        numbers = torch.log1p(torch.stack([num_seen.to(span_repr.dtype), *extremes], dim=1))
+        age = span_index * NUM_AGES // self.position.num_embeddings
+        of_age = torch.bincount(window * NUM_AGES + age, minlength=len(window_lengths) * NUM_AGES).view(-1, NUM_AGES)
+        numbers = torch.log1p(torch.cat([torch.stack([num_seen, *extremes], dim=1), of_age], dim=1))
         parts = torch.cat([run_reduce(span_repr, "mean", num_seen), numbers], dim=1)
         summarised: Tensor = self.cls + self.summary(parts.where(has_any[:, None], 0.0))
         return summarised
