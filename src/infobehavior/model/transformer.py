@@ -13,8 +13,8 @@ from infobehavior.model.packed_windows import PackedWindows
 
 NUM_AGES = 16
 NUM_SUMMARIES = 3 + NUM_AGES
-"""Numbers of a summary, as logarithms: of spans, of positions from the window's end to the first and to the last, and of
-spans in each sixteenth of the window."""
+"""Numbers of a summary, as logarithms: of spans, of positions from the window's end to the first and the last one, and
+of spans in each sixteenth of the window."""
 
 
 class TransformerLayer(nn.Module):
