@@ -167,29 +167,6 @@ def test_equals_the_reference_in_values_and_gradients(name: str) -> None:
         np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6, err_msg=which)
 
 
-def test_an_embedding_is_the_global_representation_or_also_means() -> None:
-    for pooling, num_parts in (("cls", 1), ("cls_and_means", 3)):
-        model, entities, num_words = make_case(EncoderConfig(**SMALL, pooling=pooling))
-        model.double()
-        entities = [minutes for minutes in entities if minutes]
-        store = make_store(entities, num_words)
-        end = np.full(len(entities), END)
-        batch = model.tokenizer(store).batch(
-            Windows.cut(store, np.arange(len(entities)), end, model.config.window_minutes)
-        )
-        has_events = (batch.window_lengths > 0).numpy()
-        theirs, lengths, _ = encode_with_reference(model, entities)
-
-        got = model.embed(model.represent_spans(batch), batch.span_index, batch.window_lengths)[has_events]
-
-        assert got.shape[1] == model.config.embedding_dim == num_parts * model.config.model_dim
-        parts = [theirs.global_repr[has_events]]
-        if pooling == "cls_and_means":
-            for repr_ in (theirs.local_repr, theirs.span_repr):
-                parts.append(torch.stack([part.mean(0) for part in repr_.split(lengths) if len(part)]))
-        torch.testing.assert_close(got, torch.cat(parts, dim=1), rtol=1e-6, atol=1e-6)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_reference_to_the_last_digits_where_nothing_falls_back(seed: int) -> None:
     model, entities, num_words = make_case(EncoderConfig(**SMALL), seed=seed)

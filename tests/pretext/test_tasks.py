@@ -37,7 +37,7 @@ def make_months(
         masked = (torch.rand(num_spans, generator=random) < 0.5).tolist()
     window = torch.repeat_interleave(torch.arange(len(spans_per_window)), torch.tensor(spans_per_window))
     chosen = torch.tensor(masked, dtype=torch.bool)
-    return MonthPairs(global_repr, local_repr[chosen], span_repr[chosen], window[chosen], {})
+    return MonthPairs(global_repr, local_repr[chosen], span_repr[chosen], window[chosen], {}, {})
 
 
 def masked_spans(months: MonthPairs, vectors: Callable[[Tensor], Any]) -> list[list[list[tuple[Any, Any]]]]:
@@ -112,7 +112,7 @@ def test_gradients_of_coarse(kind: str, temperature: float, negatives: str) -> N
 
 def test_coarse_written_out_for_two_entities() -> None:
     g = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.5, 1.0], [3.0, 0.0]])
-    months = MonthPairs(g, g, g, torch.arange(4), {})
+    months = MonthPairs(g, g, g, torch.arange(4), {}, {})
 
     # phi(g1_0, g2_0) = .5, phi(g1_0, g2_1) = 3, phi(g1_1, g2_0) = 2, phi(g1_1, g2_1) = 0
     shares = [np.exp(0.5) / (np.exp(0.5) + np.exp(3)), 1 / (1 + np.exp(2))]
@@ -205,15 +205,21 @@ def test_no_masked_span_is_no_loss_and_no_gradient(reduction: str, spans_per_win
         assert gradient is None or not gradient.any()
 
 
-def layer(task: CountTask | HistogramTask, read: Callable[[Tensor], Any]) -> tuple[Any, Any]:
-    bias = task.classifier.bias
-    return read(task.classifier.weight), bias.tolist() if read is numbers else list(bias.unbind())
-
-
-def make_domain(task: type[Any], labels: Tensor) -> tuple[CountTask | HistogramTask, MonthPairs]:
+def make_domain(labels: Tensor) -> tuple[nn.Linear, MonthPairs]:
+    """A task's layer, and months with its labels."""
     torch.manual_seed(0)
-    made: CountTask | HistogramTask = task("what", DIM, 5).double()
-    return made, replace(make_months([1] * len(labels)), labels={"what": labels, "other": torch.zeros(1)})
+    months = make_months([1] * len(labels))
+    return nn.Linear(DIM, 5).double(), replace(months, labels={"what": labels, "other": torch.zeros(1)})
+
+
+def read_by(layer: nn.Linear, months: MonthPairs) -> MonthPairs:
+    """The same months with what the layer reads off them."""
+    return replace(months, read={"what": layer(months.global_repr)})
+
+
+def weights(layer: nn.Linear, read: Callable[[Tensor], Any]) -> tuple[Any, Any]:
+    bias = layer.bias
+    return read(layer.weight), bias.tolist() if read is numbers else list(bias.unbind())
 
 
 COUNTS = torch.tensor([0, 4, 2, 2])
@@ -221,29 +227,31 @@ SHARES = torch.tensor([[1, 0, 0, 0, 0], [0.2] * 5, [0, 0.5, 0, 0.25, 0.25], [0, 
 
 
 def test_count_is_equation_5() -> None:
-    task, months = make_domain(CountTask, COUNTS)
+    layer, months = make_domain(COUNTS)
 
-    expected = Loops().count(numbers(months.global_repr), COUNTS.tolist(), *layer(task, numbers))
+    expected = Loops().count(numbers(months.global_repr), COUNTS.tolist(), *weights(layer, numbers))
 
-    assert task(months).item() == pytest.approx(expected, abs=1e-12)
+    assert CountTask("what")(read_by(layer, months)).item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_histogram_is_the_divergence() -> None:
-    task, months = make_domain(HistogramTask, SHARES)
+    layer, months = make_domain(SHARES)
 
-    expected = Loops().histogram(numbers(months.global_repr), SHARES.tolist(), *layer(task, numbers))
+    expected = Loops().histogram(numbers(months.global_repr), SHARES.tolist(), *weights(layer, numbers))
 
-    assert task(months).item() == pytest.approx(expected, abs=1e-12)
+    assert HistogramTask("what")(read_by(layer, months)).item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("kind", "labels"), [(CountTask, COUNTS), (HistogramTask, SHARES)])
 def test_gradients_of_domain_tasks(kind: type[Any], labels: Tensor) -> None:
-    (ours, months), (theirs, _) = make_domain(kind, labels), make_domain(kind, labels)
+    (ours, months), (theirs, _) = make_domain(labels), make_domain(labels)
     loops = Loops(**RECORDED)
     equation = loops.count if kind is CountTask else loops.histogram
 
     assert_same_gradients(
-        ours, lambda m: equation(scalars(m.global_repr), labels.tolist(), *layer(theirs, scalars)), months
+        lambda m: kind("what")(read_by(ours, m)),
+        lambda m: equation(scalars(m.global_repr), labels.tolist(), *weights(theirs, scalars)),
+        months,
     )
     for got, want in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert got.grad is not None
@@ -253,53 +261,57 @@ def test_gradients_of_domain_tasks(kind: type[Any], labels: Tensor) -> None:
 
 def test_a_count_that_is_not_known_has_no_part_in_the_loss() -> None:
     known = torch.tensor([True, False, True, False])
-    task, months = make_domain(CountTask, COUNTS.where(known, UNKNOWN_LABEL))
+    layer, months = make_domain(COUNTS.where(known, UNKNOWN_LABEL))
     g = [row for row, is_known in zip(numbers(months.global_repr), known, strict=True) if is_known]
 
-    assert task(months).item() == pytest.approx(Loops().count(g, [0, 2], *layer(task, numbers)), abs=1e-12)
+    expected = Loops().count(g, [0, 2], *weights(layer, numbers))
 
-    task, months = make_domain(CountTask, torch.full((4,), UNKNOWN_LABEL))
-    months = with_gradients(months)
-    task(months).backward()
-    assert task(months).item() == 0
-    assert not any(parameter.grad.any() for parameter in task.parameters() if parameter.grad is not None)
+    assert CountTask("what")(read_by(layer, months)).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_no_known_count_is_no_loss_and_no_gradient() -> None:
+    layer, months = make_domain(torch.full((4,), UNKNOWN_LABEL))
+
+    loss = CountTask("what")(read_by(layer, months))
+
+    loss.backward()
+    assert loss.item() == 0
+    assert not any(parameter.grad.any() for parameter in layer.parameters() if parameter.grad is not None)
 
 
 def test_totals_are_half_the_squared_errors() -> None:
     labels = torch.rand(4, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    task, months = make_domain(TotalsTask, labels)
-    weight, bias = numbers(task.regressor.weight), task.regressor.bias.tolist()
+    layer, months = make_domain(labels)
+    rows, bias = weights(layer, numbers)
 
     total = 0.0
     for g, of_window in zip(numbers(months.global_repr), labels.tolist(), strict=True):
-        for row, b, label in zip(weight, bias, of_window, strict=True):
+        for row, b, label in zip(rows, bias, of_window, strict=True):
             total += (sum(w * x for w, x in zip(row, g, strict=True)) + b - label) ** 2 / 2
 
-    assert task(months).item() == pytest.approx(total / 4, abs=1e-12)
+    assert TotalsTask("what")(read_by(layer, months)).item() == pytest.approx(total / 4, abs=1e-12)
 
 
 def test_a_perfect_histogram_has_no_loss() -> None:
-    task, months = make_domain(HistogramTask, SHARES[1:2].repeat(4, 1))
-    nn.init.zeros_(task.classifier.weight)
-    nn.init.zeros_(task.classifier.bias)
+    layer, months = make_domain(SHARES[1:2].repeat(4, 1))
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
 
-    assert task(months).item() == pytest.approx(0, abs=1e-12)
+    assert HistogramTask("what")(read_by(layer, months)).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_the_whole_objective_is_equation_6() -> None:
     labels = torch.tensor([0, 1, 2, 3, 4, 0])
-    torch.manual_seed(0)
-    tasks = nn.ModuleDict(
-        {"coarse": CoarseTask(), "fine": FineTask(), "failures": CountTask("failures", DIM, 5).double()}
-    )
-    months = replace(make_months([3, 5, 2, 4, 1, 6]), labels={"failures": labels})
+    layer, _ = make_domain(labels)
+    tasks = nn.ModuleDict({"coarse": CoarseTask(), "fine": FineTask(), "failures": CountTask("what")})
+    months = read_by(layer, replace(make_months([3, 5, 2, 4, 1, 6]), labels={"what": labels}))
     g, loops = numbers(months.global_repr), Loops()
 
     total = sum(task(months) for task in tasks.values())
 
     expected = loops.coarse(*halves(g))
     expected += loops.fine(masked_spans(months, numbers))
-    expected += loops.count(g, labels.tolist(), *layer(tasks["failures"], numbers))  # type: ignore[arg-type]
+    expected += loops.count(g, labels.tolist(), *weights(layer, numbers))
     assert total.item() == pytest.approx(expected, abs=1e-12)
 
 

@@ -9,7 +9,7 @@ from infobehavior.data.moments import end_of_day
 from infobehavior.data.store import load_store
 from infobehavior.data.windows import Windows
 from infobehavior.pretext.labels import count_classes
-from infobehavior.pretraining.count_accuracy import TASKS_FILE, count_accuracy
+from infobehavior.pretraining.count_accuracy import count_accuracy
 from infobehavior.pretraining.training import prepare_training
 from small_minutes import tiny_config
 
@@ -41,7 +41,7 @@ def test_each_count_task_is_asked_about_each_window(folder, minutes):
     assert list(found) == ["failures", "count:edit.page"]
     for task, counts in (("failures", store.num_failures), ("count:edit.page", store.behavior_counts["edit.page"])):
         right, classes = 0, []
-        layer = training.tasks[task.replace(".", "%2E")].classifier
+        layer = training.model.readouts.layer(task)
         for place in range(len(windows)):
             window = windows.take(np.array([place]))
             with torch.inference_mode():
@@ -58,18 +58,3 @@ def test_only_the_entities_that_are_named(folder, minutes):
     assert [one.num_windows for one in count_accuracy(folder, minutes.path, two, DAY)] == [2, 2]
     with pytest.raises(InputError, match="none of 1 entities has events in the window up to 2024-04-04"):
         count_accuracy(folder, minutes.path, np.array(["nobody"]), DAY)
-
-
-def test_layers_of_another_training_are_refused(folder, minutes, tmp_path):
-    other = tmp_path / "other"
-    pretrain(minutes.path, other, config=tiny_config(domain_task=TASKS, seed=1), until="2024-04-01")
-    entities = load_store(minutes).entities
-    (other / TASKS_FILE).write_bytes((folder / TASKS_FILE).read_bytes())
-    with pytest.raises(InputError, match=r"is of training \w+, and the model beside it of"):
-        count_accuracy(other, minutes.path, entities, DAY)
-    (other / TASKS_FILE).write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="isn't there or is damaged; pre-train again"):
-        count_accuracy(other, minutes.path, entities, DAY)
-    (other / TASKS_FILE).unlink()
-    with pytest.raises(InputError, match="isn't there or is damaged; pre-train again"):
-        count_accuracy(other, minutes.path, entities, DAY)

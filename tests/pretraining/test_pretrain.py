@@ -10,7 +10,6 @@ import torch
 from infobehavior import InfoBehavior, aggregate, pretrain
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import CONFIG_FILE
-from infobehavior.pretraining.count_accuracy import TASKS_FILE
 from infobehavior.pretraining.pretrain import TRAINING_LOG
 from infobehavior.pretraining.training import prepare_training
 from small_minutes import (
@@ -52,8 +51,7 @@ def log_of(files):
 
 def test_what_is_in_the_folder(model_folder, minutes):
     card = json.loads((model_folder / CONFIG_FILE).read_text())
-    files = {CONFIG_FILE, TRAINING_LOG, TASKS_FILE, card["weights_file"], card["vocabulary_file"]}
-    assert set(folder_bytes(model_folder)) == files
+    assert set(folder_bytes(model_folder)) == {CONFIG_FILE, TRAINING_LOG, card["weights_file"], card["vocabulary_file"]}
     assert card["minutes_hash"] == minutes.hash
     assert card["pretraining"]["config"] == tiny_config().model_dump(mode="json")
     assert card["time_zone"] == TIME_ZONE

@@ -173,7 +173,7 @@ def _refuse_dependent_rows(model: InfoBehavior) -> None:
 def _embed_shard(
     minutes: MinuteTable, model: InfoBehavior, moments: Moments, kept: KeptSpans | None
 ) -> EmbeddedWindows:
-    result = EmbeddedWindows.zeros(moments, model.config.embedding_dim)
+    result = EmbeddedWindows.zeros(moments, model.embedding_dim)
     tokenizer, windows, place = _open_shard(minutes, model, moments)
     device = next(model.parameters()).device
 

@@ -72,7 +72,7 @@ def definition(model: InfoBehavior, minutes: MinuteTable) -> dict[str, Any]:
         "model_id": model.model_id,
         "minutes_hash": minutes.hash,
         "window_minutes": model.config.window_minutes,
-        "embedding_dim": model.config.embedding_dim,
+        "embedding_dim": model.embedding_dim,
         "time_zone": minutes.schema.time.time_zone,
         "trained_until": model.pretraining.get("trained_until"),
     }

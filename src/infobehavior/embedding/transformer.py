@@ -57,7 +57,7 @@ class BehaviorTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         check_is_fitted(self)
         entity_id, as_of = as_moments(*_columns(X), self.minutes_)
         moments = distinct_moments(entity_id, as_of)
-        none = np.zeros((0, self.model_.config.embedding_dim), dtype=np.float32)
+        none = np.zeros((0, self.model_.embedding_dim), dtype=np.float32)
         shards = embed_moments(self.minutes_, self.model_, moments)
         embedded = np.concatenate([none, *(shard.embedding for shard in shards)])
         place = {pair: i for i, pair in enumerate(zip(moments.entity_id.tolist(), moments.as_of.tolist(), strict=True))}
@@ -66,7 +66,7 @@ class BehaviorTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Names of the columns of the matrix."""
         check_is_fitted(self)
-        return np.array([f"infobehavior_{i}" for i in range(self.model_.config.embedding_dim)], dtype=object)
+        return np.array([f"infobehavior_{i}" for i in range(self.model_.embedding_dim)], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether `fit` was called."""

@@ -54,10 +54,10 @@ class EncoderConfig(BaseModel):
         description="what [CLS] is before the first layer: one learned vector, or also a summary of the spans that "
         "aren't masked: their mean, how many they are, and where in the window",
     )
-    pooling: Literal["cls", "cls_and_means"] = Field(
+    pooling: Literal["cls", "readouts", "cls_and_readouts"] = Field(
         "cls",
-        description="the embedding of a window: its global representation, or also the means of its local "
-        "representations and of its spans'",
+        description="the embedding of a window: its global representation; or what the domain-related tasks read off "
+        "it; or both",
     )
 
     @model_validator(mode="after")
@@ -83,8 +83,3 @@ class EncoderConfig(BaseModel):
     def model_dim(self) -> int:
         """Size of span, local and global representations."""
         return self.num_heads * self.head_dim
-
-    @property
-    def embedding_dim(self) -> int:
-        """Size of a window's embedding."""
-        return self.model_dim * (3 if self.pooling == "cls_and_means" else 1)

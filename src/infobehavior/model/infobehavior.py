@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +32,7 @@ from infobehavior.errors import InputError
 from infobehavior.model.config import EncoderConfig
 from infobehavior.model.float32_products import rounded_rows
 from infobehavior.model.minute_embedding import MinuteEmbedding
+from infobehavior.model.readouts import Readout, Readouts
 from infobehavior.model.reproducible import DEFAULT_THREADS
 from infobehavior.model.span_cnn import SpanCNN
 from infobehavior.model.transformer import BidirectionalTransformer, run_reduce
@@ -74,6 +76,7 @@ class ModelCard(BaseModel):
     weights_file: str
     time_zone: str
     encoder: EncoderConfig
+    readouts: tuple[Readout, ...] = ()
     pretraining: dict[str, Any]
 
 
@@ -84,12 +87,19 @@ class InfoBehavior(nn.Module):
         config: the encoder's shape.
         vocabulary: the known tokens.
         time_zone: IANA name of the zone in which time points are told.
+        readouts: the domain-related tasks that it is trained with.
 
     Attributes:
         pretraining: how it was trained, for the record; empty if it wasn't.
     """
 
-    def __init__(self, config: EncoderConfig, vocabulary: Vocabulary, time_zone: str = "UTC") -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        vocabulary: Vocabulary,
+        time_zone: str = "UTC",
+        readouts: Sequence[Readout] = (),
+    ) -> None:
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
@@ -113,6 +123,7 @@ class InfoBehavior(nn.Module):
             config.dropout,
             config.cls_input,
         )
+        self.readouts = Readouts(readouts, config.model_dim)
 
     def forward(
         self,
@@ -152,20 +163,25 @@ class InfoBehavior(nn.Module):
         span_index: Int[Tensor, " spans"],
         window_lengths: Int[Tensor, " windows"],
     ) -> Float[Tensor, "windows embedding_dim"]:
-        """The embeddings of windows, each of which has spans; see `EncoderConfig.pooling`.
+        """The embeddings of windows; see `EncoderConfig.pooling`.
 
         Args:
             span_repr: spans of all windows, one window after the other.
             span_index: place of each span in its window.
             window_lengths: spans of each window.
         """
+        no_span = torch.zeros(len(span_index), dtype=torch.bool, device=span_repr.device)
+        global_repr: Tensor = self.transformer(span_repr, span_index, window_lengths, wanted=no_span)[0]
         if self.config.pooling == "cls":
-            no_span = torch.zeros(len(span_index), dtype=torch.bool, device=span_repr.device)
-            cls: Tensor = self.transformer(span_repr, span_index, window_lengths, wanted=no_span)[0]
-            return cls
-        global_repr, local_repr = self.transformer(span_repr, span_index, window_lengths)
-        means = (run_reduce(x, "mean", window_lengths) for x in (local_repr, span_repr))
-        return torch.cat([global_repr, *means], dim=1)
+            return global_repr
+        believed: Tensor = self.readouts(global_repr)
+        return believed if self.config.pooling == "readouts" else torch.cat([global_repr, believed], dim=1)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of a window's embedding."""
+        of_cls = 0 if self.config.pooling == "readouts" else self.config.model_dim
+        return of_cls + (0 if self.config.pooling == "cls" else self.readouts.dim)
 
     def tokenizer(self, store: MinuteStore) -> Tokenizer:
         """What turns windows of a store into this model's batches."""
@@ -228,6 +244,7 @@ class InfoBehavior(nn.Module):
             weights_file=weights_file,
             time_zone=self.time_zone,
             encoder=self.config,
+            readouts=self.readouts.readouts,
             pretraining=self.pretraining,
         )
         write_json(folder / CONFIG_FILE, card.model_dump(mode="json"))
@@ -243,7 +260,7 @@ class InfoBehavior(nn.Module):
         folder = Path(folder)
         card = _read_card(folder)
         vocabulary = _read_vocabulary(folder / card.vocabulary_file, card)
-        model = cls(card.encoder, vocabulary, card.time_zone)
+        model = cls(card.encoder, vocabulary, card.time_zone, card.readouts)
         model.pretraining = card.pretraining
         model.load_state_dict(_read_weights(folder / card.weights_file, card, model.state_dict()), strict=True)
         if model.model_id != card.model_id:

@@ -1,54 +1,51 @@
-"""Domain-related tasks (section 3.3.3): read a statistic of the whole window off its global representation."""
+"""Domain-related tasks (section 3.3.3): tell a statistic of the whole window from its global representation.
+
+The linear layers that read it off belong to the model (`model.readouts`) and are kept with it; the losses are here.
+"""
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from infobehavior.model.readouts import LabelKind
 from infobehavior.pretext.labels import UNKNOWN_LABEL
 from infobehavior.pretext.months import MonthPairs
 
 
 class CountTask(nn.Module):
-    """Equation 5: a linear layer and a softmax over classes of a count, averaged over the windows of the batch
-    whose count is known.
+    """Equation 5: a softmax over classes of a count, averaged over the windows of the batch whose count is known.
 
     Args:
         name: key of the labels.
-        model_dim: size of a global representation.
-        num_classes: M of equation 5.
     """
 
-    def __init__(self, name: str, model_dim: int, num_classes: int) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.classifier = nn.Linear(model_dim, num_classes)
 
     def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
         """The loss of a batch."""
         labels = months.labels[self.name]
         is_known = labels != UNKNOWN_LABEL
-        losses = F.cross_entropy(self.classifier(months.global_repr[is_known]), labels[is_known], reduction="sum")
+        losses = F.cross_entropy(months.read[self.name][is_known], labels[is_known], reduction="sum")
         return losses / is_known.sum().clamp(min=1)
 
 
 class TotalsTask(nn.Module):
-    """Beyond the paper: logarithms of several totals at once, by squared error, summed over them.
+    """Beyond the paper: logarithms of several totals at once, by half the squared error, summed over them.
 
     Args:
         name: key of the labels, (windows, totals).
-        model_dim: size of a global representation.
-        num_classes: totals.
     """
 
-    def __init__(self, name: str, model_dim: int, num_classes: int) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.regressor = nn.Linear(model_dim, num_classes)
 
     def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
         """The loss of a batch."""
         labels = months.labels[self.name]
-        return F.mse_loss(self.regressor(months.global_repr), labels, reduction="sum") / (2 * len(labels))
+        return F.mse_loss(months.read[self.name], labels, reduction="sum") / (2 * len(labels))
 
 
 class HistogramTask(nn.Module):
@@ -56,16 +53,21 @@ class HistogramTask(nn.Module):
 
     Args:
         name: key of the labels, which are shares that sum to one.
-        model_dim: size of a global representation.
-        num_classes: bars of the histogram.
     """
 
-    def __init__(self, name: str, model_dim: int, num_classes: int) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.classifier = nn.Linear(model_dim, num_classes)
 
     def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
         """The loss of a batch."""
-        predicted = F.log_softmax(self.classifier(months.global_repr), dim=1)
+        predicted = F.log_softmax(months.read[self.name], dim=1)
         return F.kl_div(predicted, months.labels[self.name], reduction="batchmean")
+
+
+DOMAIN_TASKS: dict[LabelKind, type[CountTask | HistogramTask | TotalsTask]] = {
+    "class": CountTask,
+    "shares": HistogramTask,
+    "logarithms": TotalsTask,
+}
+"""The task of each kind of label."""

@@ -29,6 +29,7 @@ from infobehavior.data.store import MinuteStore
 from infobehavior.data.vocabulary import Bags, lag_tokens
 from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
+from infobehavior.model.readouts import LabelKind, Readout
 
 NUM_COUNT_CLASSES = 32
 EXACT_COUNTS = 16
@@ -60,8 +61,13 @@ class DomainLabel:
 
     name: str
     num_classes: int
-    kind: Literal["class", "shares", "logarithms"]
+    kind: LabelKind
     of: Callable[[Windows], Tensor]
+
+    @property
+    def readout(self) -> Readout:
+        """What tells it from a global representation."""
+        return Readout(name=self.name, kind=self.kind, num_outputs=self.num_classes)
 
 
 def count_classes(counts: NDArray[np.integer]) -> NDArray[np.int64]:

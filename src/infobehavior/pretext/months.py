@@ -9,6 +9,7 @@ from torch import Tensor
 
 from infobehavior.data.batches import WindowBatch
 from infobehavior.model.infobehavior import Representations
+from infobehavior.model.readouts import Readouts
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class MonthPairs:
         span_repr: of each masked span, from the CNN.
         span_window: window of each masked span.
         labels: of each domain-related task, the label of each window.
+        read: of each domain-related task, what its layer reads off each window's global representation.
     """
 
     global_repr: Float[Tensor, "windows model_dim"]
@@ -28,6 +30,7 @@ class MonthPairs:
     span_repr: Float[Tensor, "masked model_dim"]
     span_window: Int[Tensor, " masked"]
     labels: Mapping[str, Shaped[Tensor, "windows ..."]]
+    read: Mapping[str, Float[Tensor, "windows outputs"]]
 
     @property
     def num_entities(self) -> int:
@@ -40,6 +43,7 @@ def pair_months(
     encoded: Representations,
     masked: Bool[Tensor, " spans"],
     labels: Mapping[str, Shaped[Tensor, "windows ..."]],
+    readouts: Readouts,
 ) -> MonthPairs:
     """Put first months, followed by second months, into the form that tasks read.
 
@@ -48,10 +52,12 @@ def pair_months(
         encoded: their representations; local ones of the masked spans.
         masked: True where a span was replaced by [MASK].
         labels: of each domain-related task, the label of each window.
+        readouts: the model's layers for these tasks.
     """
     places = masked.nonzero().squeeze(1)
     span_repr, span_window = encoded.span_repr.index_select(0, places), batch.span_window.index_select(0, places)
-    return MonthPairs(encoded.global_repr, encoded.local_repr, span_repr, span_window, labels)
+    read = {name: readouts.layer(name)(encoded.global_repr) for name in labels}
+    return MonthPairs(encoded.global_repr, encoded.local_repr, span_repr, span_window, labels, read)
 
 
 def similarity(

@@ -1,17 +1,14 @@
 """How often the count tasks are right on windows that training never saw (4.2.5)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from infobehavior.artefacts import write_bytes
 from infobehavior.data.batches import Tokenizer
 from infobehavior.data.minutes import open_minutes
 from infobehavior.data.moments import end_of_day
@@ -20,10 +17,8 @@ from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.model.reproducible import reproducible
-from infobehavior.pretext.domain import CountTask
 from infobehavior.pretext.labels import DomainLabel, counted_behaviors, domain_label
 
-TASKS_FILE = "pretext_tasks.safetensors"
 WINDOWS_PER_BATCH = 256
 
 
@@ -44,12 +39,6 @@ class Accuracy:
     num_windows: int
 
 
-def save_tasks(folder: Path, tasks: nn.Module, key: str) -> None:
-    """Keep the tasks' own layers beside the model, under the key of their training."""
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tasks.state_dict().items()}
-    write_bytes(folder / TASKS_FILE, safetensors.torch.save(content, metadata={"key": key}))
-
-
 def count_accuracy(model: str | Path, minutes: str | Path, entities: NDArray[Any], day: str) -> list[Accuracy]:
     """Ask the count tasks of a model about windows of entities that it has never seen.
 
@@ -63,16 +52,12 @@ def count_accuracy(model: str | Path, minutes: str | Path, entities: NDArray[Any
         One for each count task that the model was trained with, but for those that tell what comes next.
 
     Raises:
-        InputError: the model was written without its tasks, or no entity has events in the window.
+        InputError: no entity has events in the window.
     """
     encoder, table = InfoBehavior.from_pretrained(model), open_minutes(minutes)
     encoder.check_minutes(table)
-    lines = [
-        line
-        for line in encoder.pretraining["config"]["domain_task"]
-        if not line.startswith(("histogram:", "totals:", "next:"))
-    ]
-    layers = _read_layers(Path(model) / TASKS_FILE, encoder, lines)
+    told = [one for one in encoder.readouts.readouts if one.kind == "class" and not one.name.startswith("next:")]
+    lines = [one.name for one in told]
     end = end_of_day(day, table.schema)
     window_minutes = encoder.config.window_minutes
     store = load_store(table, end - window_minutes, end, counted_behaviors=counted_behaviors(lines, table.schema))
@@ -83,30 +68,9 @@ def count_accuracy(model: str | Path, minutes: str | Path, entities: NDArray[Any
         raise InputError(f"none of {len(entities)} entities has events in the window up to {day}")
     global_repr = _global_repr(encoder, encoder.tokenizer(store), windows)
     return [
-        _accuracy(line, layers[line], domain_label(line, store, table.schema), windows, global_repr) for line in lines
+        _accuracy(line, encoder.readouts.layer(line), domain_label(line, store, table.schema), windows, global_repr)
+        for line in lines
     ]
-
-
-def _read_layers(path: Path, encoder: InfoBehavior, lines: Sequence[str]) -> dict[str, nn.Linear]:
-    try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            key, tensors = (file.metadata() or {}).get("key"), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError):
-        raise InputError(f"{path} isn't there or is damaged; pre-train again") from None
-    if key != encoder.pretraining["key"]:
-        raise InputError(f"{path} is of training {key}, and the model beside it of {encoder.pretraining['key']}")
-    layers = {}
-    for line in lines:
-        prefix = f"{module_key(line)}.classifier"
-        weight, bias = tensors[f"{prefix}.weight"], tensors[f"{prefix}.bias"]
-        layers[line] = CountTask(line, weight.shape[1], weight.shape[0]).classifier
-        layers[line].load_state_dict({"weight": weight, "bias": bias})
-    return layers
-
-
-def module_key(name: str) -> str:
-    """A task's name without dots, which a module's key can't have and a behavior's name can."""
-    return name.replace("%", "%25").replace(".", "%2E")
 
 
 def _global_repr(encoder: InfoBehavior, tokenizer: Tokenizer, windows: Windows) -> Tensor:

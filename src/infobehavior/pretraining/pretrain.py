@@ -12,7 +12,6 @@ from infobehavior.model.infobehavior import CONFIG_FILE, InfoBehavior, check_mod
 from infobehavior.model.reproducible import reproducible
 from infobehavior.pretraining.checkpoint import CHECKPOINT_FILE, load_checkpoint, read_state, save_checkpoint
 from infobehavior.pretraining.config import PretrainConfig
-from infobehavior.pretraining.count_accuracy import save_tasks
 from infobehavior.pretraining.training import Training, prepare_training
 from infobehavior.progress import progress
 
@@ -55,7 +54,6 @@ def pretrain(
             _remove_own_checkpoint(out, training)
             return finished
         _train(training, out, _start(training, out, resume))
-    save_tasks(out, training.tasks, training.key)
     training.model.pretraining = training.record
     training.model.save_pretrained(out)
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)

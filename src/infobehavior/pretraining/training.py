@@ -21,18 +21,16 @@ from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.errors import InputError
 from infobehavior.model.device import find_device, multiplies_bfloat16
 from infobehavior.model.infobehavior import InfoBehavior, Representations
+from infobehavior.model.readouts import module_key
 from infobehavior.pretext.coarse import CoarseTask
-from infobehavior.pretext.domain import CountTask, HistogramTask, TotalsTask
+from infobehavior.pretext.domain import DOMAIN_TASKS
 from infobehavior.pretext.fine import FineTask
 from infobehavior.pretext.labels import DomainLabel, check_domain_task, counted_behaviors, domain_label
 from infobehavior.pretext.months import MonthPairs, pair_months
 from infobehavior.pretraining.config import PretrainConfig
-from infobehavior.pretraining.count_accuracy import module_key
 from infobehavior.pretraining.masking import draw_mask
 from infobehavior.pretraining.pairs import PairSampler, seeded
 from infobehavior.pretraining.schedule import learning_rate_at
-
-DOMAIN_TASKS = {"class": CountTask, "shares": HistogramTask, "logarithms": TotalsTask}
 
 logger = logging.getLogger("infobehavior")
 
@@ -101,7 +99,7 @@ class Training:
         """Encode what a step reads, in the precision that was asked for."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             encoded: Representations = self.model(given.batch, given.masked, wanted=given.masked)
-        return pair_months(given.batch, encoded.float(), given.masked, given.labels)
+        return pair_months(given.batch, encoded.float(), given.masked, given.labels, self.model.readouts)
 
     def step(self, step: int) -> dict[str, float]:
         """Take one step: equation 6, clipping, AdamW; gives each task's loss."""
@@ -142,8 +140,9 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         )
     vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
     torch.manual_seed(config.seed)
-    model = InfoBehavior(config.encoder, vocabulary, minutes.schema.time.time_zone)
     labels = [domain_label(line, store, minutes.schema, until_of) for line in config.domain_task]
+    readouts = [label.readout for label in labels]
+    model = InfoBehavior(config.encoder, vocabulary, minutes.schema.time.time_zone, readouts)
     tasks = _tasks(config, labels)
     for module in (model, tasks):
         module.to(device)
@@ -192,9 +191,7 @@ def _tasks(config: PretrainConfig, labels: list[DomainLabel]) -> nn.ModuleDict:
     if config.fine_task:
         tasks["fine"] = FineTask(config.similarity, config.temperature, config.fine_reduction)
     for label in labels:
-        tasks[module_key(label.name)] = DOMAIN_TASKS[label.kind](
-            label.name, config.encoder.model_dim, label.num_classes
-        )
+        tasks[module_key(label.name)] = DOMAIN_TASKS[label.kind](label.name)
     if not tasks:
         raise InputError("no pretext task is left: leave the coarse or fine task in, or name a --domain-task")
     return tasks

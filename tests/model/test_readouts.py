@@ -1,0 +1,66 @@
+"""What a model believes about a window, and how it becomes an embedding."""
+
+import math
+
+import pytest
+import torch
+
+from infobehavior.data.vocabulary import Vocabulary
+from infobehavior.model.config import EncoderConfig
+from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.model.readouts import Readout, Readouts
+
+from .reference import make_store
+
+READOUTS = (
+    Readout(name="count:edit.page", kind="class", num_outputs=4),
+    Readout(name="histogram:hour", kind="shares", num_outputs=3),
+    Readout(name="totals:behavior", kind="logarithms", num_outputs=2),
+)
+SMALL = {"num_layers": 1, "num_heads": 2, "head_dim": 3, "minute_dim": 4, "num_feature_maps": 2, "feedforward_dim": 4}
+
+
+def make_model(pooling: str) -> InfoBehavior:
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.fit(make_store([]), "0" * 16, min_count=1)
+    return InfoBehavior(EncoderConfig(**SMALL, pooling=pooling), vocabulary, "UTC", READOUTS).eval()
+
+
+def test_readings_are_cumulated_probabilities_log_shares_and_logarithms() -> None:
+    torch.manual_seed(0)
+    readouts, g = Readouts(READOUTS, 5), torch.randn(2, 5)
+
+    got = readouts(g)
+
+    assert got.shape == (2, readouts.dim) == (2, 3 + 3 + 2)
+    for row, vector in zip(got.tolist(), g, strict=True):
+        counts, hours, totals = (readouts.layer(one.name)(vector).tolist() for one in READOUTS)
+        weights = [math.exp(x) for x in counts]
+        shares = [math.exp(x) / sum(map(math.exp, hours)) for x in hours]
+        expected = [sum(weights[least:]) / sum(weights) for least in (1, 2, 3)]
+        expected += [math.log(share) for share in shares] + totals
+        assert row == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("pooling", "parts"), [("cls", 1), ("readouts", 1), ("cls_and_readouts", 2)])
+def test_an_embedding_is_what_pooling_says(pooling: str, parts: int) -> None:
+    model = make_model(pooling)
+    spans, index, lengths = torch.randn(5, 6), torch.tensor([0, 3, 4, 1, 126]), torch.tensor([3, 2])
+    with torch.no_grad():
+        g, _ = model.transformer(spans, index, lengths)
+        got = model.embed(spans, index, lengths)
+        believed = model.readouts(g)
+    expected = {"cls": g, "readouts": believed, "cls_and_readouts": torch.cat([g, believed], dim=1)}[pooling]
+    assert got.shape == (2, model.embedding_dim)
+    torch.testing.assert_close(got, expected)
+
+
+def test_readouts_are_kept_with_the_model(tmp_path) -> None:
+    model = make_model("cls_and_readouts")
+    model.save_pretrained(tmp_path)
+
+    again = InfoBehavior.from_pretrained(tmp_path)
+
+    assert again.readouts.readouts == READOUTS
+    assert again.model_id == model.model_id
+    assert torch.equal(again.readouts.layer("count:edit.page").weight, model.readouts.layer("count:edit.page").weight)
