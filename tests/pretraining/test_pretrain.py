@@ -202,9 +202,9 @@ def test_no_task_is_left(minutes, tmp_path):
     [
         ("count:log out", "'log out' is not known to the minutes' schema; count takes edit.page, log_in"),
         ("switches:city", "switches takes location, address"),
-        ("histogram:minute", "histogram takes behavior, hour, weekday, lag, location"),
+        ("histogram:second", "histogram takes behavior, token, hour, minute, weekday, lag, location, age"),
         ("failures:x", "failures takes nothing after it"),
-        ("sum:events", "unknown kind 'sum'; one of failures, events, minutes, count"),
+        ("sum:events", "unknown kind 'sum'; one of failures, events, minutes, days, weeks"),
     ],
 )
 def test_a_domain_task_that_the_minutes_do_not_have(minutes, tmp_path, line, message):
