@@ -25,9 +25,10 @@ format: $(DEV_INSTALLED)
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
-# Measures the path on real event logs and writes docs/results.md; about an hour and a half, and it needs the logs.
-results: $(DEMO_INSTALLED)
-	$(BIN)/python benchmarks/results.py
+# Representations, ours and the peers', by the same questions; writes docs/results.md. It takes hours and needs the logs, so
+# name tasks: make results TASK=churn.
+results: $(BENCH_INSTALLED)
+	PYTHONPATH=benchmarks $(BIN)/python -m contest $(addprefix --task ,$(TASK))
 
 # Measures speed and memory beside the naive way, peers and the machine's limit; hours for all parts, so name some:
 # make bench PART=encoder.

@@ -69,7 +69,7 @@ def test_version(capsys):
         (["pretrain", "minutes", "--out", "model", "--num-stepps", "3"], "--num-steps"),
         (["pretrain", "minutes", "--out", "model", "--num-steps", "many"], "--num-steps"),
         (["pretrain", "minutes", "--out", "model", "--similarity", "euclid"], "'dot', 'cosine'"),
-        (["pretrain", "minutes", "--out", "model", "--preset", "huge"], "two-cores"),
+        (["pretrain", "minutes", "--out", "model", "--preset", "huge"], "two-cores, recommended"),
         (["pretrain", "minutes", "--out", "model", "--config", "missing.toml"], "missing.toml"),
         (["pretrain", "no-minutes", "--out", "model"], "no-minutes"),
         (["inspect", "no-events.parquet"], "no-events.parquet"),

@@ -31,7 +31,7 @@ def test_every_preset_survives_json():
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(InputError, match="no preset 'big'; one of paper, two-cores"):
+    with pytest.raises(InputError, match="no preset 'big'; one of paper, two-cores, recommended"):
         preset("big")
 
 

@@ -84,9 +84,36 @@ TWO_CORES: dict[str, Any] = {
 }
 """For minutes of training on two cores; `docs/paper_map.md` says why each differs from the paper."""
 
+RECOMMENDED: dict[str, Any] = {
+    **TWO_CORES,
+    "encoder": EncoderConfig(
+        behavior_rows="composite_and_parts",
+        time_point="week_in_parts",
+        span_pooling="max_and_mean",
+        cls_input="summary",
+        pooling="cls_and_readouts",
+    ),
+    "domain_task": (
+        *TWO_CORES["domain_task"],
+        "days",
+        "weeks",
+        "recency",
+        "age",
+        "totals:behavior",
+        "next:30",
+        "next:90",
+        "next:180",
+        "histogram:token",
+        "histogram:minute",
+        "histogram:age",
+    ),
+}
+"""What the evidence supports; `docs/paper_map.md` says what for each setting."""
+
 PRESETS: dict[str, PretrainConfig] = {
     "paper": PretrainConfig(),
     "two-cores": PretrainConfig(**TWO_CORES),
+    "recommended": PretrainConfig(**RECOMMENDED),
 }
 
 
