@@ -31,7 +31,7 @@ TRIAL_STEPS = 12
 """Steps by which the number of steps that fit into the time is told; the first two aren't timed."""
 
 PEER_BATCH = 16
-"""Entities in a batch of CoLES. The authors have 64, with which it was worse in short trainings on bots and aircraft."""
+"""Entities in a batch of CoLES; the authors have 64, with which short trainings were worse on bots and aircraft."""
 
 VECTORS_FILE, REPORT_FILE = "vectors.npy", "report.json"
 
