@@ -140,7 +140,7 @@ TASKS = (
         "last event.",
         """
         SELECT entity_id, time_bucket(INTERVAL 1 minute, max(timestamp)) + INTERVAL 1 minute AS as_of,
-               any_value(repo) AS repo, any_value(person_id) AS person_id
+               any_value(events.repo) AS repo, any_value(person_id) AS person_id
         FROM events JOIN labels USING (entity_id) GROUP BY entity_id ORDER BY entity_id""",
         "person_id",
     ),
