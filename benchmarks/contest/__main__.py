@@ -12,6 +12,7 @@ learn, learn for `--seconds` of wall time on two threads, so run nothing else me
 import argparse
 import logging
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ import numpy as np
 from machine import ROOT, machine
 from numpy.typing import NDArray
 
-from contest.contestants import BOTH, CONTESTANTS, MANUAL, vectors
+from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, vectors
 from contest.corpora import Prepared, is_there, prepare
-from contest.judging import Asked, Measured, asked, classify, link
+from contest.judging import Asked, Measured, asked, classify, classify_supervised, link
 from contest.page import RESULTS, write_page
 from contest.tasks import CORPORA, TASKS, Task
 from infobehavior.artefacts import read_json, write_json
@@ -51,15 +52,18 @@ def main() -> int:
 def _hold(prepared: Prepared, tasks: list[Task], given: argparse.Namespace) -> None:
     """All contestants on one corpus, one seed after the other."""
     for seed in given.seed:
-        for contestant in given.contestant or CONTESTANTS:
+        for contestant in given.contestant or [*CONTESTANTS, SUPERVISED]:
+            if contestant == SUPERVISED:
+                for task in tasks:
+                    _judge_supervised(prepared, task, seed, given)
+                continue
             made = vectors(prepared, contestant, given.seconds, seed, given.work)
-            for task in tasks:
-                features = {contestant: made.of_window}
-                if contestant != MANUAL:
-                    manual = vectors(prepared, MANUAL, given.seconds, seed, given.work)
-                    features[BOTH + contestant] = np.hstack([manual.of_window, made.of_window])
-                for name, matrix in features.items():
-                    _judge(prepared, task, name, matrix, made.report, seed, given)
+            features = {contestant: made.of_window}
+            if contestant != MANUAL:
+                manual = vectors(prepared, MANUAL, given.seconds, seed, given.work)
+                features[BOTH + contestant] = np.hstack([manual.of_window, made.of_window])
+            for task, name in product(tasks, features):
+                _judge(prepared, task, name, features[name], made.report, seed, given)
 
 
 def _judge(
@@ -71,17 +75,47 @@ def _judge(
     seed: int,
     given: argparse.Namespace,
 ) -> None:
-    """Measure, and keep it; what is there already isn't measured again."""
+    """Measure vectors, if they aren't yet."""
+    if not _is_kept(task, name, seed, given):
+        windows = asked(prepared, task, given.part)
+        _keep(task, name, seed, windows, _measure(task, windows, features, seed, given.data), report, given)
+
+
+def _judge_supervised(prepared: Prepared, task: Task, seed: int, given: argparse.Namespace) -> None:
+    """Train and measure the supervised GRU, if it isn't yet."""
+    if task.label and not _is_kept(task, SUPERVISED, seed, given):
+        windows = asked(prepared, task, given.part)
+        folder = prepared.folder / f"{SUPERVISED}-{task.name}-{given.part}-{given.seconds}s-seed{seed}"
+        measured, report = classify_supervised(
+            prepared, windows, bool(task.group), folder, given.seconds, seed, given.work
+        )
+        _keep(task, SUPERVISED, seed, windows, measured, report, given)
+
+
+def _is_kept(task: Task, name: str, seed: int, given: argparse.Namespace) -> bool:
+    return str(seed) in _kept(task, given).get("runs", {}).get(name, {})
+
+
+def _kept(task: Task, given: argparse.Namespace) -> dict[str, Any]:
     file = RESULTS / given.part / f"{task.name}.json"
-    kept: dict[str, Any] = read_json(file, "results") if file.exists() else {}
-    runs = kept.setdefault("runs", {}).setdefault(name, {})
-    if str(seed) in runs:
-        return
-    windows = asked(prepared, task, given.part)
-    measured = _measure(task, windows, features, seed, given.data)
-    runs[str(seed)] = {"measured": measured, "report": report, "seconds": given.seconds, "machine": machine()}
+    return read_json(file, "results") if file.exists() else {}
+
+
+def _keep(
+    task: Task,
+    name: str,
+    seed: int,
+    windows: Asked,
+    measured: Measured,
+    report: dict[str, Any],
+    given: argparse.Namespace,
+) -> None:
+    """Write what was measured, and tell it."""
+    kept = _kept(task, given)
+    run = {"measured": measured, "report": report, "seconds": given.seconds, "machine": machine()}
+    kept.setdefault("runs", {}).setdefault(name, {})[str(seed)] = run
     kept["accounts"], kept["positives"] = len(windows.row), int(windows.positive.sum())
-    write_json(file, kept)
+    write_json(RESULTS / given.part / f"{task.name}.json", kept)
     for classifier, metrics in measured.items():
         means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in metrics.items())
         print(f"{task.name} ({given.part}), seed {seed}, {name}, {classifier}: {means}", flush=True)
@@ -96,7 +130,7 @@ def _measure(task: Task, windows: Asked, features: NDArray[np.floating], seed: i
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", nargs="+", choices=[task.name for task in TASKS], help="by default all")
-    parser.add_argument("--contestant", nargs="+", choices=list(CONTESTANTS), help="by default all")
+    parser.add_argument("--contestant", nargs="+", choices=[*CONTESTANTS, SUPERVISED], help="by default all")
     parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2], help="of trainings, folds and classifiers")
     parser.add_argument("--seconds", type=int, default=300, help="of training of each contestant on each corpus")
     parser.add_argument("--part", choices=["validation", "test"], default="test", help="whose accounts are asked about")

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,7 @@ def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: 
         seed: of its training.
         work: folder in which the peers' environment is.
     """
-    folder = prepared.folder / f"{contestant}-{seconds}s-seed{seed}"
+    folder = prepared.folder / (MANUAL if contestant == MANUAL else f"{contestant}-{seconds}s-seed{seed}")
     if not (folder / REPORT_FILE).exists():
         folder.mkdir(exist_ok=True)
         made = CONTESTANTS[contestant](prepared, folder, seconds, seed, work)
@@ -119,19 +119,54 @@ def _steps_within(seconds: int, prepared: Prepared, config: PretrainConfig, seen
 
 
 def _coles(encoder: str, prepared: Prepared, folder: Path, seconds: int, seed: int, work: Path) -> Vectors:
-    """CoLES of pytorch-lifestream, in its own environment."""
-    corpus, out, report = prepared.corpus, folder / "embeddings.parquet", folder / "coles.json"
-    options: list[Any] = ["--window-days", corpus.window_days, "--encoder", encoder, "--columns", *corpus.columns]
-    options += ["--seconds", seconds, "--seed", seed, "--time-zone", corpus.time_zone, "--out", out, "--report", report]
-    options += ["--cut"] if corpus.is_cut else []
+    """CoLES of pytorch-lifestream."""
+    corpus = prepared.corpus
+    options: list[Any] = ["--encoder", encoder, *(["--cut"] if corpus.is_cut else [])]
     options += ["--until", corpus.until] if corpus.until else []
-    options += ["--threads", 2, "--batch-size", PEER_BATCH]
-    command = [peer_python(work), PEER_SCRIPTS / "coles_train.py", prepared.events, prepared.moments]
-    subprocess.run([str(part) for part in [*command, *options]], check=True)
-    table = pq.read_table(out)
+    table, report = _run_peer("coles_train.py", prepared, prepared.moments, folder, seconds, seed, work, options)
     dim = table["embedding"].type.list_size
     matrix = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
-    return Vectors(_in_order(table, matrix, prepared), {**json.loads(report.read_text()), "dim": dim})
+    return Vectors(_in_order(table, matrix, prepared), {**report, "dim": dim})
+
+
+def supervised_scores(
+    prepared: Prepared, moments: pa.Table, folder: Path, seconds: int, seed: int, work: Path
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Scores of pytorch-lifestream's supervised GRU for those windows whose part is "test", and how it was trained.
+
+    Args:
+        prepared: the corpus.
+        moments: entity_id, as_of, positive and part ("train", "choose" or "test").
+        folder: for what it writes.
+        seconds: of training.
+        seed: of training.
+        work: folder in which the peers' environment is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(moments, folder / "moments.parquet")
+    table, report = _run_peer(
+        "gru_supervised.py", prepared, folder / "moments.parquet", folder, seconds, seed, work, []
+    )
+    return table["score"].to_numpy(), report
+
+
+def _run_peer(
+    script: str,
+    prepared: Prepared,
+    moments: Path,
+    folder: Path,
+    seconds: int,
+    seed: int,
+    work: Path,
+    options: Sequence[Any],
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Run a peer in its own environment; the table and the report that it wrote."""
+    corpus, out, report = prepared.corpus, folder / "table.parquet", folder / "peer.json"
+    command: list[Any] = [peer_python(work), PEER_SCRIPTS / script, prepared.events, moments, *options]
+    command += ["--window-days", corpus.window_days, "--columns", *corpus.columns, "--time-zone", corpus.time_zone]
+    command += ["--seconds", seconds, "--seed", seed, "--threads", 2, "--batch-size", PEER_BATCH]
+    subprocess.run([str(part) for part in [*command, "--out", out, "--report", report]], check=True)
+    return pq.read_table(out), json.loads(report.read_text())
 
 
 def _in_order(windows: pa.Table, matrix: NDArray[np.floating], prepared: Prepared) -> NDArray[np.floating]:
@@ -155,6 +190,8 @@ MANUAL = "manual"
 BOTH = "manual + "
 """Before a contestant's name: its vectors beside the hand-made features."""
 OURS = {f"infobehavior-{name}": name for name in ("paper", "two-cores", "recommended")}
+SUPERVISED = "supervised-gru"
+"""Trains with labels on a split, so it has scores and no vectors; on the first fold of a seed alone."""
 PEERS = {f"coles-{name}": name for name in ("gru", "transformer")}
 
 CONTESTANTS: dict[str, Callable[[Prepared, Path, int, int, Path], Vectors]] = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +12,12 @@ from scipy.stats import t as student
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from contest.contestants import supervised_scores
 from contest.corpora import Prepared
 from contest.tasks import Task
 from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.downstream.cross_validation import cross_validate, make_folds
+from infobehavior.downstream.metrics import fold_metrics
 
 Part = Literal["validation", "test"]
 PARTS = 3
@@ -26,6 +28,8 @@ FOLDS = 5
 OVERSAMPLE = 4
 USED = ("lr", "gbdt")
 ALIAS_RANKS = (1, 10)
+ITSELF = "itself"
+"""In place of a classifier, for what classifies by itself."""
 
 Measured = dict[str, dict[str, list[float]]]
 """Values by classifier (or "cosine") and metric, one a fold (or an account whose alias is looked for)."""
@@ -88,6 +92,20 @@ def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: b
             )
             measured[name] = {metric: found.values(metric).tolist() for metric in found.metrics[0]}
     return measured
+
+
+def classify_supervised(
+    prepared: Prepared, asked: Asked, grouped: bool, folder: Path, seconds: int, seed: int, work: Path
+) -> tuple[Measured, dict[str, Any]]:
+    """Metrics of the supervised GRU on the first test fold, and how it was trained."""
+    fold = make_folds(asked.positive, asked.group if grouped else None, FOLDS, seed)[0]
+    part = np.full(len(asked.row), "train", dtype=object)
+    part[fold.test], part[fold.train[fold.held_out]] = "test", "choose"
+    moments = pq.read_table(prepared.moments).take(pa.array(asked.row))
+    moments = moments.append_column("positive", pa.array(asked.positive)).append_column("part", pa.array(part))
+    scores, report = supervised_scores(prepared, moments, folder, seconds, seed, work)
+    metrics = fold_metrics(asked.positive[part == "test"], scores, threshold=0.5)
+    return {ITSELF: {name: [value] for name, value in metrics.items() if name != "f1"}}, report
 
 
 def link(asked: Asked, features: NDArray[np.floating], pairs: Path) -> Measured:

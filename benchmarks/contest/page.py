@@ -9,8 +9,8 @@ from typing import Any
 
 from machine import ROOT, in_words
 
-from contest.contestants import BOTH, MANUAL, OURS, PEERS
-from contest.judging import FOLDS, USED, p_value, paired_p_value
+from contest.contestants import BOTH, MANUAL, OURS, PEERS, SUPERVISED
+from contest.judging import FOLDS, ITSELF, USED, p_value, paired_p_value
 from contest.tasks import TASKS, Task
 from infobehavior.artefacts import write_atomically
 from infobehavior.downstream.classifiers import CLASSIFIERS
@@ -46,7 +46,7 @@ class Found:
     @property
     def names(self) -> list[str]:
         """Those who took part, in the order of the contest."""
-        order = [MANUAL, *OURS, *PEERS]
+        order = [MANUAL, *OURS, *PEERS, SUPERVISED]
         every = [*order, *(BOTH + name for name in order)]
         return [name for name in every if name in self.content["runs"]]
 
@@ -60,11 +60,10 @@ class Found:
         """Seeds that all of them have."""
         return sorted(set.intersection(*(set(self.content["runs"].get(name, {})) for name in names)))
 
-    def classifiers(self) -> list[str]:
-        """Those that were used."""
-        some = next(iter(self.content["runs"].values()))
-        measured = next(iter(some.values()))["measured"]
-        return [name for name in (*USED, LINKING) if name in measured]
+    def classifiers(self, name: str = MANUAL) -> list[str]:
+        """Those that were used on someone's vectors."""
+        measured = next(iter(self.content["runs"][name].values()))["measured"]
+        return [classifier for classifier in (*USED, LINKING, ITSELF) if classifier in measured]
 
 
 @dataclass(frozen=True)
@@ -89,16 +88,19 @@ class Goal:
 
 def write_page() -> None:
     """Write docs/results.md from docs/results/*/*.json."""
-    found = [
-        Found(task, json.loads(path.read_text()))
-        for task in TASKS
-        if (path := RESULTS / "test" / f"{task.name}.json").exists()
-    ]
+    found, validated = _read("test"), _read("validation")
     goals = [goal for one in found for goal in _goals(one)]
     parts = [_HEADER, "## Goals, missed ones first", ""]
     parts += [goal.line() for goal in sorted(goals, key=lambda goal: goal.reached)]
     parts += ["", *(_section(one) for one in found)]
+    parts += [_VALIDATION, *(_section(one) for one in validated)] if validated else []
     write_atomically(PAGE, lambda path: _write_text(path, "\n".join(parts)))
+
+
+def _read(part: str) -> list[Found]:
+    """What is on disk of a part, in the order of the tasks."""
+    files = ((task, RESULTS / part / f"{task.name}.json") for task in TASKS)
+    return [Found(task, json.loads(file.read_text())) for task, file in files if file.exists()]
 
 
 def _goals(found: Found) -> Iterator[Goal]:
@@ -168,16 +170,18 @@ def _section(found: Found) -> str:
     for name in found.names:
         runs = content["runs"][name]
         steps = ", ".join(f"{runs[seed]['report'].get('steps', 0):,}" for seed in sorted(runs))
-        dim = runs[min(runs)]["report"]["dim"]
-        for classifier in found.classifiers():
+        dim = runs[min(runs)]["report"].get("dim", "")
+        for classifier in found.classifiers(name):
             cells = (_cell(found.values(name, classifier, metric), bool(task.label)) for metric in metrics)
             shown = CLASSIFIERS[classifier].title if classifier in CLASSIFIERS else classifier
-            trained = steps if name not in (MANUAL,) else ""
+            trained = "" if name == MANUAL else steps
             lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {shown} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
 def _cell(values: list[float], with_spread: bool) -> str:
+    if not values:
+        return ""
     spread = f" ± {stdev(values):.3f}" if with_spread and len(values) > 1 else ""
     return f"{mean(values):.3f}{spread}"
 
@@ -185,6 +189,12 @@ def _cell(values: list[float], with_spread: bool) -> str:
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
+
+_VALIDATION = """\
+# The validation part
+
+The same, of the accounts by which the recipe was chosen: figures to choose by, not to believe.
+"""
 
 _HEADER = """\
 # Results
@@ -197,6 +207,7 @@ same splits and with the same classifiers. Encoders learn for the same wall time
 - `manual`: the features of `downstream/manual_features.sql.jinja`.
 - `infobehavior-paper`, `infobehavior-recommended`: the two presets, with as many steps as fit into the time.
 - `coles-gru`, `coles-transformer`: CoLES of pytorch-lifestream 0.5.3 in an environment of its own (`benchmarks/peers`).
+- `supervised-gru`: the package's GRU, trained with labels on the first fold of each seed.
 - `manual + …`: the hand-made features beside a representation.
 
 A third of the accounts of each question (all of a person's together) is the validation part: the recipe

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from contest import __main__ as contest
-from contest import contestants, corpora, page, tasks
-from contest.contestants import BOTH, MANUAL, Vectors
+from contest import contestants, corpora, judging, page, tasks
+from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.judging import Asked, asked, classify, link, p_value, paired_p_value
 from contest.tasks import Corpus, Task
 from scipy.stats import ttest_1samp
@@ -17,6 +18,7 @@ from scipy.stats import ttest_1samp
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 NUM_ACCOUNTS = 90
 OTHER = "infobehavior-paper"
+PARTS = ("train", "choose", "test")
 CORPUS = Corpus("small-5", "small", 5, ("behavior", "outcome"))
 AS_OF = FIRST + timedelta(days=8)
 BAD = Task(
@@ -170,6 +172,25 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     assert "seed" not in capsys.readouterr().out, "what is measured isn't measured again"
     run(data, tmp_path, *chosen, "--part", "validation", monkeypatch=monkeypatch)
     assert (tmp_path / "results" / "validation" / "bad.json").is_file()
+
+
+def test_the_supervised_peer_is_tried_on_the_first_fold(data, small_contest, tmp_path, monkeypatch, capsys):
+    given = []
+
+    def scores(prepared, moments, *_):
+        given.append(moments)
+        labels = moments.filter(pc.equal(moments["part"], "test"))["positive"].to_numpy(zero_copy_only=False)
+        return labels.astype(float), {"steps": 3}
+
+    monkeypatch.setattr(judging, "supervised_scores", scores)
+    run(data, tmp_path, "--contestant", MANUAL, SUPERVISED, "--seed", "0", monkeypatch=monkeypatch)
+    [moments] = given
+    assert moments.column_names == ["entity_id", "as_of", "positive", "part"]
+    persons = [set(moments["entity_id"].filter(pc.equal(moments["part"], part)).to_numpy() // 3) for part in PARTS]
+    assert all(persons)
+    assert sum(map(len, persons)) == len(set.union(*persons)), "no person is in two parts"
+    assert "bad (test), seed 0, supervised-gru, itself: auc 1.000" in capsys.readouterr().out
+    assert "| supervised-gru | 1 | 3 |  | itself | 1.000 |" in (tmp_path / "results.md").read_text()
 
 
 def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch):
