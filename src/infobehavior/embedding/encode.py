@@ -161,8 +161,9 @@ def _refuse_dependent_rows(model: InfoBehavior) -> None:
     max_windows = WINDOWS_AT_ONCE + grid.span_minutes
     max_spans = max(spans_of_minute * MINUTES_PER_BATCH, grid.num_spans)
     are_independent = rows_are_independent(lambda rows: rows @ kernel, max_windows, len(kernel), kernel.device)
-    if are_independent and isinstance(projection := model.span_projection, torch.nn.Linear):
-        are_independent = rows_are_independent(projection, max_spans, projection.in_features, kernel.device)
+    for layer in (model.span_projection, model.span_mean):
+        if are_independent and isinstance(layer, torch.nn.Linear):
+            are_independent = rows_are_independent(layer, max_spans, layer.in_features, kernel.device)
     if not are_independent:
         raise InputError(
             "on this machine the last digits of a product depend on what else is in its batch, so kept "

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 MAX_RELATIVE_ERROR = 1e-5
 
@@ -19,6 +20,13 @@ def rounded_rows(num_rows: int) -> int:
     """
     step = max(16, 1 << num_rows.bit_length() >> 5)
     return -(-num_rows // step) * step
+
+
+def of_rows(layer: nn.Linear, rows: Float[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
+    """A layer's output of some rows, by a product whose number of rows is rounded."""
+    padded = F.pad(rows, (0, 0, 0, rounded_rows(len(rows)) - len(rows)))
+    output: Tensor = layer(padded)
+    return output[: len(rows)]
 
 
 def rows_are_independent(

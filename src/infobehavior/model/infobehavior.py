@@ -10,7 +10,6 @@ from typing import Any, Self
 import safetensors
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.data.windows import SpanGrid
 from infobehavior.errors import InputError
 from infobehavior.model.config import EncoderConfig
-from infobehavior.model.float32_products import rounded_rows
+from infobehavior.model.float32_products import of_rows
 from infobehavior.model.minute_embedding import MinuteEmbedding
 from infobehavior.model.readouts import Readout, Readouts
 from infobehavior.model.reproducible import DEFAULT_THREADS
@@ -112,8 +111,7 @@ class InfoBehavior(nn.Module):
         self.span_cnn = SpanCNN(config.minute_dim, config.kernel_sizes, config.num_feature_maps)
         span_dim = config.num_feature_maps * len(config.kernel_sizes)
         self.span_projection = nn.Identity() if span_dim == config.model_dim else nn.Linear(span_dim, config.model_dim)
-        if config.span_pooling == "max_and_mean":
-            self.span_mean = nn.Linear(config.minute_dim + 1, config.model_dim)
+        self.span_mean = nn.Linear(config.minute_dim + 1, config.model_dim) if config.span_pooling != "max" else None
         self.transformer = BidirectionalTransformer(
             self.grid.num_spans,
             config.model_dim,
@@ -148,13 +146,11 @@ class InfoBehavior(nn.Module):
         minutes = self.minute_embedding(batch)
         span_repr: Tensor = self.span_cnn(minutes, batch.span_lengths)
         if isinstance(self.span_projection, nn.Linear):
-            num_spans = len(span_repr)
-            padded = F.pad(span_repr, (0, 0, 0, rounded_rows(num_spans) - num_spans))
-            span_repr = self.span_projection(padded)[:num_spans]
-        if self.config.span_pooling == "max_and_mean":
+            span_repr = of_rows(self.span_projection, span_repr)
+        if self.span_mean is not None:
             log_minutes = torch.log1p(batch.span_lengths.to(minutes.dtype))
             means = torch.cat([run_reduce(minutes, "mean", batch.span_lengths), log_minutes[:, None]], dim=1)
-            span_repr = span_repr + self.span_mean(means)
+            span_repr = span_repr + of_rows(self.span_mean, means)
         return span_repr
 
     def embed(

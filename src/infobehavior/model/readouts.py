@@ -8,6 +8,8 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
 
+from infobehavior.model.float32_products import of_rows
+
 LabelKind = Literal["class", "shares", "logarithms"]
 """What a task tells of a window: the class of a count, shares of a histogram's bars, or logarithms of totals."""
 
@@ -63,7 +65,7 @@ class Readouts(nn.Module):
         Of a count: for each class but the first, how probable it is that the count is of that class or above. So a
         linear classifier may weigh each class by itself. Of a histogram: logarithms of shares. Of totals: logarithms.
         """
-        parts = [_believed(one.kind, self.layer(one.name)(global_repr)) for one in self.readouts]
+        parts = [_believed(one.kind, of_rows(self.layer(one.name), global_repr)) for one in self.readouts]
         return torch.cat(parts, dim=1) if parts else global_repr[:, :0]
 
 

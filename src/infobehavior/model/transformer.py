@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from infobehavior.model.attention import PackedSequences, attend, attend_from_first
 from infobehavior.model.dropout import Dropout
+from infobehavior.model.float32_products import of_rows
 from infobehavior.model.packed_windows import PackedWindows
 
 NUM_AGES = 16
@@ -163,7 +164,7 @@ class BidirectionalTransformer(nn.Module):
         of_age = torch.bincount(window * NUM_AGES + age, minlength=len(window_lengths) * NUM_AGES).view(-1, NUM_AGES)
         numbers = torch.log1p(torch.cat([torch.stack([num_seen, *extremes], dim=1), of_age], dim=1))
         parts = torch.cat([run_reduce(span_repr, "mean", num_seen), numbers], dim=1)
-        summarised: Tensor = self.cls + self.summary(parts.where(has_any[:, None], 0.0))
+        summarised: Tensor = self.cls + of_rows(self.summary, parts.where(has_any[:, None], 0.0))
         return summarised
 
 
