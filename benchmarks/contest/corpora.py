@@ -13,7 +13,7 @@ import infobehavior
 from contest.tasks import MARKET, TASKS, Corpus, Task
 from infobehavior.artefacts import write_atomically
 from infobehavior.data.schema import Schema
-from infobehavior.market.simulate import LABELS_FILE, simulate
+from infobehavior.market.simulate import LABELS_FILE, TRUTH_FILE, simulate
 
 SIMULATED = "market"
 
@@ -85,6 +85,8 @@ def _write_windows(task: Task, events: Path, labels: Path, target: Path) -> None
         source = f"{events}/*.parquet" if events.is_dir() else str(events)
         connection.read_parquet(source).create_view("events")
         connection.read_parquet(str(labels)).create_view("labels")
+        if (truth := labels.parent / TRUTH_FILE).exists():
+            connection.read_parquet(str(truth)).create_view("truth")
         rows = connection.sql(task.moments).to_arrow_table()
     write_atomically(target, lambda path: pq.write_table(rows, path))
 

@@ -16,8 +16,8 @@ from contest.contestants import supervised_scores
 from contest.corpora import Prepared
 from contest.tasks import Task
 from infobehavior.downstream.classifiers import CLASSIFIERS
-from infobehavior.downstream.cross_validation import cross_validate, make_folds
-from infobehavior.downstream.metrics import fold_metrics
+from infobehavior.downstream.cross_validation import Fold, cross_validate, make_folds
+from infobehavior.downstream.metrics import fold_metrics, kind_metrics
 
 Part = Literal["validation", "test"]
 PARTS = 3
@@ -45,6 +45,7 @@ class Asked:
         group: whose it is, as numbers.
         entity: its account.
         repo: where its account is; nothing but for linking.
+        kind: of its account; None where nobody knows.
     """
 
     row: NDArray[np.intp]
@@ -52,6 +53,7 @@ class Asked:
     group: NDArray[np.int64]
     entity: NDArray[np.int64]
     repo: NDArray[np.str_]
+    kind: NDArray[np.str_] | None = None
 
 
 def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
@@ -66,7 +68,9 @@ def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
     positive = table[task.label].to_numpy() > 0 if task.label else np.zeros(len(table), np.bool_)
     repo = np.array(table["repo"].to_pylist() if not task.label else [""] * len(table))
     group = np.unique(group[is_in], return_inverse=True)[1]
-    return Asked(row[is_in], positive[is_in], group, table["entity_id"].to_numpy()[is_in], repo[is_in])
+    entity = table["entity_id"].to_numpy()
+    kind = np.array(table["kind"].to_pylist())[is_in] if "kind" in table.column_names else None
+    return Asked(row[is_in], positive[is_in], group, entity[is_in], repo[is_in], kind)
 
 
 def _keys(table: pa.Table) -> list[tuple[int, int]]:
@@ -91,7 +95,18 @@ def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: b
                 advance=lambda: None,
             )
             measured[name] = {metric: found.values(metric).tolist() for metric in found.metrics[0]}
+            if asked.kind is not None:
+                measured[name] |= _by_kind(asked.positive, found.scores, asked.kind, folds)
     return measured
+
+
+def _by_kind(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64], kind: NDArray[np.str_], folds: list[Fold]
+) -> dict[str, list[float]]:
+    """AUC of each kind of positives in each test fold that has some."""
+    of_folds = [kind_metrics(positive[fold.test], scores[fold.test], kind[fold.test]) for fold in folds]
+    names = sorted({name for of_fold in of_folds for name in of_fold})
+    return {name: [of_fold[name] for of_fold in of_folds if name in of_fold] for name in names}
 
 
 def classify_supervised(

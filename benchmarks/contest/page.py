@@ -176,7 +176,25 @@ def _section(found: Found) -> str:
             shown = CLASSIFIERS[classifier].title if classifier in CLASSIFIERS else classifier
             trained = "" if name == MANUAL else steps
             lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {shown} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *_kinds(found)])
+
+
+def _kinds(found: Found) -> list[str]:
+    """AUC by kind of positives, where kinds are known."""
+    measured = found.content["runs"][MANUAL]
+    kinds = [name for name in next(iter(measured.values()))["measured"].get(USED[0], {}) if name.startswith("auc[")]
+    if not kinds:
+        return []
+    lines = ["AUC of each kind of abnormal accounts against all normal ones:", ""]
+    lines += [
+        f"| features | classifier | {' | '.join(kind[4:-1] for kind in kinds)} |",
+        "|---|---|" + "---|" * len(kinds),
+    ]
+    for name in found.names:
+        for classifier in (one for one in USED if one in found.classifiers(name)):
+            cells = (_cell(found.values(name, classifier, kind), True) for kind in kinds)
+            lines.append(f"| {name} | {CLASSIFIERS[classifier].title} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _cell(values: list[float], with_spread: bool) -> str:

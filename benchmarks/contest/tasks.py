@@ -62,8 +62,8 @@ class Task:
         label: column of the answers; "" for linking, which has pairs instead.
         title: for the page.
         question: what is asked, in words.
-        moments: SQL of the windows: entity_id, as_of, the label and the group; the log is there as `events`, its
-            labels as `labels`.
+        moments: SQL of the windows: entity_id, as_of, the label, the group and, where it is known, the kind; the log
+            is there as `events`, its labels as `labels`, and what is only known of a simulated log as `truth`.
         group: column that keeps accounts of one person on one side of every split; "" if each stands alone.
     """
 
@@ -161,7 +161,8 @@ TASKS = (
         "market (simulated), abnormal sellers",
         f"Is the seller abnormal? Simulated: {MARKET.num_sellers:,} sellers, {MARKET.abnormal_share:.0%} of them "
         "abnormal. Windows are the third month, training saw the two before.",
-        "SELECT entity_id, TIMESTAMPTZ '2019-10-31 16:00:00+00' AS as_of, label_abnormal FROM labels "
+        "SELECT entity_id, TIMESTAMPTZ '2019-10-31 16:00:00+00' AS as_of, label_abnormal, kind "
+        "FROM labels JOIN truth USING (entity_id) "
         "WHERE entity_id IN (SELECT entity_id FROM events WHERE timestamp >= '2019-10-01 16:00:00+00') "
         "ORDER BY entity_id",
         "",

@@ -145,6 +145,17 @@ def test_classifiers_are_tested_on_each_fold():
     assert 0.6 < np.mean(measured["lr"]["auc"]) < 1
 
 
+def test_kinds_of_positives_are_told_apart():
+    random = np.random.default_rng(0)
+    kind = random.choice(["normal", "normal", "seen", "unseen"], 400)
+    positive = kind != "normal"
+    features = (kind == "seen")[:, None] + random.normal(0, 0.3, size=(400, 2))
+    who = Asked(np.arange(400), positive, np.arange(400), np.arange(400), np.array([""] * 400), kind)
+    measured = classify(who, features, 0, grouped=False)["lr"]
+    assert np.mean(measured["auc[seen]"]) > 0.9
+    assert np.mean(measured["auc[unseen]"]) < 0.6
+
+
 def run(data, tmp_path, *arguments, monkeypatch):
     line = ["contest", "--data", str(data), "--work", str(tmp_path / "work"), "--seconds", "1", *arguments]
     monkeypatch.setattr("sys.argv", line)
