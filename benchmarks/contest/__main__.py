@@ -20,7 +20,7 @@ import numpy as np
 from machine import ROOT, machine
 from numpy.typing import NDArray
 
-from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, vectors
+from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, decided_by, vectors
 from contest.corpora import Prepared, is_there, prepare
 from contest.judging import Asked, Measured, asked, classify, classify_supervised, link
 from contest.page import RESULTS, write_page
@@ -76,24 +76,27 @@ def _judge(
     given: argparse.Namespace,
 ) -> None:
     """Measure vectors, if they aren't yet."""
-    if not _is_kept(task, name, seed, given):
+    if not _is_kept(task, name, seed, report["decided_by"], given):
         windows = asked(prepared, task, given.part)
         _keep(task, name, seed, windows, _measure(task, windows, features, seed, given.data), report, given)
 
 
 def _judge_supervised(prepared: Prepared, task: Task, seed: int, given: argparse.Namespace) -> None:
     """Train and measure the supervised GRU, if it isn't yet."""
-    if task.label and not _is_kept(task, SUPERVISED, seed, given):
+    key = decided_by(prepared, SUPERVISED, given.seconds, seed)
+    if task.label and not _is_kept(task, SUPERVISED, seed, key, given):
         windows = asked(prepared, task, given.part)
         folder = prepared.folder / f"{SUPERVISED}-{task.name}-{given.part}-{given.seconds}s-seed{seed}"
         measured, report = classify_supervised(
             prepared, windows, bool(task.group), folder, given.seconds, seed, given.work
         )
-        _keep(task, SUPERVISED, seed, windows, measured, report, given)
+        _keep(task, SUPERVISED, seed, windows, measured, {**report, "decided_by": key}, given)
 
 
-def _is_kept(task: Task, name: str, seed: int, given: argparse.Namespace) -> bool:
-    return str(seed) in _kept(task, given).get("runs", {}).get(name, {})
+def _is_kept(task: Task, name: str, seed: int, key: str, given: argparse.Namespace) -> bool:
+    """Whether it was measured, and nothing that decides it has changed since."""
+    run = _kept(task, given).get("runs", {}).get(name, {}).get(str(seed), {})
+    return bool(run) and run["report"].get("decided_by") == key
 
 
 def _kept(task: Task, given: argparse.Namespace) -> dict[str, Any]:

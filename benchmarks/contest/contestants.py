@@ -1,6 +1,8 @@
 """Who takes part: each turns the windows of a corpus into vectors, and those that learn learn for the same time."""
 
+import hashlib
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +17,11 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from peer_environment import PEERS as PEER_SCRIPTS
-from peer_environment import peer_python
+from peer_environment import REQUIREMENTS, peer_python
 
 import infobehavior
-from contest.corpora import Prepared
-from infobehavior.artefacts import write_json
+from contest.corpora import Prepared, window_keys
+from infobehavior.artefacts import definition_hash, write_json
 from infobehavior.downstream.embeddings import read_embeddings
 from infobehavior.downstream.manual_features import as_matrix, manual_features
 from infobehavior.model.device import multiplies_bfloat16
@@ -50,7 +52,7 @@ class Vectors:
 
 
 def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: Path) -> Vectors:
-    """The vectors of a contestant, which are made once.
+    """The vectors of a contestant, which are made once, and again if something that decides them has changed.
 
     Args:
         prepared: the corpus.
@@ -60,12 +62,28 @@ def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: 
         work: folder in which the peers' environment is.
     """
     folder = prepared.folder / (MANUAL if contestant == MANUAL else f"{contestant}-{seconds}s-seed{seed}")
-    if not (folder / REPORT_FILE).exists():
-        folder.mkdir(exist_ok=True)
+    key = decided_by(prepared, contestant, seconds, seed)
+    report = json.loads((folder / REPORT_FILE).read_text()) if (folder / REPORT_FILE).exists() else {}
+    if report.get("decided_by") != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         made = CONTESTANTS[contestant](prepared, folder, seconds, seed, work)
         np.save(folder / VECTORS_FILE, made.of_window)
-        write_json(folder / REPORT_FILE, made.report)
-    return Vectors(np.load(folder / VECTORS_FILE), json.loads((folder / REPORT_FILE).read_text()))
+        report = {**made.report, "decided_by": key}
+        write_json(folder / REPORT_FILE, report)
+    return Vectors(np.load(folder / VECTORS_FILE), report)
+
+
+def decided_by(prepared: Prepared, contestant: str, seconds: int, seed: int) -> str:
+    """Hash of what decides the vectors or scores of a contestant, but for the code of the package."""
+    how: Any = f"{infobehavior.__version__} manual"
+    if contestant in OURS:
+        how = [preset(OURS[contestant]).model_dump(mode="json"), seconds, seed]
+    elif contestant != MANUAL:
+        scripts = [*sorted(PEER_SCRIPTS.glob("*.py")), REQUIREMENTS]
+        hashes = [hashlib.sha256(script.read_bytes()).hexdigest() for script in scripts]
+        how = [contestant, PEER_BATCH, hashes, seconds, seed]
+    return definition_hash([prepared.decided_by, how])
 
 
 def _manual(prepared: Prepared, _folder: Path, _seconds: int, _seed: int, _work: Path) -> Vectors:
@@ -172,18 +190,13 @@ def _run_peer(
 def _in_order(windows: pa.Table, matrix: NDArray[np.floating], prepared: Prepared) -> NDArray[np.floating]:
     """Rows in the order of the moments; zeros for windows that aren't there."""
     moments = pq.read_table(prepared.moments)
-    keys = [_keys(table) for table in (windows, moments)]
+    keys = [window_keys(table) for table in (windows, moments)]
     place = {key: row for row, key in enumerate(keys[0])}
     ordered = np.zeros((len(moments), matrix.shape[1]), matrix.dtype)
     for row, key in enumerate(keys[1]):
         if key in place:
             ordered[row] = matrix[place[key]]
     return ordered
-
-
-def _keys(table: pa.Table) -> list[tuple[int, int]]:
-    as_of = table["as_of"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-    return list(zip(table["entity_id"].to_pylist(), as_of.to_pylist(), strict=True))
 
 
 MANUAL = "manual"

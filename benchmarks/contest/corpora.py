@@ -1,7 +1,7 @@
 """Events, minutes and moments of a corpus on disk, made once."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 import infobehavior
 from contest.tasks import MARKET, TASKS, Corpus, Task
-from infobehavior.artefacts import write_atomically
+from infobehavior.artefacts import definition_hash, write_atomically
 from infobehavior.data.schema import Schema
 from infobehavior.market.simulate import LABELS_FILE, TRUTH_FILE, simulate
 
@@ -28,6 +28,7 @@ class Prepared:
         events: file, or folder of files, of the log.
         minutes: folder of minutes.
         moments: table (entity_id, as_of) of all windows that any task asks about.
+        decided_by: hash of what decides all of these.
     """
 
     corpus: Corpus
@@ -35,6 +36,7 @@ class Prepared:
     events: Path
     minutes: Path
     moments: Path
+    decided_by: str
 
     def labelled(self, task: Task) -> Path:
         """Table of a task's windows, with label and group."""
@@ -47,19 +49,25 @@ def is_there(corpus: Corpus, data: Path) -> bool:
 
 
 def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:
-    """Write what isn't there yet."""
+    """Write what isn't there yet, or was made of other events or for other questions."""
     events, labels = _log(corpus, data, work)
     folder = work / corpus.name
     folder.mkdir(parents=True, exist_ok=True)
-    prepared = Prepared(corpus, folder, events, folder / "minutes", folder / "moments.parquet")
-    if not prepared.moments.exists():
+    tasks = [task for task in TASKS if task.corpus == corpus.name]
+    files = [labels, *(sorted(events.rglob("*.parquet")) if events.is_dir() else [events])]
+    sizes = [file.stat().st_size for file in files]
+    key = definition_hash([str(asdict(corpus)), [task.moments for task in tasks], sizes])
+    prepared = Prepared(corpus, folder, events, folder / "minutes", folder / "moments.parquet", key)
+    done = folder / "decided_by.txt"
+    if not done.exists() or done.read_text(encoding="utf-8") != key:
+        done.unlink(missing_ok=True)
         shutil.rmtree(prepared.minutes, ignore_errors=True)
         infobehavior.aggregate(events, _schema(corpus, events), prepared.minutes)
-        tasks = [task for task in TASKS if task.corpus == corpus.name]
         for task in tasks:
             _write_windows(task, events, labels, prepared.labelled(task))
         windows = [pq.read_table(prepared.labelled(task), columns=["entity_id", "as_of"]) for task in tasks]
         _write_moments(pa.concat_tables(windows), prepared.moments)
+        done.write_text(key, encoding="utf-8")
     return prepared
 
 
@@ -101,3 +109,9 @@ def _write_moments(windows: pa.Table, target: Path) -> None:
     as_of = pc.cast(distinct["as_of"], pa.timestamp("us", "UTC"))
     table = pa.table({"entity_id": distinct["entity_id"], "as_of": as_of})
     write_atomically(target, lambda path: pq.write_table(table, path))
+
+
+def window_keys(table: pa.Table) -> list[tuple[int, int]]:
+    """Entity and moment (microseconds since the epoch) of each window of a table."""
+    as_of = table["as_of"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    return list(zip(table["entity_id"].to_pylist(), as_of.to_pylist(), strict=True))

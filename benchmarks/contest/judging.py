@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from contest.contestants import supervised_scores
-from contest.corpora import Prepared
+from contest.corpora import Prepared, window_keys
 from contest.tasks import Task
 from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.downstream.cross_validation import Fold, cross_validate, make_folds
@@ -59,8 +59,8 @@ class Asked:
 def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
     """The windows of a task that belong to a part; whose accounts are one person's are all in the same."""
     table, moments = pq.read_table(prepared.labelled(task)), pq.read_table(prepared.moments)
-    place = {key: row for row, key in enumerate(_keys(moments))}
-    row = np.array([place[key] for key in _keys(table)])
+    place = {key: row for row, key in enumerate(window_keys(moments))}
+    row = np.array([place[key] for key in window_keys(table)])
     group = table[task.group or "entity_id"].to_numpy()
     groups = np.unique(group)
     drawn = np.random.default_rng(PART_SEED).permutation(groups)[: len(groups) // PARTS]
@@ -71,11 +71,6 @@ def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
     entity = table["entity_id"].to_numpy()
     kind = np.array(table["kind"].to_pylist())[is_in] if "kind" in table.column_names else None
     return Asked(row[is_in], positive[is_in], group, entity[is_in], repo[is_in], kind)
-
-
-def _keys(table: pa.Table) -> list[tuple[int, int]]:
-    as_of = table["as_of"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-    return list(zip(table["entity_id"].to_pylist(), as_of.to_pylist(), strict=True))
 
 
 def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: bool) -> Measured:

@@ -214,8 +214,12 @@ def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch):
     assert made.of_window.shape == (NUM_ACCOUNTS, 12)
     assert (made.of_window != 0).any(axis=1).all()
     assert made.report["steps"] >= 1
+    monkeypatch.setitem(contestants.CONTESTANTS, OTHER, lambda *_: Vectors(np.zeros((NUM_ACCOUNTS, 1)), {"dim": 1}))
     again = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
     assert (again.of_window == made.of_window).all()
+    monkeypatch.setattr(contestants, "preset", lambda name: tiny_config(batch_size=5))
+    other = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
+    assert other.of_window.shape == (NUM_ACCOUNTS, 1), "the preset has changed, so they are made again"
 
 
 def test_a_log_that_is_not_there_is_left_out(small_contest, tmp_path, monkeypatch, capsys):
