@@ -22,8 +22,11 @@ HOLIDAYS = {(10, day): 0.6 for day in range(1, 8)}
 CHANGES = {"verify": 2.0, MODIFY_PASSWORD: 0.8, "modify_profile": 1.0}
 """Weights of the operations on the first days of an account that was taken over."""
 
+USUAL_CHANGES = {MODIFY_PASSWORD: 0.01}
+"""How often a day everybody does what isn't a part of sessions."""
+
 NIGHT = (0, 6)
-"""Local hours between which abnormal tools are started; normal ones never are."""
+"""Local hours between which abnormal tools are started; normal ones are in the daytime."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,15 @@ class Block:
     products: Products
 
 
+def block_sellers(config: MarketConfig, number: int, count: int) -> Sellers:
+    """The sellers of a block, without what they do."""
+    return Sellers.draw(config, count, np.random.default_rng([config.seed, number, 0]))
+
+
 def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
     """Simulate a block; it depends on the configuration and its number alone."""
-    random = np.random.default_rng([config.seed, number])
-    sellers = Sellers.draw(config, count, random)
+    sellers = block_sellers(config, number, count)
+    random = np.random.default_rng([config.seed, number, 1])
     own = Habits.draw(config, count, random)
     habits = own.followed_by(own.blended(Habits.draw(config, count, random), config.strength, random))
     is_other = sellers.is_abnormal & sellers.are("bought", "relapsing")[:, None]
@@ -55,7 +63,7 @@ def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
         work(habits, row, failure, random.poisson(mean), random),
         bursts(habits, row, random.poisson(habits.bursts_per_day[row]), 1.0, random),
         bursts(_at_night(habits, random), row, _abnormal_bursts(sellers, random), config.burst_size, random),
-        _changes(habits, row, sellers, config, random),
+        _changes(habits, row, sellers, failure, config, random),
         _openings(habits, sellers, random),
     ]
     events = Events.joined(parts)
@@ -64,7 +72,7 @@ def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
     order = np.lexsort((events.operation, events.second, events.day, events.seller))
     events = events.take(order)
     return Block(
-        sellers, events, draw_products(config, sellers, events, np.random.default_rng([config.seed, number, 1]))
+        sellers, events, draw_products(config, sellers, events, np.random.default_rng([config.seed, number, 2]))
     )
 
 
@@ -97,17 +105,22 @@ def _abnormal_bursts(sellers: Sellers, random: np.random.Generator) -> Indices:
 
 
 def _changes(
-    habits: Habits, row: Indices, sellers: Sellers, config: MarketConfig, random: np.random.Generator
+    habits: Habits,
+    row: Indices,
+    sellers: Sellers,
+    failure: Numbers,
+    config: MarketConfig,
+    random: np.random.Generator,
 ) -> Events:
-    """Verifications, and changes of passwords and profiles, on the first days of accounts that were taken over."""
+    """Verifications, and changes of passwords and profiles: many on the first days of accounts that were taken over."""
     is_early = sellers.is_early & sellers.are("bought", "relapsing")[:, None]
     parts = []
     for name, weight in CHANGES.items():
-        counts = random.poisson(np.where(is_early, config.changes * weight, 0))
+        counts = random.poisson(USUAL_CHANGES.get(name, 0.0) + np.where(is_early, config.changes * weight, 0))
         seller, day = (np.repeat(x.ravel(), counts.ravel()) for x in np.indices(counts.shape))
         rows = row[seller, day]
         hour = np.mod(habits.peaks[rows, 0] + random.normal(0, 1, len(rows)), 24)
-        rate = FAILURE_RATES[name] * config.failure_factor * habits.failure[rows]
+        rate = FAILURE_RATES[name] * failure[seller, day] * habits.failure[rows]
         parts.append(
             Events(
                 seller,
@@ -137,7 +150,8 @@ def _openings(habits: Habits, sellers: Sellers, random: np.random.Generator) -> 
 def _camouflaged(events: Events, sellers: Sellers, random: np.random.Generator) -> Events:
     """Camouflaged sellers do what they would have done, in another order: the minutes of a day exchange what was done.
 
-    When they do something, from where, and what they do within a minute stays; what they do when is another thing.
+    Only minutes at one and the same place do. When they do something, from where, and what they do within a minute
+    stays; what they do when is another thing.
     """
     is_theirs = sellers.are("camouflaged")[events.seller] & sellers.is_abnormal[events.seller, events.day]
     theirs = events.take(is_theirs)
@@ -147,9 +161,16 @@ def _camouflaged(events: Events, sellers: Sellers, random: np.random.Generator) 
     theirs, day, minute = theirs.take(in_time), day[in_time], minute[in_time]
     is_first = (np.diff(day, prepend=-1) != 0) | (np.diff(minute, prepend=-1) != 0)
     first, of_minute = np.flatnonzero(is_first), np.cumsum(is_first) - 1
-    moved = np.empty(len(first), np.int64)
-    moved[np.lexsort((random.random(len(first)), day[first]))] = np.arange(len(first))
+    moved = np.arange(len(first))
+    if len(first):
+        city = theirs.city[first]
+        at_one_place = np.flatnonzero(
+            np.maximum.reduceat(theirs.city, first) == np.minimum.reduceat(theirs.city, first)
+        )
+        alike = (city[at_one_place], day[first][at_one_place])
+        shuffled = np.lexsort((random.random(len(at_one_place)), *alike))
+        moved[at_one_place[shuffled]] = at_one_place[np.lexsort(alike)]
     there = first[moved[of_minute]]
     second = minute[there] * SECONDS_PER_MINUTE + theirs.second % SECONDS_PER_MINUTE
-    exchanged = Events(theirs.seller, theirs.day, second, theirs.operation, theirs.city[there], theirs.failed)
+    exchanged = Events(theirs.seller, theirs.day, second, theirs.operation, theirs.city, theirs.failed)
     return Events.joined([events.take(~is_theirs), exchanged])

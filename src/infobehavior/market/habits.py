@@ -89,7 +89,7 @@ class Habits:
             bursts_per_day=np.where(has_tool, random.lognormal(np.log(0.15), 0.6, count), 0),
             burst_size=random.lognormal(np.log(60), 0.7, count),
             burst_op=random.choice([OPERATIONS.index(name) for name in BURST_OPERATIONS], count),
-            burst_hour=random.uniform(7, 24, count),
+            burst_hour=random.uniform(7, 22, count),
         )
 
     def blended(self, other: "Habits", strength: float, random: np.random.Generator) -> "Habits":

@@ -109,7 +109,10 @@ def draw_products(config: MarketConfig, sellers: Sellers, events: Events, random
         events: of them, by seller and time.
         random: draws everything.
     """
-    posted = np.flatnonzero(events.operation == OPERATIONS.index("post_product"))
+    is_posted = events.operation == OPERATIONS.index("post_product")
+    posted = np.flatnonzero(
+        is_posted & (events.day * SECONDS_PER_DAY + events.second < config.num_days * SECONDS_PER_DAY)
+    )
     per_seller = np.bincount(events.seller[posted], minlength=len(sellers.kind))
     chance = np.minimum(config.products_per_seller / np.maximum(per_seller, 1), 1)
     posted = posted[random.random(len(posted)) < chance[events.seller[posted]]]

@@ -26,7 +26,7 @@ from infobehavior.artefacts import (
 )
 from infobehavior.data.clock import SECONDS_PER_MINUTE, day_bounds
 from infobehavior.errors import InputError
-from infobehavior.market.block import simulate_block
+from infobehavior.market.block import block_sellers, simulate_block
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.operations import CITIES, OPERATIONS
 from infobehavior.market.products import CATEGORIES, PICTURE_DIM, Products
@@ -138,13 +138,16 @@ def _in_processes(
 
 
 def _write_block(folder: Path, config: MarketConfig, number: int) -> tuple[pa.Table, int]:
-    """Write the events of a block; its sellers, and how many events they have."""
+    """Write a block, if it isn't there; its sellers, and how many events they have."""
     first = number * SELLERS_PER_BLOCK
-    block = simulate_block(config, number, min(SELLERS_PER_BLOCK, config.num_sellers - first))
-    events = _event_table(config, block.events, first)
-    write_atomically(folder / EVENTS_FOLDER / BLOCK_FILE.format(number), partial(_write, events))
-    products = _product_table(config, block.products, first)
-    write_atomically(folder / PRODUCTS_FOLDER / BLOCK_FILE.format(number), partial(_write, products))
+    count = min(SELLERS_PER_BLOCK, config.num_sellers - first)
+    of_events, of_products = (folder / name / BLOCK_FILE.format(number) for name in (EVENTS_FOLDER, PRODUCTS_FOLDER))
+    if of_events.exists() and of_products.exists():
+        return _seller_table(config, block_sellers(config, number, count), first), pq.read_metadata(of_events).num_rows
+    block = simulate_block(config, number, count)
+    events, products = _event_table(config, block.events, first), _product_table(config, block.products, first)
+    write_atomically(of_events, partial(_write, events))
+    write_atomically(of_products, partial(_write, products))
     return _seller_table(config, block.sellers, first), len(events)
 
 
