@@ -78,7 +78,7 @@ def _judge(
     """Measure vectors, if they aren't yet."""
     if not _is_kept(task, name, seed, report["decided_by"], given):
         windows = asked(prepared, task, given.part)
-        _keep(task, name, seed, windows, _measure(task, windows, features, seed, given.data), report, given)
+        _keep(task, name, seed, windows, _measure(task, windows, features, seed, given), report, given)
 
 
 def _judge_supervised(prepared: Prepared, task: Task, seed: int, given: argparse.Namespace) -> None:
@@ -117,17 +117,19 @@ def _keep(
     kept = _kept(task, given)
     run = {"measured": measured, "report": report, "seconds": given.seconds, "machine": machine()}
     kept.setdefault("runs", {}).setdefault(name, {})[str(seed)] = run
-    kept["accounts"], kept["positives"] = len(windows.row), int(windows.positive.sum())
+    kept["accounts"], kept["positives"] = int(windows.is_in.sum()), int(windows.of_part().positive.sum())
     write_json(RESULTS / given.part / f"{task.name}.json", kept)
     for classifier, metrics in measured.items():
         means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in metrics.items())
         print(f"{task.name} ({given.part}), seed {seed}, {name}, {classifier}: {means}", flush=True)
 
 
-def _measure(task: Task, windows: Asked, features: NDArray[np.floating], seed: int, data: Path) -> Measured:
+def _measure(
+    task: Task, windows: Asked, features: NDArray[np.floating], seed: int, given: argparse.Namespace
+) -> Measured:
     if task.label:
         return classify(windows, features, seed, grouped=bool(task.group))
-    return link(windows, features, data / CORPORA[task.corpus].log / PAIRS_FILE)
+    return link(windows, features, given.data / CORPORA[task.corpus].log / PAIRS_FILE, given.part)
 
 
 def _arguments() -> argparse.Namespace:

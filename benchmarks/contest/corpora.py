@@ -5,12 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 import infobehavior
-from contest.tasks import MARKET, TASKS, Corpus, Task
+from contest.tasks import CHOSEN_BY, CORPORA, MARKET, PART_SEED, PARTS, TASKS, Corpus, Task
 from infobehavior.artefacts import definition_hash, write_atomically
 from infobehavior.data.schema import Schema
 from infobehavior.market.simulate import LABELS_FILE, TRUTH_FILE, simulate
@@ -28,6 +30,7 @@ class Prepared:
         events: file, or folder of files, of the log.
         minutes: folder of minutes.
         moments: table (entity_id, as_of) of all windows that any task asks about.
+        validation: table (group) of those whose accounts are for choosing.
         decided_by: hash of what decides all of these.
     """
 
@@ -36,6 +39,7 @@ class Prepared:
     events: Path
     minutes: Path
     moments: Path
+    validation: Path
     decided_by: str
 
     def labelled(self, task: Task) -> Path:
@@ -54,19 +58,23 @@ def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:
     folder = work / corpus.name
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [task for task in TASKS if task.corpus == corpus.name]
+    choosing = [task for task in TASKS if task.name in CHOSEN_BY and CORPORA[task.corpus].log == corpus.log]
     files = [labels, *(sorted(events.rglob("*.parquet")) if events.is_dir() else [events])]
     sizes = [file.stat().st_size for file in files]
-    key = definition_hash([str(asdict(corpus)), [task.moments for task in tasks], sizes])
-    prepared = Prepared(corpus, folder, events, folder / "minutes", folder / "moments.parquet", key)
+    key = definition_hash([str(asdict(corpus)), [task.moments for task in (*tasks, *choosing)], sizes])
+    moments, validation = folder / "moments.parquet", folder / "validation.parquet"
+    prepared = Prepared(corpus, folder, events, folder / "minutes", moments, validation, key)
     done = folder / "decided_by.txt"
     if not done.exists() or done.read_text(encoding="utf-8") != key:
         done.unlink(missing_ok=True)
         shutil.rmtree(prepared.minutes, ignore_errors=True)
         infobehavior.aggregate(events, _schema(corpus, events), prepared.minutes)
+        windows = {task.name: _windows(task, events, labels) for task in (*tasks, *choosing)}
         for task in tasks:
-            _write_windows(task, events, labels, prepared.labelled(task))
-        windows = [pq.read_table(prepared.labelled(task), columns=["entity_id", "as_of"]) for task in tasks]
-        _write_moments(pa.concat_tables(windows), prepared.moments)
+            _write(windows[task.name], prepared.labelled(task))
+        _write(_distinct([windows[task.name].select(["entity_id", "as_of"]) for task in tasks]), moments)
+        drawn = np.concatenate([_drawn(windows[task.name], task) for task in choosing])
+        _write(pa.table({"group": np.unique(drawn)}), validation)
         done.write_text(key, encoding="utf-8")
     return prepared
 
@@ -87,7 +95,8 @@ def _schema(corpus: Corpus, events: Path) -> Schema:
     return schema.model_copy(update={"columns": schema.columns.model_copy(update={"location": None})})
 
 
-def _write_windows(task: Task, events: Path, labels: Path, target: Path) -> None:
+def _windows(task: Task, events: Path, labels: Path) -> pa.Table:
+    """The windows that a task asks about."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
         source = f"{events}/*.parquet" if events.is_dir() else str(events)
@@ -95,19 +104,24 @@ def _write_windows(task: Task, events: Path, labels: Path, target: Path) -> None
         connection.read_parquet(str(labels)).create_view("labels")
         if (truth := labels.parent / TRUTH_FILE).exists():
             connection.read_parquet(str(truth)).create_view("truth")
-        rows = connection.sql(task.moments).to_arrow_table()
-    write_atomically(target, lambda path: pq.write_table(rows, path))
+        return connection.sql(task.moments).to_arrow_table()
 
 
-def _write_moments(windows: pa.Table, target: Path) -> None:
+def _drawn(windows: pa.Table, task: Task) -> NDArray[np.int64]:
+    """The groups of a task whose accounts are for choosing."""
+    groups = np.unique(windows[task.group or "entity_id"].to_numpy())
+    return np.random.default_rng(PART_SEED).permutation(groups)[: len(groups) // PARTS].astype(np.int64)
+
+
+def _distinct(windows: list[pa.Table]) -> pa.Table:
     """Each window once, by entity and moment."""
-    distinct = (
-        windows.group_by(["entity_id", "as_of"])
-        .aggregate([])
-        .sort_by([("entity_id", "ascending"), ("as_of", "ascending")])
-    )
+    distinct = pa.concat_tables(windows).group_by(["entity_id", "as_of"]).aggregate([])
+    distinct = distinct.sort_by([("entity_id", "ascending"), ("as_of", "ascending")])
     as_of = pc.cast(distinct["as_of"], pa.timestamp("us", "UTC"))
-    table = pa.table({"entity_id": distinct["entity_id"], "as_of": as_of})
+    return pa.table({"entity_id": distinct["entity_id"], "as_of": as_of})
+
+
+def _write(table: pa.Table, target: Path) -> None:
     write_atomically(target, lambda path: pq.write_table(table, path))
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import t as student
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -20,14 +22,15 @@ from infobehavior.downstream.cross_validation import Fold, cross_validate, make_
 from infobehavior.downstream.metrics import fold_metrics, kind_metrics
 
 Part = Literal["validation", "test"]
-PARTS = 3
-"""One part of this many of the groups of each task is for choosing, and what is reported is of the others."""
-PART_SEED = 12_345
+"""Whose accounts are asked about, see `tasks.CHOSEN_BY`."""
 
 FOLDS = 5
 OVERSAMPLE = 4
 USED = ("lr", "gbdt")
 ALIAS_RANKS = (1, 10)
+LINKING, RANK, STRONG_RANK, CONNECTED = "cosine", "reciprocal_rank", "reciprocal_rank_of_strong", "connected"
+STRONG = "mailmap_or_login"
+"""Source of the pairs of which more than a name tells that they are one person's."""
 ITSELF = "itself"
 """In place of a classifier, for what classifies by itself."""
 
@@ -37,44 +40,53 @@ Measured = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class Asked:
-    """The windows of a task that are in one part.
+    """The windows of a task.
 
     Attributes:
         row: of each window in `Prepared.moments`.
-        positive: its label; nothing for linking.
-        group: whose it is, as numbers.
         entity: its account.
+        group: whose it is, as numbers.
+        is_in: whether it is in the part that is asked about.
+        positive: its label; nothing for linking.
         repo: where its account is; nothing but for linking.
         kind: of its account; None where nobody knows.
     """
 
     row: NDArray[np.intp]
-    positive: NDArray[np.bool_]
-    group: NDArray[np.int64]
     entity: NDArray[np.int64]
+    group: NDArray[np.int64]
+    is_in: NDArray[np.bool_]
+    positive: NDArray[np.bool_]
     repo: NDArray[np.str_]
     kind: NDArray[np.str_] | None = None
 
+    def of_part(self) -> "Asked":
+        """Those in the part alone."""
+        kind = None if self.kind is None else self.kind[self.is_in]
+        columns = (self.row, self.entity, self.group, self.is_in, self.positive, self.repo)
+        return Asked(*(column[self.is_in] for column in columns), kind)
+
 
 def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
-    """The windows of a task that belong to a part; whose accounts are one person's are all in the same."""
+    """The windows of a task, and which of them belong to a part; a person's accounts are all in the same part."""
     table, moments = pq.read_table(prepared.labelled(task)), pq.read_table(prepared.moments)
     place = {key: row for row, key in enumerate(window_keys(moments))}
-    row = np.array([place[key] for key in window_keys(table)])
     group = table[task.group or "entity_id"].to_numpy()
-    groups = np.unique(group)
-    drawn = np.random.default_rng(PART_SEED).permutation(groups)[: len(groups) // PARTS]
-    is_in = np.isin(group, drawn) == (part == "validation")
-    positive = table[task.label].to_numpy() > 0 if task.label else np.zeros(len(table), np.bool_)
-    repo = np.array(table["repo"].to_pylist() if not task.label else [""] * len(table))
-    group = np.unique(group[is_in], return_inverse=True)[1]
-    entity = table["entity_id"].to_numpy()
-    kind = np.array(table["kind"].to_pylist())[is_in] if "kind" in table.column_names else None
-    return Asked(row[is_in], positive[is_in], group, entity[is_in], repo[is_in], kind)
+    is_validation = np.isin(group, pq.read_table(prepared.validation)["group"].to_numpy())
+    return Asked(
+        row=np.array([place[key] for key in window_keys(table)]),
+        entity=table["entity_id"].to_numpy(),
+        group=np.unique(group, return_inverse=True)[1],
+        is_in=is_validation == (part == "validation"),
+        positive=table[task.label].to_numpy() > 0 if task.label else np.zeros(len(table), np.bool_),
+        repo=np.array(table["repo"].to_pylist() if not task.label else [""] * len(table)),
+        kind=np.array(table["kind"].to_pylist()) if "kind" in table.column_names else None,
+    )
 
 
 def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: bool) -> Measured:
-    """Metrics of each test fold, by classifier."""
+    """Metrics of each test fold of the part, by classifier."""
+    asked = asked.of_part()
     folds = make_folds(asked.positive, asked.group if grouped else None, FOLDS, seed)
     numbers: NDArray[np.float64] = features[asked.row].astype(np.float64)
     measured: Measured = {}
@@ -108,6 +120,7 @@ def classify_supervised(
     prepared: Prepared, asked: Asked, grouped: bool, folder: Path, seconds: int, seed: int, work: Path
 ) -> tuple[Measured, dict[str, Any]]:
     """Metrics of the supervised GRU on the first test fold, and how it was trained."""
+    asked = asked.of_part()
     fold = make_folds(asked.positive, asked.group if grouped else None, FOLDS, seed)[0]
     part = np.full(len(asked.row), "train", dtype=object)
     part[fold.test], part[fold.train[fold.held_out]] = "test", "choose"
@@ -118,28 +131,57 @@ def classify_supervised(
     return {ITSELF: {name: [value] for name, value in metrics.items() if name != "f1"}}, report
 
 
-def link(asked: Asked, features: NDArray[np.floating], pairs: Path) -> Measured:
-    """Rank of each account's alias among the accounts of its repository; where it has several, of the nearest one."""
+def link(asked: Asked, features: NDArray[np.floating], pairs: Path, part: Part) -> Measured:
+    """Rank of each account's alias among all accounts of its repository; where it has several, of the nearest one.
+
+    Accounts that pairs or a person connect are in the same part: the validation part if one of them is. Of those that
+    `CONNECTED` gives the same number the ranks aren't independent.
+    """
     numbers = StandardScaler().fit_transform(features[asked.row].astype(np.float64))
     numbers /= np.maximum(np.linalg.norm(numbers, axis=1, keepdims=True), 1e-12)
-    place = {entity: row for row, entity in enumerate(asked.entity.tolist())}
-    aliases: dict[int, list[int]] = {}
+    one, other, is_strong = _pairs(asked.entity, pairs)
+    connected = _connected(asked.group, one, other)
+    num_in, num_all = (np.bincount(connected, weights=weights) for weights in (asked.is_in, None))
+    is_asked = (num_in > 0 if part == "validation" else num_in == num_all)[connected]
+    found: dict[str, list[float]] = {name: [] for name in (RANK, STRONG_RANK, CONNECTED)}
+    for account in np.unique(np.concatenate([one, other])[np.concatenate([is_asked[one], is_asked[other]])]):
+        aliases = np.concatenate([other[one == account], one[other == account]])
+        strong = np.concatenate([is_strong[one == account], is_strong[other == account]])
+        rank = _rank(numbers, asked.repo, account, aliases)
+        found[RANK].append(1 / rank)
+        found[CONNECTED].append(float(connected[account]))
+        if strong.any():
+            found[STRONG_RANK].append(1 / rank)
+    hits = {f"recall_at_{most}": [float(share >= 1 / most) for share in found[RANK]] for most in ALIAS_RANKS}
+    return {LINKING: {**found, **hits}}
+
+
+def _pairs(entity: NDArray[np.int64], pairs: Path) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """The places of the accounts of each pair, and whether more than a name tells that they are one person's."""
     table = pq.read_table(pairs)
-    for one, other in zip(table["entity_a"].to_pylist(), table["entity_b"].to_pylist(), strict=True):
-        if one in place and other in place:
-            aliases.setdefault(place[one], []).append(place[other])
-            aliases.setdefault(place[other], []).append(place[one])
-    ranks = [_rank(numbers, asked.repo, account, others) for account, others in sorted(aliases.items())]
-    hits = {f"recall_at_{most}": [float(rank <= most) for rank in ranks] for most in ALIAS_RANKS}
-    return {"cosine": {"reciprocal_rank": [1 / rank for rank in ranks], **hits}}
+    place = {account: row for row, account in enumerate(entity.tolist())}
+    rows = zip(*(table[name].to_pylist() for name in ("entity_a", "entity_b", "source")), strict=True)
+    known = [(place[a], place[b], source == STRONG) for a, b, source in rows if a in place and b in place]
+    one, other, is_strong = (np.array(column) for column in zip(*known, strict=True))
+    return one, other, is_strong
 
 
-def _rank(numbers: NDArray[np.float64], repo: NDArray[np.str_], account: int, others: list[int]) -> int:
+def _connected(group: NDArray[np.int64], one: NDArray[np.intp], other: NDArray[np.intp]) -> NDArray[np.int64]:
+    """A number for each account, the same where a group or a chain of pairs connects them."""
+    first_of_group = np.unique(group, return_index=True)[1][group]
+    ends = (np.concatenate([one, np.arange(len(group))]), np.concatenate([other, first_of_group]))
+    graph = coo_array((np.ones(len(ends[0]), np.bool_), ends), shape=(len(group), len(group)))
+    numbers: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return numbers
+
+
+def _rank(numbers: NDArray[np.float64], repo: NDArray[np.str_], account: int, aliases: NDArray[np.intp]) -> int:
     """One more than the accounts of the repository that are nearer than the nearest alias; ties count against it."""
-    rivals = np.flatnonzero(repo == repo[account])
-    rivals = rivals[~np.isin(rivals, [account, *others])]
-    nearest = float((numbers[others] @ numbers[account]).max())
-    return 1 + int(np.count_nonzero(numbers[rivals] @ numbers[account] >= nearest))
+    candidates = np.flatnonzero(repo == repo[account])
+    nearness = numbers[candidates] @ numbers[account]
+    is_alias = np.isin(candidates, aliases)
+    is_rival = ~is_alias & (candidates != account)
+    return 1 + int(np.count_nonzero(nearness[is_rival] >= nearness[is_alias].max()))
 
 
 def p_value(ours: list[float], theirs: list[float], num_folds: int) -> float:
@@ -158,9 +200,25 @@ def p_value(ours: list[float], theirs: list[float], num_folds: int) -> float:
     return float(2 * student.sf(abs(difference.mean() / deviation), len(difference) - 1))
 
 
-def paired_p_value(ours: list[float], theirs: list[float], seed: int = 0, num_resamples: int = 10_000) -> float:
-    """Two-sided, by flipping signs of the differences at random: for accounts that are independent of each other."""
-    difference = np.array(ours) - np.array(theirs)
+def p_value_of_ranks(
+    ours: list[list[float]],
+    theirs: list[list[float]],
+    connected: list[float],
+    seed: int = 0,
+    num_resamples: int = 10_000,
+) -> float:
+    """Two-sided, by flipping signs of differences at random, one difference for all accounts that are connected.
+
+    Args:
+        ours: of each run, the same accounts' values.
+        theirs: likewise.
+        connected: of each account, a number that it shares with those that it is connected with.
+        seed: of the signs.
+        num_resamples: how often signs are flipped.
+    """
+    of_account = np.mean(ours, axis=0) - np.mean(theirs, axis=0)
+    place = np.unique(connected, return_inverse=True)[1]
+    difference = np.bincount(place, weights=of_account)
     random = np.random.default_rng(seed)
-    drawn = np.abs([(difference * random.choice([-1, 1], len(difference))).mean() for _ in range(num_resamples)])
-    return float((1 + np.count_nonzero(drawn >= abs(difference.mean()) - 1e-12)) / (1 + num_resamples))
+    sums = np.abs([(difference * random.choice([-1, 1], len(difference))).sum() for _ in range(num_resamples)])
+    return float((1 + np.count_nonzero(sums >= abs(difference.sum()) - 1e-12)) / (1 + num_resamples))

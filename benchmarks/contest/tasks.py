@@ -105,6 +105,12 @@ def _bots(name: str, corpus: str, window_days: int, what: str) -> Task:
     )
 
 
+CHOSEN_BY = ("bots-90", "churn", "old-aircraft", "market")
+"""Of a third of the groups of each of these the accounts are for choosing a recipe, in all tasks of the same log: the
+validation part. What is reported is of all others, the test part."""
+PARTS = 3
+PART_SEED = 12_345
+
 TASKS = (
     _bots("bots-90", "git-90", 90, ""),
     _bots("bots-90-no-location", "git-90-no-location", 90, ", no location"),

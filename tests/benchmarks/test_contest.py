@@ -1,6 +1,7 @@
 """The contest: who is asked in which part, ranks of aliases, tests of significance, and the page."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from contest import __main__ as contest
 from contest import contestants, corpora, judging, page, tasks
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
-from contest.judging import Asked, asked, classify, link, p_value, paired_p_value
+from contest.judging import Asked, asked, classify, link, p_value, p_value_of_ranks
 from contest.tasks import Corpus, Task
 from scipy.stats import ttest_1samp
 
@@ -66,8 +67,8 @@ def data(tmp_path):
         "repo": np.where(account < 45, "a", "b"),
     }
     pq.write_table(pa.table(labels), folder / "labels.parquet")
-    pairs = {"entity_a": np.arange(0, NUM_ACCOUNTS, 3), "entity_b": np.arange(1, NUM_ACCOUNTS, 3)}
-    pq.write_table(pa.table(pairs), folder / "alias_pairs.parquet")
+    pairs = [(account, account + 1, "mailmap_or_login") for account in range(0, NUM_ACCOUNTS, 3)]
+    write_pairs(folder / "alias_pairs.parquet", pairs)
     return tmp_path / "data"
 
 
@@ -75,33 +76,68 @@ def data(tmp_path):
 def small_contest(monkeypatch, tmp_path):
     for module in (tasks, corpora, contest, page):
         monkeypatch.setattr(module, "TASKS", (BAD, LINKED))
-    for module in (tasks, contest):
+    for module in (tasks, corpora, contest):
         monkeypatch.setattr(module, "CORPORA", {CORPUS.name: CORPUS})
+    monkeypatch.setattr(corpora, "CHOSEN_BY", ("bad",))
     for module in (contest, page):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(page, "PAGE", tmp_path / "results.md")
 
 
-def test_parts_share_no_person_and_leave_no_account_out(data, small_contest, tmp_path):
+def test_parts_share_no_person_and_are_the_same_in_all_tasks(data, small_contest, tmp_path):
     prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
     for task in (BAD, LINKED):
-        parts = [asked(prepared, task, part) for part in ("validation", "test")]
-        assert sorted(np.concatenate([part.entity for part in parts])) == list(range(NUM_ACCOUNTS))
-        persons = [set(part.entity // 3) for part in parts]
+        validation, test = (asked(prepared, task, part) for part in ("validation", "test"))
+        assert (validation.is_in != test.is_in).all()
+        persons = [set(of.of_part().entity // 3) for of in (validation, test)]
         assert [len(of_part) for of_part in persons] == [10, 20]
         assert not persons[0] & persons[1]
-        assert (parts[0].row == parts[0].entity).all(), "moments are sorted by entity"
-    assert (parts[1].repo == np.where(parts[1].entity < 45, "a", "b")).all()
+        if task is BAD:
+            of_bad = persons
+        assert persons == of_bad
+        assert (test.row == test.entity).all(), "moments are sorted by entity"
+    assert (test.repo == np.where(test.entity < 45, "a", "b")).all()
     assert "Lima" not in str(list(pq.read_table(next(prepared.minutes.glob("*/*.parquet")))["location"]))
 
 
-def test_ranks_of_aliases(tmp_path):
+def test_what_is_prepared_is_made_again_for_another_question(data, small_contest, tmp_path, monkeypatch):
+    prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
+    before = prepared.moments.stat().st_mtime_ns
+    assert corpora.prepare(CORPUS, data, tmp_path / "work") == prepared
+    assert prepared.moments.stat().st_mtime_ns == before
+    other = replace(BAD, moments=BAD.moments.replace("ORDER BY", "WHERE entity_id < 60 ORDER BY"))
+    monkeypatch.setattr(corpora, "TASKS", (other, LINKED))
+    again = corpora.prepare(CORPUS, data, tmp_path / "work")
+    assert again.decided_by != prepared.decided_by
+    assert len(pq.read_table(again.labelled(other))) == 60
+
+
+def asked_about(num: int, **columns) -> Asked:
+    """Accounts, each of a person of its own."""
+    given = {
+        "row": np.arange(num),
+        "entity": np.arange(num),
+        "group": np.arange(num),
+        "is_in": np.ones(num, bool),
+        "positive": np.zeros(num, bool),
+        "repo": np.array([""] * num),
+    }
+    return Asked(**(given | columns))
+
+
+def write_pairs(path, pairs):
+    one, other, source = zip(*pairs, strict=True)
+    pq.write_table(pa.table({"entity_a": one, "entity_b": other, "source": source}), path)
+    return path
+
+
+def test_ranks_of_aliases_among_all_accounts_of_the_repository(tmp_path):
     """Accounts on a line of angles: the nearer in angle, the more alike."""
     angles = np.array([0.0, 0.1, 0.2, 0.9, 0.05])
     features = np.column_stack([np.cos(angles), np.sin(angles), -np.cos(angles), -np.sin(angles)])
-    who = Asked(np.arange(5), np.zeros(5, bool), np.arange(5), np.array([7, 8, 9, 10, 11]), np.array(list("aaaab")))
-    pq.write_table(pa.table({"entity_a": [7, 9], "entity_b": [9, 99]}), tmp_path / "pairs.parquet")
-    found = link(who, features, tmp_path / "pairs.parquet")["cosine"]
+    who = asked_about(5, entity=np.array([7, 8, 9, 10, 11]), repo=np.array(list("aaaab")))
+    pairs = write_pairs(tmp_path / "pairs.parquet", [(7, 9, "mailmap_or_login"), (9, 99, "same_full_name")])
+    found = link(who, features, pairs, "test")["cosine"]
     assert len(found["reciprocal_rank"]) == 2, "99 isn't asked about"
     numbers = (features - features.mean(0)) / features.std(0)
     numbers /= np.linalg.norm(numbers, axis=1, keepdims=True)
@@ -109,9 +145,23 @@ def test_ranks_of_aliases(tmp_path):
     ranks = [
         1 + sum(nearness[i, k] >= nearness[i, j] for k in range(4) if k not in (i, j)) for i, j in ((0, 2), (2, 0))
     ]
-    assert found["reciprocal_rank"] == [1 / rank for rank in ranks]
+    assert found["reciprocal_rank"] == found["reciprocal_rank_of_strong"] == [1 / rank for rank in ranks]
     assert found["recall_at_1"] == [float(rank <= 1) for rank in ranks]
     assert found["recall_at_10"] == [1.0, 1.0]
+
+
+def test_connected_accounts_are_looked_for_in_one_part(tmp_path):
+    """0-1 and 2-3 are pairs, and 3 and 4 are one person's; 4 is in the validation part."""
+    features = np.random.default_rng(0).normal(size=(6, 3))
+    pairs = write_pairs(tmp_path / "pairs.parquet", [(0, 1, "same_full_name"), (2, 3, "same_full_name")])
+    group, is_validation = np.array([0, 1, 2, 3, 3, 4]), np.array([0, 0, 0, 0, 1, 0], bool)
+    connected = {}
+    for part in ("validation", "test"):
+        who = asked_about(6, group=group, is_in=is_validation == (part == "validation"))
+        connected[part] = link(who, features, pairs, part)["cosine"]["connected"]
+        assert len(set(connected[part])) == 1
+    assert [len(of_part) for of_part in connected.values()] == [2, 2]
+    assert set(connected["validation"]).isdisjoint(connected["test"])
 
 
 def test_the_corrected_test_is_stricter_than_the_plain_one():
@@ -129,16 +179,19 @@ def test_the_corrected_test_is_stricter_than_the_plain_one():
 
 def test_flipping_signs_finds_what_is_there():
     random = np.random.default_rng(1)
-    noise = random.normal(size=200)
-    assert paired_p_value((noise + 1).tolist(), [0.0] * 200) < 0.001
-    assert paired_p_value(noise.tolist(), [0.0] * 200) > 0.05
+    noise, alone = random.normal(size=200), np.arange(200.0).tolist()
+    nothing = [[0.0] * 200] * 2
+    assert p_value_of_ranks([(noise + 1).tolist(), (noise + 0.5).tolist()], nothing, alone) < 0.001
+    assert p_value_of_ranks([noise.tolist(), noise.tolist()], nothing, alone) > 0.05
+    few = [float(i % 3) for i in range(200)]
+    assert p_value_of_ranks([(noise + 1).tolist()], nothing[:1], few) > 0.2, "three differences say little"
 
 
 def test_classifiers_are_tested_on_each_fold():
     random = np.random.default_rng(0)
     positive = random.random(200) < 0.4
     features = positive[:, None] + random.normal(size=(200, 3))
-    who = Asked(np.arange(200), positive, np.arange(200) // 2, np.arange(200), np.array([""] * 200))
+    who = asked_about(200, positive=positive, group=np.arange(200) // 2)
     measured = classify(who, features, 0, grouped=True)
     assert list(measured) == ["lr", "gbdt"]
     assert all(len(values) == 5 for metrics in measured.values() for values in metrics.values())
@@ -150,7 +203,7 @@ def test_kinds_of_positives_are_told_apart():
     kind = random.choice(["normal", "normal", "seen", "unseen"], 400)
     positive = kind != "normal"
     features = (kind == "seen")[:, None] + random.normal(0, 0.3, size=(400, 2))
-    who = Asked(np.arange(400), positive, np.arange(400), np.arange(400), np.array([""] * 400), kind)
+    who = asked_about(400, positive=positive, kind=kind)
     measured = classify(who, features, 0, grouped=False)["lr"]
     assert np.mean(measured["auc[seen]"]) > 0.9
     assert np.mean(measured["auc[unseen]"]) < 0.6
@@ -176,9 +229,9 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     assert set(runs) == {MANUAL, "infobehavior-recommended", BOTH + "infobehavior-recommended"}
     assert all(set(of_seed) == {"0", "1"} for of_seed in runs.values())
     text = (tmp_path / "results.md").read_text()
-    assert "- **reached**: small, bad ones: representation with LR" in text
+    assert "- **reached**: small, bad ones: AUC of the representation with logistic regression" in text
     assert "## small, linking" in text
-    assert "| infobehavior-recommended | 2 | 7, 7 | 4 | Logistic regression |" in text
+    assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | Logistic regression |" in text
     run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
     assert "seed" not in capsys.readouterr().out, "what is measured isn't measured again"
     run(data, tmp_path, *chosen, "--part", "validation", monkeypatch=monkeypatch)
@@ -201,7 +254,7 @@ def test_the_supervised_peer_is_tried_on_the_first_fold(data, small_contest, tmp
     assert all(persons)
     assert sum(map(len, persons)) == len(set.union(*persons)), "no person is in two parts"
     assert "bad (test), seed 0, supervised-gru, itself: auc 1.000" in capsys.readouterr().out
-    assert "| supervised-gru | 1 | 3 |  | itself | 1.000 |" in (tmp_path / "results.md").read_text()
+    assert "| supervised-gru | 1 | 3 |  |  | itself | 1.000 |" in (tmp_path / "results.md").read_text()
 
 
 def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch):

@@ -89,11 +89,10 @@ class OfflineData:
 
     @property
     def hash(self) -> str:
-        """Names the accounts and their labels."""
-        table = self.windows.append_column("positive", pa.array(self.positive))
-        return definition_hash(
-            [self.minutes.hash, str(self.until), table.to_pydict()["entity_id"], self.positive.tolist()]
-        )
+        """Names the accounts, their months, labels and kinds."""
+        kinds = None if self.kind is None else self.kind.tolist()
+        accounts = [self.windows["entity_id"].to_pylist(), self.positive.tolist(), kinds]
+        return definition_hash([self.minutes.hash, str(self.until), self.window_minutes, accounts])
 
     def lines(self) -> list[str]:
         """What is judged, for the terminal."""

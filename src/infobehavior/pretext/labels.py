@@ -106,9 +106,9 @@ def domain_label(
     """
     check_domain_task(line, schema)
     kind, _, what = line.partition(":")
-    if kind == "next":
+    if (days := days_of_next(line)) is not None:
         assert known_until is not None, "without it, what comes next is not known of anyone"
-        return DomainLabel(line, NUM_COUNT_CLASSES, "class", _next(int(what) * MINUTES_PER_DAY, store, known_until))
+        return DomainLabel(line, NUM_COUNT_CLASSES, "class", _next(days * MINUTES_PER_DAY, store, known_until))
     if kind == "totals":
         return DomainLabel(line, len(schema.behavior_names), "logarithms", _log_totals(store, schema))
     if kind == "histogram":
@@ -119,6 +119,12 @@ def domain_label(
         "class",
         lambda windows: torch.from_numpy(count_classes(_count(kind, what, store, schema)(windows))),
     )
+
+
+def days_of_next(line: str) -> int | None:
+    """The days of a line `next:DAYS`; None for all other lines."""
+    kind, _, what = line.partition(":")
+    return int(what) if kind == "next" else None
 
 
 def check_domain_task(line: str, schema: Schema) -> None:

@@ -67,6 +67,16 @@ class PairSampler:
         """Entities that have a pair."""
         return len(self._entities)
 
+    def is_followed(self, minutes: int, known_until: NDArray[np.int64]) -> bool:
+        """Whether of any entity so many minutes after a second window are known.
+
+        Args:
+            minutes: after a window's end.
+            known_until: of each entity, the UTC epoch minute from which on nothing is known of it.
+        """
+        end = self._border + self.window_minutes + minutes
+        return bool((end <= known_until[self._border_entity]).any())
+
     def windows(self, step: int) -> Windows:
         """First windows, then second windows, of the entities of a step; each entity occurs once a pass over all."""
         entity = np.array([self._entity_at(step * self._per_step + i) for i in range(self._per_step)])

@@ -9,11 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from infobehavior.artefacts import definition_hash
 from infobehavior.data.batches import Tokenizer, WindowBatch
+from infobehavior.data.clock import MINUTES_PER_DAY
 from infobehavior.data.minutes import open_minutes
 from infobehavior.data.moments import cut_at, end_of_day, known_until, read_moments
 from infobehavior.data.store import content_hash, load_store
@@ -25,7 +28,7 @@ from infobehavior.model.readouts import module_key
 from infobehavior.pretext.coarse import CoarseTask
 from infobehavior.pretext.domain import DOMAIN_TASKS
 from infobehavior.pretext.fine import FineTask
-from infobehavior.pretext.labels import DomainLabel, check_domain_task, counted_behaviors, domain_label
+from infobehavior.pretext.labels import DomainLabel, check_domain_task, counted_behaviors, days_of_next, domain_label
 from infobehavior.pretext.months import MonthPairs, pair_months
 from infobehavior.pretraining.config import PretrainConfig
 from infobehavior.pretraining.masking import draw_mask
@@ -140,15 +143,16 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         )
     vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
     torch.manual_seed(config.seed)
-    labels = [domain_label(line, store, minutes.schema, until_of) for line in config.domain_task]
+    sampler = PairSampler(
+        store, config.encoder.window_minutes, config.pairs, end, config.min_minutes, config.batch_size, config.seed
+    )
+    lines = _known_tasks(config, sampler, until_of)
+    labels = [domain_label(line, store, minutes.schema, until_of) for line in lines]
     readouts = [label.readout for label in labels]
     model = InfoBehavior(config.encoder, vocabulary, minutes.schema.time.time_zone, readouts)
     tasks = _tasks(config, labels)
     for module in (model, tasks):
         module.to(device)
-    sampler = PairSampler(
-        store, config.encoder.window_minutes, config.pairs, end, config.min_minutes, config.batch_size, config.seed
-    )
     logger.info(
         "%d minutes of %d entities, %d with a pair of windows; %d behavior and %d location tokens",
         store.num_minutes,
@@ -163,7 +167,10 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         weight_decay=config.weight_decay,
         fused=True,
     )
-    key = definition_hash([config.model_dump(exclude={"checkpoint_every"}), vocabulary.hash, end, content_hash(store)])
+    decided_by = [config.model_dump(exclude={"checkpoint_every"}), vocabulary.hash, end, content_hash(store)]
+    if any(days_of_next(line) is not None for line in lines):
+        decided_by.append(hashlib.sha256(until_of.tobytes()).hexdigest())
+    key = definition_hash(decided_by)
     record = {
         "config": config.model_dump(mode="json"),
         "key": key,
@@ -176,6 +183,18 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         "torch": torch.__version__,
     }
     return Training(config, key, model, tasks, sampler, model.tokenizer(store), labels, optimizer, record)
+
+
+def _known_tasks(config: PretrainConfig, sampler: PairSampler, until_of: NDArray[np.int64]) -> list[str]:
+    """The domain-related tasks that have a label to learn from; what comes next may lie where training can't see."""
+    known = []
+    for line in config.domain_task:
+        days = days_of_next(line)
+        if days is None or sampler.is_followed(days * MINUTES_PER_DAY, until_of):
+            known.append(line)
+        else:
+            logger.info("%s is left out: no second window is followed by %d days that training may see", line, days)
+    return known
 
 
 def _iso(minute: int) -> str:
