@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from machine import machine
 from numpy.typing import NDArray
 from peer_environment import PEERS as PEER_SCRIPTS
 from peer_environment import REQUIREMENTS, peer_python
@@ -69,7 +70,7 @@ def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: 
         folder.mkdir()
         made = CONTESTANTS[contestant](prepared, folder, seconds, seed, work)
         np.save(folder / VECTORS_FILE, made.of_window)
-        report = {**made.report, "decided_by": key}
+        report = {**made.report, "decided_by": key, "commit": machine()["commit"]}
         write_json(folder / REPORT_FILE, report)
     return Vectors(np.load(folder / VECTORS_FILE), report)
 

@@ -302,3 +302,25 @@ def test_twelve_months_and_200_kinds_of_behavior(tmp_path):
     log = log_of(trained(minutes, tmp_path / "model", num_steps=2, **changes))
     assert all(isfinite(row["count:kind.7"]) and isfinite(row["histogram:behavior"]) for row in log)
     assert InfoBehavior.from_pretrained(tmp_path / "model").grid.num_spans == 1_546
+
+
+def test_what_comes_next_is_learnt_where_training_may_see_it(minutes, caplog):
+    config = tiny_config(domain_task=("failures", "next:1", "next:300"))
+    with caplog.at_level("INFO"):
+        training = prepare_training(minutes.path, config, None, None)
+    assert [one.name for one in training.model.readouts.readouts] == ["failures", "next:1"]
+    assert [label.name for label in training.labels] == ["failures", "next:1"]
+    assert "next:300 is left out: no second window is followed by 300 days that training may see" in caplog.text
+
+
+def test_a_later_cut_without_events_between_is_another_training_if_it_says_what_came_next(minutes, tmp_path):
+    """Nothing happens between the two cuts, but of the later one it is known that nothing did."""
+    last = FIRST_DAY + timedelta(days=NUM_DAYS)
+    keys = {}
+    for lines in (("failures",), ("failures", "next:1")):
+        for days in (1, 2):
+            moments = write_moments([("user 3", last + timedelta(days=days))], tmp_path / f"{days}.parquet")
+            until = (last + timedelta(days=5)).date().isoformat()
+            keys[lines, days] = prepare_training(minutes.path, tiny_config(domain_task=lines), until, moments).key
+    assert keys[("failures",), 1] == keys[("failures",), 2]
+    assert keys[("failures", "next:1"), 1] != keys[("failures", "next:1"), 2]
