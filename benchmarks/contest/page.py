@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -12,7 +11,7 @@ from machine import ROOT, in_words
 from contest.contestants import BOTH, MANUAL, OURS, PEERS, SUPERVISED
 from contest.judging import CONNECTED, FOLDS, ITSELF, LINKING, RANK, STRONG_RANK, USED, Part, p_value, p_value_of_ranks
 from contest.tasks import TASKS, Task
-from infobehavior.artefacts import write_atomically
+from infobehavior.artefacts import write_text
 from infobehavior.downstream.classifiers import CLASSIFIERS
 
 RESULTS = ROOT / "docs" / "results"
@@ -95,7 +94,7 @@ def write_page() -> None:
     parts += [goal.line() for goal in sorted(goals, key=lambda goal: goal.reached)]
     parts += ["", *(_section(one, "test") for one in found)]
     parts += [_VALIDATION, *(_section(one, "validation") for one in validated)] if validated else []
-    write_atomically(PAGE, lambda path: _write_text(path, "\n".join(parts)))
+    write_text(PAGE, "\n".join(parts))
 
 
 def _read(part: str) -> list[Found]:
@@ -226,10 +225,6 @@ def _cell(values: list[float], with_spread: bool) -> str:
         return ""
     spread = f" ± {stdev(values):.3f}" if with_spread and len(values) > 1 else ""
     return f"{mean(values):.3f}{spread}"
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 _VALIDATION = """\
