@@ -83,8 +83,8 @@ def _part(described: dict[str, Any]) -> str:
             lines.append(f"| {market} | {measured['num_positives']:,} | {title} | {' | '.join(cells)} |")
     config = next(iter(described["markets"].values()))["config"]
     sizes = (
-        f"Both have {config['num_sellers']:,} sellers, {config['abnormal_share']:.0%} of them abnormal, and all else by "
-        "default."
+        f"Both have {config['num_sellers']:,} sellers, {config['abnormal_share']:.0%} of them abnormal, and all else "
+        "by default."
     )
     return "\n".join([*lines, "", sizes, "", ""])
 
