@@ -5,7 +5,7 @@ DEMO_INSTALLED := $(VENV)/.demo-installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 DEV_INSTALLED := $(VENV)/.dev-installed
 
-.PHONY: demo test check format results bench tree features clean
+.PHONY: demo test check format results tables bench tree features clean
 
 # The whole path on real data: events, minutes, encoder, embeddings, evaluation, report.
 demo: $(DEMO_INSTALLED)
@@ -29,6 +29,10 @@ format: $(DEV_INSTALLED)
 # name tasks: make results TASK=churn.
 results: $(BENCH_INSTALLED)
 	PYTHONPATH=benchmarks $(BIN)/python -m contest $(addprefix --task ,$(TASK))
+
+# The paper's Tables 1 and 2 on a simulated market: make tables TABLE=table1 PRESET=recommended.
+tables: $(BENCH_INSTALLED)
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/paper_tables.py --table $(TABLE) --preset $(PRESET)
 
 # Measures speed and memory beside the naive way, peers and the machine's limit; hours for all parts, so name some:
 # make bench PART=encoder.

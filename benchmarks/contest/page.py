@@ -13,6 +13,7 @@ from contest.judging import CONNECTED, FOLDS, ITSELF, LINKING, RANK, STRONG_RANK
 from contest.tasks import TASKS, Task
 from infobehavior.artefacts import write_text
 from infobehavior.downstream.classifiers import CLASSIFIERS
+from infobehavior.experiments.tables import Row
 
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
@@ -93,6 +94,7 @@ def write_page() -> None:
     parts = [_HEADER, "## Goals, missed ones first", ""]
     parts += [goal.line() for goal in sorted(goals, key=lambda goal: goal.reached)]
     parts += ["", *(_section(one, "test") for one in found)]
+    parts += [_table(json.loads(file.read_text())) for file in sorted((RESULTS / "tables").glob("*.json"))]
     parts += [_VALIDATION, *(_section(one, "validation") for one in validated)] if validated else []
     write_text(PAGE, "\n".join(parts))
 
@@ -211,6 +213,30 @@ def _kinds(found: Found) -> list[str]:
             cells = (_cell(found.values(name, classifier, kind), True) for kind in kinds)
             lines.append(f"| {name} | {CLASSIFIERS[classifier].title} | {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def _table(content: dict[str, Any]) -> str:
+    """A table of the paper, which `paper_tables.py` made."""
+    rows, counts = ([Row(**row) for row in content[name]] for name in ("rows", "counts"))
+    steps, preset, table = content["config"]["num_steps"], content["preset"], content["table"]
+    lines = [
+        f"## {table.replace('table', 'Table ')} on the simulated market, preset `{preset}`",
+        "",
+        " ".join(f"{line}." for line in content["data"]),
+        f"Means ± standard deviations over {len(content['seeds'])} seeds, each of which pre-trains, splits and "
+        "classifies anew; in brackets the paper's figures, on its own data.",
+        "",
+        f"`PYTHONPATH=benchmarks python benchmarks/paper_tables.py --table {table} --preset {preset} "
+        f"--num-steps {steps} --seeds {len(content['seeds'])}`, simulated, {in_words(content['machine'])}.",
+        "",
+    ]
+    return "\n".join([*lines, *_markdown(rows), "", *(_markdown(counts) if counts else []), ""])
+
+
+def _markdown(rows: list[Row]) -> list[str]:
+    columns = list(dict.fromkeys(column for row in rows for column in row.values))
+    lines = [f"| | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    return lines + [f"| {row.name} | {' | '.join(row.cell(column) for column in columns)} |" for row in rows]
 
 
 def _spent(report: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The contest: who is asked in which part, ranks of aliases, tests of significance, and the page."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,7 +14,10 @@ from contest import contestants, corpora, judging, page, tasks
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_ranks
 from contest.tasks import Corpus, Task
+from machine import machine
 from scipy.stats import ttest_1samp
+
+from infobehavior.experiments.tables import Row
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 NUM_ACCOUNTS = 90
@@ -273,6 +276,27 @@ def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch):
     monkeypatch.setattr(contestants, "preset", lambda name: tiny_config(batch_size=5))
     other = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
     assert other.of_window.shape == (NUM_ACCOUNTS, 1), "the preset has changed, so they are made again"
+
+
+def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
+    row = Row("manual, LightGBM", {"auc": [0.8, 0.9], "nmi": [0.1, 0.2]}, {"auc": 0.9099})
+    content = {
+        "counts": [asdict(Row("failures, 9 accounts never seen", {"accuracy": [0.5]}, {"accuracy": 0.9752}))],
+        "rows": [asdict(row)],
+        "data": ["10 accounts"],
+        "seeds": [0, 1],
+        "config": {"num_steps": 7},
+        "preset": "paper",
+        "table": "table1",
+        "machine": machine(),
+    }
+    (tmp_path / "results" / "tables").mkdir(parents=True)
+    (tmp_path / "results" / "tables" / "table1.paper.json").write_text(json.dumps(content))
+    page.write_page()
+    text = (tmp_path / "results.md").read_text()
+    assert "## Table 1 on the simulated market, preset `paper`" in text
+    assert "| manual, LightGBM | 0.8500 ± 0.071 (0.9099) | 0.1500 ± 0.071 |" in text
+    assert "| failures, 9 accounts never seen | 0.5000 (0.9752) |" in text
 
 
 def test_a_log_that_is_not_there_is_left_out(small_contest, tmp_path, monkeypatch, capsys):
