@@ -39,10 +39,6 @@ class Ablation:
         return PretrainConfig.model_validate(changed)
 
 
-def _spans(span_minutes: int, stride_minutes: int) -> dict[str, Any]:
-    return {"encoder": {"span_minutes": span_minutes, "stride_minutes": stride_minutes}}
-
-
 ABLATIONS = (
     Ablation("optimal setting", {}, (0.1825, 0.8993, 0.9146, 0.9171)),
     Ablation(
@@ -51,7 +47,7 @@ ABLATIONS = (
     Ablation(
         "span of 720", {"encoder": {"span_minutes": 720, "stride_minutes": 700}}, (0.1319, 0.8934, 0.9188, 0.8975)
     ),
-    Ablation("no overlap", _spans(360, 360), (0.1504, 0.8845, 0.9137, 0.9142)),
+    Ablation("no overlap", {"encoder": {"span_minutes": 360, "stride_minutes": 360}}, (0.1504, 0.8845, 0.9137, 0.9142)),
     Ablation("no coarse-grained task", {"coarse_task": False}, (0.0492, 0.8510, 0.8937, 0.8686)),
     Ablation("no fine-grained task", {"fine_task": False}, (0.1427, 0.8925, 0.9042, 0.9064)),
     Ablation("no domain-related task", {"domain_task": ()}, (0.0851, 0.8813, 0.9121, 0.9180)),
