@@ -12,7 +12,6 @@ learn, learn for `--seconds` of wall time on two threads, so run nothing else me
 import argparse
 import logging
 import sys
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +57,13 @@ def _hold(prepared: Prepared, tasks: list[Task], given: argparse.Namespace) -> N
                     _judge_supervised(prepared, task, seed, given)
                 continue
             made = vectors(prepared, contestant, given.seconds, seed, given.work)
-            features = {contestant: made.of_window}
-            if contestant != MANUAL:
-                manual = vectors(prepared, MANUAL, given.seconds, seed, given.work)
-                features[BOTH + contestant] = np.hstack([manual.of_window, made.of_window])
-            for task, name in product(tasks, features):
-                _judge(prepared, task, name, features[name], made.report, seed, given)
+            manual = vectors(prepared, MANUAL, given.seconds, seed, given.work)
+            for task in tasks:
+                features = made.of_window if task.label else made.for_linking
+                _judge(prepared, task, contestant, features, made.report, seed, given)
+                if contestant != MANUAL:
+                    both = np.hstack([manual.of_window, features])
+                    _judge(prepared, task, BOTH + contestant, both, made.report, seed, given)
 
 
 def _judge(

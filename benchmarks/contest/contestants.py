@@ -51,6 +51,11 @@ class Vectors:
     of_window: NDArray[np.floating]
     report: dict[str, Any]
 
+    @property
+    def for_linking(self) -> NDArray[np.floating]:
+        """What tells accounts apart: of ours the global representation, without what is read off it."""
+        return self.of_window[:, : self.report.get("global_dim", self.of_window.shape[1])]
+
 
 def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: Path) -> Vectors:
     """The vectors of a contestant, which are made once, and again if something that decides them has changed.
@@ -119,6 +124,7 @@ def _ours(preset_name: str, prepared: Prepared, folder: Path, seconds: int, seed
         "seconds": took,
         "steps": config.num_steps,
         "dim": made.shape[1],
+        "global_dim": config.encoder.model_dim,
         "config": config.model_dump(mode="json"),
     }
     return Vectors(made, report)

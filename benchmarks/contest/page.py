@@ -279,10 +279,11 @@ Accounts are in two parts, and a person's are all in the same: a third of the pe
 churn (of aircraft and of sellers, a third) are the validation part, by which the recipe `recommended` was chosen; all
 figures here are of the others, but for those at the end. `two-cores`, on which it builds, was chosen earlier by
 `label_corp` of all accounts, so that label is not unseen. What a classifier chooses it chooses inside its training
-fold. Means ± standard deviations are over all folds of all seeds; a seed trains, splits and classifies anew. p is of a
-corrected resampled t-test (Nadeau and Bengio, 2003), of linking by flipping signs over accounts that nothing connects;
-it isn't adjusted for the number of goals. Encoders see the windows that are evaluated, without labels, except for
-churn, where they see nothing of a labelled account from its moment on, and the simulated market, where they see the two
-months before. CoLES embeds the last 1,600 events of a window. The logs are real but for the market, which is simulated;
-git_activity isn't in this repository: it describes people.
+fold. For linking, ours is the global representation alone, which was better on the validation part than with what is
+read off it. Means ± standard deviations are over all folds of all seeds; a seed trains, splits and classifies anew. p
+is of a corrected resampled t-test (Nadeau and Bengio, 2003), of linking by flipping signs over accounts that nothing
+connects; it isn't adjusted for the number of goals. Encoders see the windows that are evaluated, without labels, except
+for churn, where they see nothing of a labelled account from its moment on, and the simulated market, where they see the
+two months before. CoLES embeds the last 1,600 events of a window. The logs are real but for the market, which is
+simulated; git_activity isn't in this repository: it describes people.
 """

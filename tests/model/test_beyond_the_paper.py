@@ -77,7 +77,7 @@ def test_what_is_done_in_a_masked_span_is_not_seen(model: InfoBehavior) -> None:
 
     (one, _), (other, _) = (encode(model, make_store([early + minutes]), masked) for minutes in late)
 
-        assert not torch.equal(one.span_repr[2], other.span_repr[2])
+    assert not torch.equal(one.span_repr[2], other.span_repr[2])
     assert torch.equal(one.global_repr, other.global_repr)
     assert torch.equal(one.local_repr, other.local_repr)
 
