@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from infobehavior.data.batches import WindowBatch
 from infobehavior.model.infobehavior import InfoBehavior, Representations
+from infobehavior.model.readouts import Readouts
 from infobehavior.model.transformer import TransformerLayer
 
 
@@ -27,6 +28,11 @@ class PaddedInfoBehavior(nn.Module):
     def __init__(self, model: InfoBehavior) -> None:
         super().__init__()
         self.model = model
+
+    @property
+    def readouts(self) -> Readouts:
+        """The layers of the domain-related tasks, which are the model's."""
+        return self.model.readouts
 
     def forward(
         self, batch: WindowBatch, masked: Tensor | None = None, wanted: Tensor | None = None
