@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import t as student
+from scipy.stats import ttest_rel
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from contest.contestants import supervised_scores
 from contest.corpora import Prepared, window_keys
-from contest.tasks import Task
+from contest.tasks import PART_SEED, Task
 from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.downstream.cross_validation import Fold, cross_validate, make_folds
 from infobehavior.downstream.metrics import fold_metrics, kind_metrics
@@ -28,14 +29,15 @@ FOLDS = 5
 OVERSAMPLE = 4
 USED = ("lr", "gbdt")
 ALIAS_RANKS = (1, 10)
-LINKING, RANK, STRONG_RANK, CONNECTED = "cosine", "reciprocal_rank", "reciprocal_rank_of_strong", "connected"
+LINKING, RANK, STRONG_RANK = "cosine", "reciprocal_rank", "reciprocal_rank_of_strong"
+BLOCKS = 20
 STRONG = "mailmap_or_login"
 """Source of the pairs of which more than a name tells that they are one person's."""
 ITSELF = "itself"
 """In place of a classifier, for what classifies by itself."""
 
 Measured = dict[str, dict[str, list[float]]]
-"""Values by classifier (or "cosine") and metric, one a fold (or an account whose alias is looked for)."""
+"""Values by classifier (or "cosine") and metric, one a fold (or a block of accounts whose aliases are looked for)."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,8 @@ def classify_supervised(
 def link(asked: Asked, features: NDArray[np.floating], pairs: Path, part: Part) -> Measured:
     """Rank of each account's alias among all accounts of its repository; where it has several, of the nearest one.
 
-    Accounts that pairs or a person connect are in the same part: the validation part if one of them is. Of those that
-    `CONNECTED` gives the same number the ranks aren't independent.
+    Accounts that pairs or a person connect are in the same part, the validation part if one of them is, and in the
+    same of `BLOCKS` blocks. What is told are means over blocks, so that nothing is told of single accounts.
     """
     numbers = StandardScaler().fit_transform(features[asked.row].astype(np.float64))
     numbers /= np.maximum(np.linalg.norm(numbers, axis=1, keepdims=True), 1e-12)
@@ -143,17 +145,29 @@ def link(asked: Asked, features: NDArray[np.floating], pairs: Path, part: Part) 
     connected = _connected(asked.group, one, other)
     num_in, num_all = (np.bincount(connected, weights=weights) for weights in (asked.is_in, None))
     is_asked = (num_in > 0 if part == "validation" else num_in == num_all)[connected]
-    found: dict[str, list[float]] = {name: [] for name in (RANK, STRONG_RANK, CONNECTED)}
-    for account in np.unique(np.concatenate([one, other])[np.concatenate([is_asked[one], is_asked[other]])]):
-        aliases = np.concatenate([other[one == account], one[other == account]])
-        strong = np.concatenate([is_strong[one == account], is_strong[other == account]])
-        rank = _rank(numbers, asked.repo, account, aliases)
-        found[RANK].append(1 / rank)
-        found[CONNECTED].append(float(connected[account]))
-        if strong.any():
-            found[STRONG_RANK].append(1 / rank)
-    hits = {f"recall_at_{most}": [float(share >= 1 / most) for share in found[RANK]] for most in ALIAS_RANKS}
-    return {LINKING: {**found, **hits}}
+    accounts = np.unique(np.concatenate([one, other])[np.concatenate([is_asked[one], is_asked[other]])])
+    ranks, has_strong = np.zeros(len(accounts)), np.zeros(len(accounts), np.bool_)
+    for place, account in enumerate(accounts):
+        ranks[place] = _rank(
+            numbers, asked.repo, account, np.concatenate([other[one == account], one[other == account]])
+        )
+        has_strong[place] = is_strong[(one == account) | (other == account)].any()
+    block = _blocks(connected[accounts])
+    told = {RANK: 1 / ranks, **{f"recall_at_{most}": ranks <= most for most in ALIAS_RANKS}}
+    means = {name: _block_means(values, block) for name, values in told.items()}
+    return {LINKING: {**means, STRONG_RANK: _block_means(1 / ranks[has_strong], block[has_strong])}}
+
+
+def _blocks(connected: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A block for each account, the same for those that are connected."""
+    numbers, place = np.unique(connected, return_inverse=True)
+    blocks: NDArray[np.int64] = np.random.default_rng(PART_SEED).permutation(len(numbers))[place] % BLOCKS
+    return blocks
+
+
+def _block_means(values: NDArray[Any], block: NDArray[np.int64]) -> list[float]:
+    """Means of those blocks that have values."""
+    return [float(values[block == number].mean()) for number in np.unique(block)]
 
 
 def _pairs(entity: NDArray[np.int64], pairs: Path) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
@@ -200,25 +214,12 @@ def p_value(ours: list[float], theirs: list[float], num_folds: int) -> float:
     return float(2 * student.sf(abs(difference.mean() / deviation), len(difference) - 1))
 
 
-def p_value_of_ranks(
-    ours: list[list[float]],
-    theirs: list[list[float]],
-    connected: list[float],
-    seed: int = 0,
-    num_resamples: int = 10_000,
-) -> float:
-    """Two-sided, by flipping signs of differences at random, one difference for all accounts that are connected.
+def p_value_of_blocks(ours: list[list[float]], theirs: list[list[float]]) -> float:
+    """Two-sided, by a paired t-test over blocks, which share no accounts.
 
     Args:
-        ours: of each run, the same accounts' values.
+        ours: of each run, a value of each block.
         theirs: likewise.
-        connected: of each account, a number that it shares with those that it is connected with.
-        seed: of the signs.
-        num_resamples: how often signs are flipped.
     """
-    of_account = np.mean(ours, axis=0) - np.mean(theirs, axis=0)
-    place = np.unique(connected, return_inverse=True)[1]
-    difference = np.bincount(place, weights=of_account)
-    random = np.random.default_rng(seed)
-    sums = np.abs([(difference * random.choice([-1, 1], len(difference))).sum() for _ in range(num_resamples)])
-    return float((1 + np.count_nonzero(sums >= abs(difference.sum()) - 1e-12)) / (1 + num_resamples))
+    means = (np.mean(values, axis=0) for values in (ours, theirs))
+    return float(ttest_rel(*means).pvalue)

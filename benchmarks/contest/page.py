@@ -9,7 +9,7 @@ from typing import Any
 from machine import ROOT, in_words
 
 from contest.contestants import BOTH, MANUAL, OURS, PEERS, SUPERVISED
-from contest.judging import CONNECTED, FOLDS, ITSELF, LINKING, RANK, STRONG_RANK, USED, Part, p_value, p_value_of_ranks
+from contest.judging import FOLDS, ITSELF, LINKING, RANK, STRONG_RANK, USED, Part, p_value, p_value_of_blocks
 from contest.tasks import TASKS, Task
 from infobehavior.artefacts import write_text
 from infobehavior.downstream.classifiers import CLASSIFIERS
@@ -128,10 +128,9 @@ def _beats(found: Found, rival: str, seeds: list[str]) -> Goal:
 
 def _links_better(found: Found, rival: str, seeds: list[str]) -> Goal:
     ours, theirs = ([found.values(name, LINKING, RANK, [seed]) for seed in seeds] for name in (RECOMMENDED, rival))
-    connected = found.values(RECOMMENDED, LINKING, CONNECTED, seeds[:1])
     means = [mean(value for of_seed in values for value in of_seed) for values in (ours, theirs)]
     claim = f"{found.task.title}: MRR of the representation {means[0]:.3f}, of {rival} {means[1]:.3f}"
-    return Goal(claim, means[0] >= means[1], p_value_of_ranks(ours, theirs, connected))
+    return Goal(claim, means[0] >= means[1], p_value_of_blocks(ours, theirs))
 
 
 def _chosen(validated: Found | None) -> str:
@@ -281,9 +280,9 @@ figures here are of the others, but for those at the end. `two-cores`, on which 
 `label_corp` of all accounts, so that label is not unseen. What a classifier chooses it chooses inside its training
 fold. For linking, ours is the global representation alone, which was better on the validation part than with what is
 read off it. Means ± standard deviations are over all folds of all seeds; a seed trains, splits and classifies anew. p
-is of a corrected resampled t-test (Nadeau and Bengio, 2003), of linking by flipping signs over accounts that nothing
-connects; it isn't adjusted for the number of goals. Encoders see the windows that are evaluated, without labels, except
-for churn, where they see nothing of a labelled account from its moment on, and the simulated market, where they see the
-two months before. CoLES embeds the last 1,600 events of a window. The logs are real but for the market, which is
-simulated; git_activity isn't in this repository: it describes people.
+is of a corrected resampled t-test (Nadeau and Bengio, 2003), of linking of a paired t-test over 20 blocks of accounts
+that nothing connects; it isn't adjusted for the number of goals. Encoders see the windows that are evaluated, without
+labels, except for churn, where they see nothing of a labelled account from its moment on, and the simulated market,
+where they see the two months before. CoLES embeds the last 1,600 events of a window. The logs are real but for the
+market, which is simulated; git_activity isn't in this repository: it describes people.
 """
