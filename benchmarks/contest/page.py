@@ -182,7 +182,8 @@ def _section(found: Found, part: Part) -> str:
     for name in found.names:
         runs = content["runs"][name]
         steps = ", ".join(f"{runs[seed]['report'].get('steps', 0):,}" for seed in sorted(runs))
-        dim = runs[min(runs)]["report"].get("dim", "")
+        report = runs[min(runs)]["report"]
+        dim = report.get("dim", "") if task.label else report.get("global_dim", report.get("dim", ""))
         spent = ", ".join(filter(None, (_spent(runs[seed]["report"]) for seed in sorted(runs))))
         for classifier in found.classifiers(name):
             cells = (_cell(found.values(name, classifier, metric), bool(task.label)) for metric in metrics)
@@ -268,8 +269,9 @@ same splits and with the same classifiers. Encoders learn for the same wall time
 
 - `manual`: the features of `downstream/manual_features.sql.jinja`.
 - `infobehavior-paper`, `infobehavior-two-cores`, `infobehavior-recommended`: the presets, with as many steps as fit
-  into the time, which is told by a trial; the encoder's products are in bfloat16 where the processor has it (peers have
-  no such setting).
+  into the time, which is told by a trial of twelve steps: *trained for* is what it took, reading and preparing
+  included, which the peers' isn't. The encoder's products are in bfloat16 where the processor has it (peers have no
+  such setting).
 - `coles-gru`, `coles-transformer`: CoLES of pytorch-lifestream 0.5.3 in an environment of its own (`benchmarks/peers`).
 - `supervised-gru`: the package's GRU, trained with labels on the first fold of each seed.
 - `manual + …`: the hand-made features beside a representation.
