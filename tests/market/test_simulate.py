@@ -149,6 +149,8 @@ def test_camouflaged_sellers_copy_counts_and_change_order_and_timing(monkeypatch
     assert places[0] == places[1]
     minutes = [set(zip(e.seller, e.day, e.second // 60, e.city, strict=True)) for e in (made, before)]
     assert minutes[0] == minutes[1]
+    sizes = [Counter(zip(e.seller, e.day, e.second // 60, strict=True)) for e in (made, before)]
+    assert sizes[0] == sizes[1]
     assert _done_within_minutes(made) == _done_within_minutes(before)
     followed = [_repeats_of_routine(events) for events in (made, before)]
     assert followed[0] < 0.9 * followed[1]

@@ -150,8 +150,8 @@ def _openings(habits: Habits, sellers: Sellers, random: np.random.Generator) -> 
 def _camouflaged(events: Events, sellers: Sellers, random: np.random.Generator) -> Events:
     """Camouflaged sellers do what they would have done, in another order: the minutes of a day exchange what was done.
 
-    Only minutes at one and the same place do. When they do something, from where, and what they do within a minute
-    stays; what they do when is another thing.
+    Only minutes at one and the same place and with as many events do, so that sums over sessions stay too. When they
+    do something, from where, and what they do within a minute stays; what they do when is another thing.
     """
     is_theirs = sellers.are("camouflaged")[events.seller] & sellers.is_abnormal[events.seller, events.day]
     theirs = events.take(is_theirs)
@@ -167,7 +167,8 @@ def _camouflaged(events: Events, sellers: Sellers, random: np.random.Generator) 
         at_one_place = np.flatnonzero(
             np.maximum.reduceat(theirs.city, first) == np.minimum.reduceat(theirs.city, first)
         )
-        alike = (city[at_one_place], day[first][at_one_place])
+        num_events = np.diff(first, append=len(day))
+        alike = (num_events[at_one_place], city[at_one_place], day[first][at_one_place])
         shuffled = np.lexsort((random.random(len(at_one_place)), *alike))
         moved[at_one_place[shuffled]] = at_one_place[np.lexsort(alike)]
     there = first[moved[of_minute]]
