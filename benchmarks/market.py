@@ -16,6 +16,7 @@ from machine import ROOT, in_words, machine
 import infobehavior
 from infobehavior.artefacts import write_json, write_text
 from infobehavior.downstream.classifiers import CLASSIFIERS
+from infobehavior.downstream.manual_features import describe_features
 from infobehavior.experiments.offline import judge, read_offline_data
 from infobehavior.market.config import Kinds, MarketConfig
 from infobehavior.market.sellers import KINDS
@@ -31,6 +32,8 @@ MARKETS = {
     ),
 }
 CLASSIFIERS_TRIED = ("lr", "gbdt")
+OF_ORDER = "token_change_share"
+"""The one hand-made feature that tells in which order things are done: how often a minute's behavior is a new one."""
 SEEDS = range(3)
 
 
@@ -54,16 +57,20 @@ def _measure(config: MarketConfig, work: Path) -> dict[str, Any]:
     schema = infobehavior.inspect(market.events, columns={"time_zone": config.time_zone}).schema
     infobehavior.aggregate(market.events, schema, work / "minutes")
     data = read_offline_data(work / "minutes", market.labels, "label_abnormal", work / "experiment", kinds=market.truth)
-    runs = [judge(data.manual, data.positive, seed, CLASSIFIERS_TRIED, kind=data.kind) for seed in SEEDS]
+    is_count = [feature.name != OF_ORDER for feature in describe_features(schema)]
     columns = ["auc", *(f"auc[{kind}]" for kind in KINDS[1:] if getattr(config.kinds, kind) > 0)]
+    scores = {}
+    for named, features in (("", data.manual), (f", without {OF_ORDER}", data.manual[:, is_count])):
+        runs = [judge(features, data.positive, seed, CLASSIFIERS_TRIED, kind=data.kind) for seed in SEEDS]
+        for name in CLASSIFIERS_TRIED:
+            of_column = {column: [run[name][column] for run in runs] for column in columns}
+            scores[CLASSIFIERS[name].title + named] = of_column
     return {
         "config": config.model_dump(mode="json"),
         "num_events": market.num_events,
         "num_positives": int(data.positive.sum()),
         "num_features": data.manual.shape[1],
-        "scores": {
-            name: {column: [run[name][column] for run in runs] for column in columns} for name in CLASSIFIERS_TRIED
-        },
+        "scores": scores,
     }
 
 
@@ -77,9 +84,8 @@ def _part(described: dict[str, Any]) -> str:
         "|---|---|---|---|" + "---|" * len(KINDS[1:]),
     ]
     for market, measured in described["markets"].items():
-        for name, of_column in measured["scores"].items():
+        for title, of_column in measured["scores"].items():
             cells = (_cell(of_column.get(column, [])) for column in ("auc", *(f"auc[{kind}]" for kind in KINDS[1:])))
-            title = CLASSIFIERS[name].title
             lines.append(f"| {market} | {measured['num_positives']:,} | {title} | {' | '.join(cells)} |")
     config = next(iter(described["markets"].values()))["config"]
     sizes = (
