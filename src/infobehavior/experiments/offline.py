@@ -1,6 +1,5 @@
 """The offline evaluation (section 4.2): learn from two months without labels, judge by the third."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -32,8 +31,6 @@ from infobehavior.errors import InputError
 from infobehavior.pretraining.config import PretrainConfig
 from infobehavior.pretraining.count_accuracy import Accuracy, count_accuracy
 from infobehavior.pretraining.pretrain import pretrain
-
-logger = logging.getLogger("infobehavior")
 
 TEST_PARTS = 5
 """A fifth is for testing (4.2.1)."""

@@ -12,16 +12,20 @@ from infobehavior.pretext.labels import UNKNOWN_LABEL
 from infobehavior.pretext.months import MonthPairs
 
 
-class CountTask(nn.Module):
-    """Equation 5: a softmax over classes of a count, averaged over the windows of the batch whose count is known.
+class DomainTask(nn.Module):
+    """What all of them have.
 
     Args:
-        name: key of the labels.
+        name: key of the labels, and of what is read off the windows to tell them.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
+
+
+class CountTask(DomainTask):
+    """Equation 5: a softmax over classes of a count, averaged over the windows of the batch whose count is known."""
 
     def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
         """The loss of a batch."""
@@ -31,16 +35,8 @@ class CountTask(nn.Module):
         return losses / is_known.sum().clamp(min=1)
 
 
-class TotalsTask(nn.Module):
-    """Beyond the paper: logarithms of several totals at once, by half the squared error, summed over them.
-
-    Args:
-        name: key of the labels, (windows, totals).
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
+class TotalsTask(DomainTask):
+    """Beyond the paper: logarithms of several totals at once, by half the squared error, summed over them."""
 
     def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
         """The loss of a batch."""
@@ -48,16 +44,8 @@ class TotalsTask(nn.Module):
         return F.mse_loss(months.read[self.name], labels, reduction="sum") / (2 * len(labels))
 
 
-class HistogramTask(nn.Module):
-    """Beyond the paper: the distribution of a window's minutes, as a softmax; the loss is the divergence from it.
-
-    Args:
-        name: key of the labels, which are shares that sum to one.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
+class HistogramTask(DomainTask):
+    """Beyond the paper: the distribution of a window's minutes, as a softmax; the loss is the divergence from it."""
 
     def forward(self, months: MonthPairs) -> Float[Tensor, ""]:
         """The loss of a batch."""
@@ -65,7 +53,7 @@ class HistogramTask(nn.Module):
         return F.kl_div(predicted, months.labels[self.name], reduction="batchmean")
 
 
-DOMAIN_TASKS: dict[LabelKind, type[CountTask | HistogramTask | TotalsTask]] = {
+DOMAIN_TASKS: dict[LabelKind, type[DomainTask]] = {
     "class": CountTask,
     "shares": HistogramTask,
     "logarithms": TotalsTask,
