@@ -24,10 +24,12 @@ from contest.corpora import Prepared, is_there, prepare
 from contest.judging import Asked, Measured, asked, classify, classify_supervised, link
 from contest.page import RESULTS, write_page
 from contest.tasks import CORPORA, TASKS, Task
+from contest.trials import TRIALS
 from infobehavior.artefacts import read_json, write_json
 from infobehavior.threads import spin_briefly
 
 PAIRS_FILE = "alias_pairs.parquet"
+USUAL = [*(name for name in CONTESTANTS if name not in TRIALS), SUPERVISED]
 
 
 def main() -> int:
@@ -51,7 +53,7 @@ def main() -> int:
 def _hold(prepared: Prepared, tasks: list[Task], given: argparse.Namespace) -> None:
     """All contestants on one corpus, one seed after the other."""
     for seed in given.seed:
-        for contestant in given.contestant or [*CONTESTANTS, SUPERVISED]:
+        for contestant in given.contestant or USUAL:
             if contestant == SUPERVISED:
                 for task in tasks:
                     _judge_supervised(prepared, task, seed, given)
@@ -61,7 +63,7 @@ def _hold(prepared: Prepared, tasks: list[Task], given: argparse.Namespace) -> N
             for task in tasks:
                 features = made.of_window if task.label else made.for_linking
                 _judge(prepared, task, contestant, features, made.report, seed, given)
-                if contestant != MANUAL:
+                if contestant != MANUAL and contestant not in TRIALS:
                     both = np.hstack([manual.of_window, features])
                     _judge(prepared, task, BOTH + contestant, both, made.report, seed, given)
 
@@ -135,14 +137,19 @@ def _measure(
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", nargs="+", choices=[task.name for task in TASKS], help="by default all")
-    parser.add_argument("--contestant", nargs="+", choices=[*CONTESTANTS, SUPERVISED], help="by default all")
+    parser.add_argument(
+        "--contestant", nargs="+", choices=[*USUAL, *TRIALS], help="by default all but the trials of settings"
+    )
     parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2], help="of trainings, folds and classifiers")
     parser.add_argument("--seconds", type=int, default=300, help="of training of each contestant on each corpus")
     parser.add_argument("--part", choices=["validation", "test"], default="test", help="whose accounts are asked about")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the logs")
     parser.add_argument("--work", type=Path, default=ROOT / "contest-work", help="folder for all that is made")
     parser.add_argument("--page-only", action="store_true", help="only write the page")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.part == "test" and (trials := [name for name in given.contestant or [] if name in TRIALS]):
+        parser.error(f"{trials[0]!r} is for choosing, so it is never tried on the test part; add --part validation")
+    return given
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -22,12 +23,13 @@ from peer_environment import REQUIREMENTS, peer_python
 
 import infobehavior
 from contest.corpora import Prepared, window_keys
+from contest.trials import TRIALS, Recipe
 from infobehavior.artefacts import definition_hash, write_json
 from infobehavior.downstream.embeddings import read_embeddings
 from infobehavior.downstream.manual_features import as_matrix, manual_features
 from infobehavior.model.device import multiplies_bfloat16
 from infobehavior.model.reproducible import reproducible
-from infobehavior.pretraining.config import PretrainConfig, preset
+from infobehavior.pretraining.config import PretrainConfig
 from infobehavior.pretraining.training import prepare_training
 
 TRIAL_STEPS = 12
@@ -67,7 +69,8 @@ def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: 
         seed: of its training.
         work: folder in which the peers' environment is.
     """
-    folder = prepared.folder / (MANUAL if contestant == MANUAL else f"{contestant}-{seconds}s-seed{seed}")
+    learnt = f"{re.sub('[^a-z0-9.]+', '-', contestant)}-{seconds}s-seed{seed}"
+    folder = prepared.folder / (MANUAL if contestant == MANUAL else learnt)
     key = decided_by(prepared, contestant, seconds, seed)
     report = json.loads((folder / REPORT_FILE).read_text()) if (folder / REPORT_FILE).exists() else {}
     if report.get("decided_by") != key:
@@ -84,7 +87,8 @@ def decided_by(prepared: Prepared, contestant: str, seconds: int, seed: int) -> 
     """Hash of what decides the vectors or scores of a contestant, but for the code of the package."""
     how: Any = f"{infobehavior.__version__} manual"
     if contestant in OURS:
-        how = [preset(OURS[contestant]).model_dump(mode="json"), seconds, seed]
+        recipe = OURS[contestant]
+        how = [recipe.config(prepared.corpus.window_days).model_dump(mode="json"), seconds * recipe.times, seed]
     elif contestant != MANUAL:
         scripts = [*sorted(PEER_SCRIPTS.glob("*.py")), REQUIREMENTS]
         hashes = [hashlib.sha256(script.read_bytes()).hexdigest() for script in scripts]
@@ -100,17 +104,15 @@ def _manual(prepared: Prepared, _folder: Path, _seconds: int, _seed: int, _work:
     return Vectors(features, {"seconds": {"features": time.monotonic() - started}, "dim": features.shape[1]})
 
 
-def _ours(preset_name: str, prepared: Prepared, folder: Path, seconds: int, seed: int, _work: Path) -> Vectors:
-    """A preset, with as many steps as fit into the time."""
-    base = preset(preset_name)
-    encoder = base.encoder.model_copy(update={"window_days": prepared.corpus.window_days})
+def _ours(recipe: Recipe, prepared: Prepared, folder: Path, seconds: int, seed: int, _work: Path) -> Vectors:
+    """A preset or a change of it, with as many steps as fit into the time."""
     precision = "bfloat16" if multiplies_bfloat16(torch.device("cpu")) else "float32"
-    config = base.model_copy(update={"encoder": encoder, "seed": seed, "precision": precision})
+    config = recipe.config(prepared.corpus.window_days).model_copy(update={"seed": seed, "precision": precision})
     seen: dict[str, Any] = {
         "until": None if prepared.corpus.until is None else str(prepared.corpus.until),
         "as_of": prepared.moments if prepared.corpus.is_cut else None,
     }
-    config = config.model_copy(update={"num_steps": _steps_within(seconds, prepared, config, seen)})
+    config = config.model_copy(update={"num_steps": _steps_within(seconds * recipe.times, prepared, config, seen)})
     took: dict[str, float] = {}
     started = time.monotonic()
     infobehavior.pretrain(prepared.minutes, folder / "model", config=config, **seen)
@@ -130,7 +132,7 @@ def _ours(preset_name: str, prepared: Prepared, folder: Path, seconds: int, seed
     return Vectors(made, report)
 
 
-def _steps_within(seconds: int, prepared: Prepared, config: PretrainConfig, seen: dict[str, Any]) -> int:
+def _steps_within(seconds: float, prepared: Prepared, config: PretrainConfig, seen: dict[str, Any]) -> int:
     """How many steps a training of so many seconds has: the schedule of the learning rate needs to know."""
     with reproducible(config.num_threads):
         training = prepare_training(prepared.minutes, config, seen["until"], seen["as_of"])
@@ -209,13 +211,14 @@ def _in_order(windows: pa.Table, matrix: NDArray[np.floating], prepared: Prepare
 MANUAL = "manual"
 BOTH = "manual + "
 """Before a contestant's name: its vectors beside the hand-made features."""
-OURS = {f"infobehavior-{name}": name for name in ("paper", "two-cores", "recommended")}
+PRESETS = {f"infobehavior-{name}": Recipe(name) for name in ("paper", "two-cores", "recommended")}
+OURS = {**PRESETS, **TRIALS}
 SUPERVISED = "supervised-gru"
 """Trains with labels on a split, so it has scores and no vectors; on the first fold of a seed alone."""
 PEERS = {f"coles-{name}": name for name in ("gru", "transformer")}
 
 CONTESTANTS: dict[str, Callable[[Prepared, Path, int, int, Path], Vectors]] = {
     MANUAL: _manual,
-    **{contestant: partial(_ours, name) for contestant, name in OURS.items()},
+    **{contestant: partial(_ours, recipe) for contestant, recipe in OURS.items()},
     **{contestant: partial(_coles, name) for contestant, name in PEERS.items()},
 }

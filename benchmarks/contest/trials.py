@@ -1,0 +1,59 @@
+"""Changes of a preset, one at a time: what each setting of `recommended` is worth. Validation part only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from infobehavior.pretraining.config import TWO_CORES, PretrainConfig, preset
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How ours learns.
+
+    Attributes:
+        preset: name of what it starts from.
+        encoder: fields of the encoder that differ.
+        training: other fields that differ.
+        without_tasks: domain-related tasks that are left out.
+        times: factor of the seconds of training.
+    """
+
+    preset: str
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    without_tasks: tuple[str, ...] = ()
+    times: float = 1
+
+    def config(self, window_days: int) -> PretrainConfig:
+        """Of windows of a length."""
+        base = preset(self.preset)
+        encoder = base.encoder.model_copy(update={"window_days": window_days, **self.encoder})
+        tasks = tuple(line for line in base.domain_task if line not in self.without_tasks)
+        return base.model_copy(update={"domain_task": tasks, **self.training, "encoder": encoder})
+
+
+LATER_TASKS = tuple(line for line in preset("recommended").domain_task if line not in TWO_CORES["domain_task"])
+
+TRIALS: dict[str, Recipe] = {
+    f"trial: {what}": recipe
+    for what, recipe in {
+        "a fourth of the time": Recipe("recommended", times=0.25),
+        "four times the time": Recipe("recommended", times=4),
+        "spans of 3 days": Recipe("recommended", {"span_minutes": 4_320, "stride_minutes": 4_080}),
+        "spans of 1 day": Recipe("recommended", {"span_minutes": 1_440, "stride_minutes": 1_360}),
+        "batches of 64": Recipe("recommended", training={"batch_size": 64}),
+        "batches of 32": Recipe("recommended", training={"batch_size": 32}),
+        "learned [CLS]": Recipe("recommended", {"cls_input": "learned"}),
+        "maxima of spans only": Recipe("recommended", {"span_pooling": "max"}),
+        "time points of the day": Recipe("recommended", {"time_point": "minute_of_day"}),
+        "tasks of two-cores": Recipe("recommended", without_tasks=LATER_TASKS),
+        "no coarse task": Recipe("recommended", training={"coarse_task": False}),
+        "no fine task": Recipe("recommended", training={"fine_task": False}),
+        "no contrastive task": Recipe("recommended", training={"coarse_task": False, "fine_task": False}),
+        "temperature 0.05": Recipe("recommended", training={"temperature": 0.05}),
+        "no dropout": Recipe("recommended", {"dropout": 0.0}),
+        "learning rate 0.002": Recipe("recommended", training={"learning_rate": 2e-3}),
+    }.items()
+}
+"""By the names of contestants."""
