@@ -12,20 +12,21 @@ learn, learn for `--seconds` of wall time on two threads, so run nothing else me
 import argparse
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import ROOT, machine
+from machine import ROOT
 from numpy.typing import NDArray
 
 from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, decided_by, vectors
 from contest.corpora import Prepared, is_there, prepare
-from contest.judging import Asked, Measured, asked, classify, classify_supervised, link
+from contest.judging import Part, asked, classify, classify_supervised, link
+from contest.kept import Kept, Run
 from contest.page import RESULTS, write_page
 from contest.tasks import CORPORA, TASKS, Task
 from contest.trials import TRIALS
-from infobehavior.artefacts import read_json, write_json
 from infobehavior.threads import spin_briefly
 
 PAIRS_FILE = "alias_pairs.parquet"
@@ -45,93 +46,73 @@ def main() -> int:
             if not is_there(corpus, given.data):
                 print(f"{corpus.name} is left out: there is no {given.data / corpus.log}", file=sys.stderr)
                 continue
-            _hold(prepare(corpus, given.data, given.work), tasks, given)
+            prepared = prepare(corpus, given.data, given.work)
+            contest = _Contest(prepared, tasks, given.part, given.seconds, given.data, given.work)
+            for seed in given.seed:
+                for contestant in given.contestant or USUAL:
+                    contest.hold(contestant, seed)
     write_page()
     return 0
 
 
-def _hold(prepared: Prepared, tasks: list[Task], given: argparse.Namespace) -> None:
-    """All contestants on one corpus, one seed after the other."""
-    for seed in given.seed:
-        for contestant in given.contestant or USUAL:
-            if contestant == SUPERVISED:
-                for task in tasks:
-                    _judge_supervised(prepared, task, seed, given)
-                continue
-            made = vectors(prepared, contestant, given.seconds, seed, given.work)
-            manual = vectors(prepared, MANUAL, given.seconds, seed, given.work)
-            for task in tasks:
-                features = made.of_window if task.label else made.for_linking
-                _judge(prepared, task, contestant, features, made.report, seed, given)
-                if contestant != MANUAL and contestant not in TRIALS:
-                    both = np.hstack([manual.of_window, features])
-                    _judge(prepared, task, BOTH + contestant, both, made.report, seed, given)
+@dataclass(frozen=True)
+class _Contest:
+    """All questions that are asked of one corpus.
 
+    Attributes:
+        prepared: the corpus.
+        tasks: the questions.
+        part: whose accounts are asked about.
+        seconds: of training.
+        data: folder of the logs.
+        work: folder for all that is made.
+    """
 
-def _judge(
-    prepared: Prepared,
-    task: Task,
-    name: str,
-    features: NDArray[np.floating],
-    report: dict[str, Any],
-    seed: int,
-    given: argparse.Namespace,
-) -> None:
-    """Measure vectors, if they aren't yet."""
-    if not _is_kept(task, name, seed, report["decided_by"], given):
-        windows = asked(prepared, task, given.part)
-        _keep(task, name, seed, windows, _measure(task, windows, features, seed, given), report, given)
+    prepared: Prepared
+    tasks: list[Task]
+    part: Part
+    seconds: int
+    data: Path
+    work: Path
 
+    def hold(self, contestant: str, seed: int) -> None:
+        """Train and measure a contestant, if it isn't yet."""
+        key = decided_by(self.prepared, contestant, self.seconds, seed)
+        names = [contestant] if contestant in (MANUAL, SUPERVISED, *TRIALS) else [contestant, BOTH + contestant]
+        for task in self.tasks:
+            for name in names:
+                run = Run(name, seed, key)
+                if (task.label or name != SUPERVISED) and not self._kept(task).has(run):
+                    self._measure(task, contestant, run)
 
-def _judge_supervised(prepared: Prepared, task: Task, seed: int, given: argparse.Namespace) -> None:
-    """Train and measure the supervised GRU, if it isn't yet."""
-    key = decided_by(prepared, SUPERVISED, given.seconds, seed)
-    if task.label and not _is_kept(task, SUPERVISED, seed, key, given):
-        windows = asked(prepared, task, given.part)
-        folder = prepared.folder / f"{SUPERVISED}-{task.name}-{given.part}-{given.seconds}s-seed{seed}"
-        measured, report = classify_supervised(
-            prepared, windows, bool(task.group), folder, given.seconds, seed, given.work
-        )
-        _keep(task, SUPERVISED, seed, windows, measured, {**report, "decided_by": key}, given)
+    def _kept(self, task: Task) -> Kept:
+        return Kept(RESULTS / self.part / f"{task.name}.json")
 
+    def _measure(self, task: Task, contestant: str, run: Run) -> None:
+        windows = asked(self.prepared, task, self.part)
+        if contestant == SUPERVISED:
+            folder = self.prepared.folder / f"{SUPERVISED}-{task.name}-{self.part}-{self.seconds}s-seed{run.seed}"
+            measured, report = classify_supervised(
+                self.prepared, windows, bool(task.group), folder, self.seconds, run.seed, self.work
+            )
+        else:
+            features, report = self._features(task, contestant, run)
+            if task.label:
+                measured = classify(windows, features, run.seed, grouped=bool(task.group))
+            else:
+                pairs = self.data / self.prepared.corpus.log / PAIRS_FILE
+                measured = link(windows, features, pairs, self.part)
+        size = {"accounts": int(windows.is_in.sum()), "positives": int(windows.of_part().positive.sum())}
+        self._kept(task).add(run, measured, report, self.seconds, size)
 
-def _is_kept(task: Task, name: str, seed: int, key: str, given: argparse.Namespace) -> bool:
-    """Whether it was measured, and nothing that decides it has changed since."""
-    run = _kept(task, given).get("runs", {}).get(name, {}).get(str(seed), {})
-    return bool(run) and run["report"].get("decided_by") == key
-
-
-def _kept(task: Task, given: argparse.Namespace) -> dict[str, Any]:
-    file = RESULTS / given.part / f"{task.name}.json"
-    return read_json(file, "results") if file.exists() else {}
-
-
-def _keep(
-    task: Task,
-    name: str,
-    seed: int,
-    windows: Asked,
-    measured: Measured,
-    report: dict[str, Any],
-    given: argparse.Namespace,
-) -> None:
-    """Write what was measured, and tell it."""
-    kept = _kept(task, given)
-    run = {"measured": measured, "report": report, "seconds": given.seconds, "machine": machine()}
-    kept.setdefault("runs", {}).setdefault(name, {})[str(seed)] = run
-    kept["accounts"], kept["positives"] = int(windows.is_in.sum()), int(windows.of_part().positive.sum())
-    write_json(RESULTS / given.part / f"{task.name}.json", kept)
-    for classifier, metrics in measured.items():
-        means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in metrics.items())
-        print(f"{task.name} ({given.part}), seed {seed}, {name}, {classifier}: {means}", flush=True)
-
-
-def _measure(
-    task: Task, windows: Asked, features: NDArray[np.floating], seed: int, given: argparse.Namespace
-) -> Measured:
-    if task.label:
-        return classify(windows, features, seed, grouped=bool(task.group))
-    return link(windows, features, given.data / CORPORA[task.corpus].log / PAIRS_FILE, given.part)
+    def _features(self, task: Task, contestant: str, run: Run) -> tuple[NDArray[np.floating], dict[str, Any]]:
+        """What stands in the rows of a run, and how it was learnt."""
+        made = vectors(self.prepared, contestant, self.seconds, run.seed, self.work)
+        features = made.of_window if task.label else made.for_linking
+        if run.name == contestant:
+            return features, made.report
+        manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
+        return np.hstack([manual.of_window, features]), made.report
 
 
 def _arguments() -> argparse.Namespace:

@@ -88,7 +88,8 @@ def decided_by(prepared: Prepared, contestant: str, seconds: int, seed: int) -> 
     how: Any = f"{infobehavior.__version__} manual"
     if contestant in OURS:
         recipe = OURS[contestant]
-        how = [recipe.config(prepared.corpus.window_days).model_dump(mode="json"), seconds * recipe.times, seed]
+        config = recipe.config(prepared.corpus.window_days)
+        how = [config.model_dump(mode="json", exclude_defaults=True), seconds * recipe.times, seed]
     elif contestant != MANUAL:
         scripts = [*sorted(PEER_SCRIPTS.glob("*.py")), REQUIREMENTS]
         hashes = [hashlib.sha256(script.read_bytes()).hexdigest() for script in scripts]

@@ -42,6 +42,7 @@ TRIALS: dict[str, Recipe] = {
         "four times the time": Recipe("recommended", times=4),
         "spans of 3 days": Recipe("recommended", {"span_minutes": 4_320, "stride_minutes": 4_080}),
         "spans of 1 day": Recipe("recommended", {"span_minutes": 1_440, "stride_minutes": 1_360}),
+        "several lengths": Recipe("recommended", training={"lengths": "several"}),
         "batches of 64": Recipe("recommended", training={"batch_size": 64}),
         "batches of 32": Recipe("recommended", training={"batch_size": 32}),
         "learned [CLS]": Recipe("recommended", {"cls_input": "learned"}),

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from contest import __main__ as contest
-from contest import contestants, corpora, judging, page, tasks
+from contest import contestants, corpora, judging, page, tasks, trials
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.tasks import Corpus, Task
@@ -256,7 +256,7 @@ def test_the_supervised_peer_is_tried_on_the_first_fold(data, small_contest, tmp
 def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch):
     from small_minutes import tiny_config
 
-    monkeypatch.setattr(contestants, "preset", lambda name: tiny_config())
+    monkeypatch.setattr(trials, "preset", lambda name: tiny_config())
     monkeypatch.setattr(contestants, "TRIAL_STEPS", 3)
     prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
     made = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
@@ -266,7 +266,7 @@ def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch):
     monkeypatch.setitem(contestants.CONTESTANTS, OTHER, lambda *_: Vectors(np.zeros((NUM_ACCOUNTS, 1)), {"dim": 1}))
     again = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
     assert (again.of_window == made.of_window).all()
-    monkeypatch.setattr(contestants, "preset", lambda name: tiny_config(batch_size=5))
+    monkeypatch.setattr(trials, "preset", lambda name: tiny_config(batch_size=5))
     other = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
     assert other.of_window.shape == (NUM_ACCOUNTS, 1), "the preset has changed, so they are made again"
 
@@ -295,3 +295,21 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
 def test_a_log_that_is_not_there_is_left_out(small_contest, tmp_path, monkeypatch, capsys):
     run(tmp_path / "nothing", tmp_path, monkeypatch=monkeypatch)
     assert f"small-5 is left out: there is no {tmp_path / 'nothing' / 'small'}" in capsys.readouterr().err
+
+
+def test_a_trial_of_a_setting_is_never_judged_by_the_test_part(data, small_contest, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as error:
+        run(data, tmp_path, "--contestant", "trial: learned [CLS]", monkeypatch=monkeypatch)
+    assert error.value.code == 2
+    assert "never tried on the test part" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", trials.TRIALS)
+def test_a_trial_changes_one_thing_of_recommended(name):
+    recipe = trials.TRIALS[name]
+    usual = trials.Recipe("recommended").config(90)
+    changed = recipe.config(90)
+    assert changed.encoder.window_days == 90
+    fields = {*recipe.encoder, *recipe.training, *recipe.without_tasks, *({"times"} if recipe.times != 1 else set())}
+    assert fields, "it is a trial of something"
+    assert (changed == usual) == (recipe.times != 1)

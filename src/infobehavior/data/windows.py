@@ -59,6 +59,11 @@ class Windows:
             self.window_minutes,
         )
 
+    def last(self, minutes: NDArray[np.int64], store: MinuteStore) -> "Windows":
+        """The same windows with nothing but their last so many minutes; the others are as if without events."""
+        first_row = np.maximum(self.first_row, store.first_row_at(self.entity, self.end - minutes))
+        return Windows(self.entity, self.end, first_row, self.end_row, self.window_minutes)
+
     def followed_by(self, other: "Windows") -> "Windows":
         """These windows and then others of the same length."""
         assert self.window_minutes == other.window_minutes

@@ -44,6 +44,11 @@ class PretrainConfig(BaseModel):
         description="two adjacent windows: the latest two before --until, the same for all (paper), or anywhere in an "
         "entity's history, drawn anew at each step",
     )
+    lengths: Literal["whole", "several"] = Field(
+        "whole",
+        description="how much is seen of a pair's windows: all (paper), or all, a half, a quarter or an eighth, drawn "
+        "anew for each pair: what is nearest to the border between them",
+    )
     min_minutes: PositiveInt = Field(1, description="minutes with events that each of the two windows must have")
     min_count: PositiveInt = Field(5, description="minutes in which a behavior or location must occur to be a token")
     seed: NonNegativeInt = Field(0, le=2**32 - 1, description="seed of weights, batches, masks and dropout")

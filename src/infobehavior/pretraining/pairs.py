@@ -10,6 +10,9 @@ from infobehavior.data.store import MinuteStore
 from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
 
+MOST_HALVINGS = 3
+"""An eighth of a window is the shortest that is seen of it, where several lengths are."""
+
 
 def seeded(*numbers: int) -> np.random.Generator:
     """A generator that is a pure function of some numbers, such as (seed, step)."""
@@ -30,7 +33,9 @@ class PairSampler:
         until: UTC epoch minute at which the latest window ends.
         min_minutes: see above.
         batch_size: entities of a step.
-        seed: seed of the order of entities and of the borders.
+        seed: seed of the order of entities, of the borders and of the lengths.
+        lengths: "whole": all minutes of both windows; "several": of each pair what is nearest to the border, a
+            whole window on either side, a half, a quarter or an eighth; it stands where a window ends.
     """
 
     store: MinuteStore
@@ -40,6 +45,7 @@ class PairSampler:
     min_minutes: int
     batch_size: int
     seed: int
+    lengths: Literal["whole", "several"] = "whole"
     _border_entity: NDArray[np.int64] = field(init=False, repr=False)
     _border: NDArray[np.int64] = field(init=False, repr=False)
     _entities: NDArray[np.int64] = field(init=False, repr=False)
@@ -83,7 +89,21 @@ class PairSampler:
         first = np.searchsorted(self._border_entity, entity)
         end = np.searchsorted(self._border_entity, entity, side="right")
         border = self._border[seeded(self.seed, 1, step).integers(first, end)]
-        return self._first(entity, border).followed_by(self._second(entity, border))
+        if self.lengths == "whole":
+            return self._first(entity, border).followed_by(self._second(entity, border))
+        return self._shortened(entity, border, seeded(self.seed, 4, step).integers(0, MOST_HALVINGS + 1, len(entity)))
+
+    def _shortened(self, entity: NDArray[np.int64], border: NDArray[np.int64], halvings: NDArray[np.int64]) -> Windows:
+        """The windows before and after borders, of which less is seen where what is left has enough minutes."""
+        length = self.window_minutes >> halvings
+        both = self._nearest(entity, border, length)
+        has_enough = (both.num_minutes >= self.min_minutes).reshape(2, -1).all(0)
+        return self._nearest(entity, border, np.where(has_enough, length, self.window_minutes))
+
+    def _nearest(self, entity: NDArray[np.int64], border: NDArray[np.int64], length: NDArray[np.int64]) -> Windows:
+        """First and second windows that hold nothing but as many minutes before and after the borders."""
+        first, second = self._first(entity, border), self._first(entity, border + length)
+        return first.followed_by(second).last(np.tile(length, 2), self.store)
 
     @property
     def _per_step(self) -> int:

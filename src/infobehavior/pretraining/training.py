@@ -144,7 +144,14 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
     vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
     torch.manual_seed(config.seed)
     sampler = PairSampler(
-        store, config.encoder.window_minutes, config.pairs, end, config.min_minutes, config.batch_size, config.seed
+        store,
+        config.encoder.window_minutes,
+        config.pairs,
+        end,
+        config.min_minutes,
+        config.batch_size,
+        config.seed,
+        config.lengths,
     )
     lines = _known_tasks(config, sampler, until_of)
     labels = [domain_label(line, store, minutes.schema, until_of) for line in lines]
