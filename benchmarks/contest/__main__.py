@@ -14,15 +14,13 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from machine import ROOT
-from numpy.typing import NDArray
 
-from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, decided_by, vectors
+from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, Vectors, decided_by, vectors
 from contest.corpora import Prepared, is_there, prepare
-from contest.judging import Part, asked, classify, classify_supervised, link
+from contest.judging import Asked, Measured, Part, asked, classify, classify_supervised, link, without_labels
 from contest.kept import Kept, Run
 from contest.page import RESULTS, write_page
 from contest.tasks import CORPORA, TASKS, Task
@@ -96,23 +94,24 @@ class _Contest:
                 self.prepared, windows, bool(task.group), folder, self.seconds, run.seed, self.work
             )
         else:
-            features, report = self._features(task, contestant, run)
-            if task.label:
-                measured = classify(windows, features, run.seed, grouped=bool(task.group))
-            else:
-                pairs = self.data / self.prepared.corpus.log / PAIRS_FILE
-                measured = link(windows, features, pairs, self.part)
+            made = vectors(self.prepared, contestant, self.seconds, run.seed, self.work)
+            measured, report = self._judge(task, windows, made, run), made.report
         size = {"accounts": int(windows.is_in.sum()), "positives": int(windows.of_part().positive.sum())}
         self._kept(task).add(run, measured, report, self.seconds, size)
 
-    def _features(self, task: Task, contestant: str, run: Run) -> tuple[NDArray[np.floating], dict[str, Any]]:
-        """What stands in the rows of a run, and how it was learnt."""
-        made = vectors(self.prepared, contestant, self.seconds, run.seed, self.work)
+    def _judge(self, task: Task, windows: Asked, made: Vectors, run: Run) -> Measured:
+        """Metrics of vectors, by themselves or beside the hand-made features."""
         features = made.of_window if task.label else made.for_linking
-        if run.name == contestant:
-            return features, made.report
-        manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
-        return np.hstack([manual.of_window, features]), made.report
+        if run.name.startswith(BOTH):
+            manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
+            features = np.hstack([manual.of_window, features])
+        if not task.label:
+            return link(windows, features, self.data / self.prepared.corpus.log / PAIRS_FILE, self.part)
+        measured = classify(windows, features, run.seed, grouped=bool(task.group))
+        believed = made.chance_of_none(task.answered_by)
+        if believed is not None and not run.name.startswith(BOTH):
+            measured |= without_labels(windows, believed, run.seed, grouped=bool(task.group))
+        return measured
 
 
 def _arguments() -> argparse.Namespace:

@@ -58,6 +58,15 @@ class Vectors:
         """What tells accounts apart: of ours the global representation, without what is read off it."""
         return self.of_window[:, : self.report.get("global_dim", self.of_window.shape[1])]
 
+    def chance_of_none(self, task: str) -> NDArray[np.floating] | None:
+        """Of each window, what the model believes of a counting domain-related task; None if it wasn't trained so."""
+        first = self.report.get("global_dim", 0)
+        for name, dim in self.report.get("readouts", []):
+            if name == task:
+                return 1 - self.of_window[:, first]
+            first += dim
+        return None
+
 
 def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: Path) -> Vectors:
     """The vectors of a contestant, which are made once, and again if something that decides them has changed.
@@ -116,18 +125,19 @@ def _ours(recipe: Recipe, prepared: Prepared, folder: Path, seconds: int, seed: 
     config = config.model_copy(update={"num_steps": _steps_within(seconds * recipe.times, prepared, config, seen)})
     took: dict[str, float] = {}
     started = time.monotonic()
-    infobehavior.pretrain(prepared.minutes, folder / "model", config=config, **seen)
+    model = infobehavior.pretrain(prepared.minutes, folder / "model", config=config, **seen)
     took["pretrain"] = time.monotonic() - started
     started = time.monotonic()
     infobehavior.embed(prepared.minutes, folder / "model", folder / "embeddings", as_of=prepared.moments)
     took["embed"] = time.monotonic() - started
-    embedded = read_embeddings(folder / "embeddings")
+    embedded, model_dim = read_embeddings(folder / "embeddings"), config.encoder.model_dim
     made = _in_order(embedded.windows, embedded.vectors, prepared)
     report = {
         "seconds": took,
         "steps": config.num_steps,
         "dim": made.shape[1],
-        "global_dim": config.encoder.model_dim,
+        "global_dim": model_dim,
+        "readouts": [[one.name, one.dim] for one in model.readouts.readouts] if model.embedding_dim > model_dim else [],
         "config": config.model_dump(mode="json"),
     }
     return Vectors(made, report)

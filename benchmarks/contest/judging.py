@@ -1,5 +1,6 @@
 """How good vectors are, on one part of the accounts: classifiers with cross-validation, or the rank of an alias."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -28,6 +30,10 @@ Part = Literal["validation", "test"]
 FOLDS = 5
 OVERSAMPLE = 4
 USED = ("lr", "gbdt")
+FEW_LABELS = (0.05, 0.2)
+"""Shares of the training rows, for learning curves."""
+JOBS = 2
+"""Processes that judge; no encoder learns meanwhile, and results don't depend on them."""
 ALIAS_RANKS = (1, 10)
 LINKING, RANK, STRONG_RANK = "cosine", "reciprocal_rank", "reciprocal_rank_of_strong"
 BLOCKS = 20
@@ -35,6 +41,9 @@ STRONG = "mailmap_or_login"
 """Source of the pairs of which more than a name tells that they are one person's."""
 ITSELF = "itself"
 """In place of a classifier, for what classifies by itself."""
+
+UNLABELLED = "no labels"
+"""Likewise, for what is told without any label."""
 
 Measured = dict[str, dict[str, list[float]]]
 """Values by classifier (or "cosine") and metric, one a fold (or a block of accounts whose aliases are looked for)."""
@@ -87,26 +96,62 @@ def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
 
 
 def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: bool) -> Measured:
-    """Metrics of each test fold of the part, by classifier."""
+    """Metrics of each test fold of the part, by classifier; and AUC where there are fewer labels to learn from."""
     asked = asked.of_part()
     folds = make_folds(asked.positive, asked.group if grouped else None, FOLDS, seed)
     numbers: NDArray[np.float64] = features[asked.row].astype(np.float64)
-    measured: Measured = {}
-    with threadpool_limits(1):
-        for name in USED:
-            found = cross_validate(
-                numbers,
-                asked.positive,
-                folds,
-                CLASSIFIERS[name],
-                oversample=OVERSAMPLE,
-                seed=seed,
-                advance=lambda: None,
-            )
-            measured[name] = {metric: found.values(metric).tolist() for metric in found.metrics[0]}
-            if asked.kind is not None:
-                measured[name] |= _by_kind(asked.positive, found.scores, asked.kind, folds)
+    work = [(name, share) for name in USED for share in (1.0, *FEW_LABELS)]
+    found = Parallel(n_jobs=JOBS)(delayed(_cross_validate)(numbers, asked.positive, folds, *one, seed) for one in work)
+    measured: Measured = {name: {} for name in USED}
+    for (name, share), (metrics, scores) in zip(work, found, strict=True):
+        if share < 1:
+            measured[name][fewer("auc", share)] = metrics["auc"]
+            continue
+        measured[name] |= metrics
+        if asked.kind is not None:
+            measured[name] |= _by_kind(asked.positive, scores, asked.kind, folds)
     return measured
+
+
+def without_labels(asked: Asked, scores: NDArray[np.floating], seed: int, grouped: bool) -> Measured:
+    """Metrics of scores that no label has made, on the same test folds."""
+    asked = asked.of_part()
+    folds = make_folds(asked.positive, asked.group if grouped else None, FOLDS, seed)
+    of_folds = [
+        fold_metrics(asked.positive[fold.test], scores[asked.row][fold.test].astype(np.float64), threshold=0.5)
+        for fold in folds
+    ]
+    return {UNLABELLED: {name: [metrics[name] for metrics in of_folds] for name in of_folds[0]}}
+
+
+def fewer(metric: str, share: float) -> str:
+    """Name of a metric where only a share of the labels is known."""
+    return f"{metric} with {share:.0%} of the labels"
+
+
+def _cross_validate(
+    features: NDArray[np.float64], positive: NDArray[np.bool_], folds: list[Fold], name: str, share: float, seed: int
+) -> tuple[dict[str, list[float]], NDArray[np.float64]]:
+    """Metrics by fold, and the scores of all rows."""
+    folds = [_with_fewer_labels(fold, positive, share, seed) for fold in folds]
+    with threadpool_limits(1):
+        found = cross_validate(
+            features, positive, folds, CLASSIFIERS[name], oversample=OVERSAMPLE, seed=seed, advance=lambda: None
+        )
+    return {metric: found.values(metric).tolist() for metric in found.metrics[0]}, found.scores
+
+
+def _with_fewer_labels(fold: Fold, positive: NDArray[np.bool_], share: float, seed: int) -> Fold:
+    """The same test rows, and a share of both classes of what is learnt from and of what is chosen by."""
+    if share == 1:
+        return fold
+    random = np.random.default_rng(seed)
+    parts = []
+    for part in (fold.inner_train, fold.held_out):
+        of_class = (random.permutation(part[positive[fold.train[part]] == wanted]) for wanted in (False, True))
+        parts.append(np.sort(np.concatenate([rows[: math.ceil(share * len(rows))] for rows in of_class])))
+    kept = np.sort(np.concatenate(parts))
+    return Fold(fold.train[kept], fold.test, *(np.searchsorted(kept, part) for part in parts))
 
 
 def _by_kind(

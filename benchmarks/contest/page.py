@@ -9,7 +9,20 @@ from typing import Any
 from machine import ROOT, in_words
 
 from contest.contestants import BOTH, MANUAL, OURS, PEERS, SUPERVISED
-from contest.judging import FOLDS, ITSELF, LINKING, RANK, STRONG_RANK, USED, Part, p_value, p_value_of_blocks
+from contest.judging import (
+    FEW_LABELS,
+    FOLDS,
+    ITSELF,
+    LINKING,
+    RANK,
+    STRONG_RANK,
+    UNLABELLED,
+    USED,
+    Part,
+    fewer,
+    p_value,
+    p_value_of_blocks,
+)
 from contest.tasks import TASKS, Task
 from infobehavior.artefacts import write_text
 from infobehavior.downstream.classifiers import CLASSIFIERS
@@ -63,7 +76,7 @@ class Found:
     def classifiers(self, name: str = MANUAL) -> list[str]:
         """Those that were used on someone's vectors."""
         measured = next(iter(self.content["runs"][name].values()))["measured"]
-        return [classifier for classifier in (*USED, LINKING, ITSELF) if classifier in measured]
+        return [classifier for classifier in (*USED, LINKING, UNLABELLED, ITSELF) if classifier in measured]
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,30 @@ def _section(found: Found, part: Part) -> str:
             shown = CLASSIFIERS[classifier].title if classifier in CLASSIFIERS else classifier
             trained = " | " if name == MANUAL else f"{steps} | {spent}"
             lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {shown} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *_kinds(found)])
+    return "\n".join([*lines, "", *_curves(found), *_kinds(found)])
+
+
+def _curves(found: Found) -> list[str]:
+    """AUC by how many labels are known, of all that were judged so."""
+    shares = [*sorted(FEW_LABELS), 1.0]
+    columns = [fewer("auc", share) if share < 1 else "auc" for share in shares]
+    lines = []
+    for name in found.names:
+        for classifier in found.classifiers(name):
+            values = [found.values(name, classifier, column) for column in columns]
+            if all(values):
+                cells = " | ".join(_cell(one, True) for one in values)
+                lines.append(f"| {name} | {CLASSIFIERS[classifier].title} | {cells} |")
+    if not lines:
+        return []
+    return [
+        "AUC where a share of the labels is known:",
+        "",
+        f"| features | classifier | {' | '.join(f'{share:.0%}' for share in shares)} |",
+        "|---|---|" + "---|" * len(shares),
+        *lines,
+        "",
+    ]
 
 
 def _kinds(found: Found) -> list[str]:
@@ -275,6 +311,8 @@ same splits and with the same classifiers. Encoders learn for the same wall time
 - `coles-gru`, `coles-transformer`: CoLES of pytorch-lifestream 0.5.3 in an environment of its own (`benchmarks/peers`).
 - `supervised-gru`: the package's GRU, trained with labels on the first fold of each seed.
 - `manual + …`: the hand-made features beside a representation.
+- *no labels* in place of a classifier: the chance that nothing follows, as the model tells it, which no label has
+  taught.
 
 Accounts are in two parts, and a person's are all in the same: a third of the persons of bots and a third of those of
 churn (of aircraft and of sellers, a third) are the validation part, by which the recipe `recommended` was chosen; all

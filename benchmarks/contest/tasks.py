@@ -65,6 +65,8 @@ class Task:
         moments: SQL of the windows: entity_id, as_of, the label, the group and, where it is known, the kind; the log
             is there as `events`, its labels as `labels`, and what is only known of a simulated log as `truth`.
         group: column that keeps accounts of one person on one side of every split; "" if each stands alone.
+        answered_by: domain-related task that asks the same of everyone's past, so that a model answers without any
+            label, by the chance that its count is none; "" if there is none.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Task:
     question: str
     moments: str
     group: str
+    answered_by: str = ""
 
 
 def _at_last_event(label: str, window_days: int) -> str:
@@ -126,6 +129,7 @@ TASKS = (
         "SELECT entity_id, split_date AS as_of, label_churn, person_id FROM labels "
         "WHERE label_churn IS NOT NULL ORDER BY entity_id",
         "person_id",
+        "next:180",
     ),
     Task(
         "corp",

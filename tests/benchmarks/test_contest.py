@@ -17,6 +17,7 @@ from contest.tasks import Corpus, Task
 from machine import machine
 from scipy.stats import ttest_1samp
 
+from infobehavior.downstream.cross_validation import make_folds
 from infobehavior.experiments.tables import Row
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
@@ -295,6 +296,31 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
 def test_a_log_that_is_not_there_is_left_out(small_contest, tmp_path, monkeypatch, capsys):
     run(tmp_path / "nothing", tmp_path, monkeypatch=monkeypatch)
     assert f"small-5 is left out: there is no {tmp_path / 'nothing' / 'small'}" in capsys.readouterr().err
+
+
+def test_fewer_labels_are_of_both_classes_and_of_the_same_test_fold():
+    random = np.random.default_rng(0)
+    positive = random.random(300) < 0.1
+    fold = make_folds(positive, np.arange(300) // 2, 5, 0)[0]
+    fewer = judging._with_fewer_labels(fold, positive, 0.2, 0)
+    assert (fewer.test == fold.test).all()
+    assert len(fewer.train) == pytest.approx(0.2 * len(fold.train), abs=4)
+    assert set(fewer.train) <= set(fold.train)
+    for part, whole in ((fewer.inner_train, fold.inner_train), (fewer.held_out, fold.held_out)):
+        assert set(fewer.train[part]) <= set(fold.train[whole])
+        assert positive[fewer.train[part]].any()
+        assert not positive[fewer.train[part]].all()
+    assert not set(fewer.inner_train) & set(fewer.held_out)
+
+
+def test_what_the_model_believes_is_judged_without_labels():
+    believed = np.array([[9.0, 9.0, 0.2, 0.1, 0.7], [9.0, 9.0, 0.3, 0.2, 0.1]])
+    made = Vectors(believed, {"global_dim": 2, "readouts": [["events", 2], ["next:180", 1]]})
+    assert made.chance_of_none("next:180").tolist() == pytest.approx([0.3, 0.9])
+    assert made.chance_of_none("next:30") is None
+    positive = np.arange(100) % 3 == 0
+    measured = judging.without_labels(asked_about(100, positive=positive), positive * 0.5, 0, grouped=False)
+    assert measured["no labels"]["auc"] == [1.0] * 5
 
 
 def test_a_trial_of_a_setting_is_never_judged_by_the_test_part(data, small_contest, tmp_path, monkeypatch, capsys):
