@@ -163,8 +163,8 @@ def test_counts(line: str) -> None:
     label, got = label_of(line, make_store(entities()))
 
     assert label.name == line
-    assert label.kind == "class"
-    assert label.num_classes == NUM_COUNT_CLASSES
+    assert label.readout.kind == "class"
+    assert label.readout.num_outputs == NUM_COUNT_CLASSES
     assert got == [class_of(COUNTS[line](in_window(rows))) for rows in entities()]
     assert len(set(got)) > 2
 
@@ -177,7 +177,7 @@ def test_totals_of_all_behaviors() -> None:
 
     got = np.expm1(label.of(windows).numpy()).round().astype(int).tolist()
 
-    assert (label.kind, label.num_classes) == ("logarithms", 2)
+    assert (label.readout.kind, label.readout.num_outputs) == ("logarithms", 2)
     assert got == [[COUNTS[f"count:{name}"](in_window(rows)) for name in schema.behavior_names] for rows in entities()]
 
 
@@ -204,8 +204,8 @@ def local(minute: int) -> datetime:
 def test_histograms(what: str, num_bars: int, bars: Callable[[Row], list[int]]) -> None:
     label, got = label_of(f"histogram:{what}", make_store(entities()))
 
-    assert label.kind == "shares"
-    assert label.num_classes == num_bars
+    assert label.readout.kind == "shares"
+    assert label.readout.num_outputs == num_bars
     expected = [shares([bars(row) for row in in_window(rows)], num_bars) for rows in entities()]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
@@ -221,7 +221,7 @@ def test_histogram_of_locations() -> None:
     def bars(row: Row) -> list[int]:
         return [frequent.index(name) + 1 if name in frequent else 0 for name in row.locations] or [0]
 
-    assert label.num_classes == NUM_LOCATION_BARS
+    assert label.readout.num_outputs == NUM_LOCATION_BARS
     expected = [shares([bars(row) for row in in_window(rows)], NUM_LOCATION_BARS) for rows in entities()]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
@@ -241,7 +241,7 @@ def test_histogram_of_tokens() -> None:
             words[code // 31] += min(count, 3) * 4 ** (code % 31)
         return [frequent.index(tuple(words)) + 1 if tuple(words) in frequent else 0]
 
-    assert label.num_classes == NUM_TOKEN_BARS
+    assert label.readout.num_outputs == NUM_TOKEN_BARS
     expected = [shares([bars(row) for row in in_window(rows)], NUM_TOKEN_BARS) for rows in entities()]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
@@ -272,8 +272,8 @@ def test_histogram_of_lags() -> None:
         lags = [b.minute - a.minute for a, b in pairwise(rows)]
         return [[int(lag_tokens(np.array([lag]))[0]) // 8] for lag in lags]
 
-    assert label.num_classes == int(lag_tokens(np.array([10**8]))[0]) // 8 + 1
-    expected = [shares(bars(in_window(rows)), label.num_classes) for rows in entities()]
+    assert label.readout.num_outputs == int(lag_tokens(np.array([10**8]))[0]) // 8 + 1
+    expected = [shares(bars(in_window(rows)), label.readout.num_outputs) for rows in entities()]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 

@@ -53,21 +53,17 @@ class DomainLabel:
     """One domain-related task's labels.
 
     Attributes:
-        name: its line in the configuration.
-        num_classes: classes of a count, bars of a histogram, or behaviors of totals.
-        kind: what labels are: the class of a count, shares of a histogram's bars, or logarithms of totals.
+        readout: what they are: the task's line, and the class of a count, shares of bars, or logarithms of totals.
         of: labels of windows.
     """
 
-    name: str
-    num_classes: int
-    kind: LabelKind
+    readout: Readout
     of: Callable[[Windows], Tensor]
 
     @property
-    def readout(self) -> Readout:
-        """What tells it from a global representation."""
-        return Readout(name=self.name, kind=self.kind, num_outputs=self.num_classes)
+    def name(self) -> str:
+        """The task's line in the configuration."""
+        return self.readout.name
 
 
 def count_classes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -108,17 +104,21 @@ def domain_label(
     kind, _, what = line.partition(":")
     if (days := days_of_next(line)) is not None:
         assert known_until is not None, "without it, what comes next is not known of anyone"
-        return DomainLabel(line, NUM_COUNT_CLASSES, "class", _next(days * MINUTES_PER_DAY, store, known_until))
+        return _label(line, "class", NUM_COUNT_CLASSES, _next(days * MINUTES_PER_DAY, store, known_until))
     if kind == "totals":
-        return DomainLabel(line, len(schema.behavior_names), "logarithms", _log_totals(store, schema))
+        return _label(line, "logarithms", len(schema.behavior_names), _log_totals(store, schema))
     if kind == "histogram":
         return _histogram(line, what, store, schema)
-    return DomainLabel(
+    return _label(
         line,
-        NUM_COUNT_CLASSES,
         "class",
+        NUM_COUNT_CLASSES,
         lambda windows: torch.from_numpy(count_classes(_count(kind, what, store, schema)(windows))),
     )
+
+
+def _label(line: str, kind: LabelKind, num_outputs: int, of: Callable[[Windows], Tensor]) -> DomainLabel:
+    return DomainLabel(Readout(name=line, kind=kind, num_outputs=num_outputs), of)
 
 
 def days_of_next(line: str) -> int | None:
@@ -271,7 +271,7 @@ def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> Doma
         totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
         return torch.from_numpy((counts / totals).astype(np.float32))
 
-    return DomainLabel(line, num_bars, "shares", shares)
+    return _label(line, "shares", num_bars, shares)
 
 
 def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.int64], Bags, int]:

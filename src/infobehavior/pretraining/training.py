@@ -217,7 +217,7 @@ def _tasks(config: PretrainConfig, labels: list[DomainLabel]) -> nn.ModuleDict:
     if config.fine_task:
         tasks["fine"] = FineTask(config.similarity, config.temperature, config.fine_reduction)
     for label in labels:
-        tasks[module_key(label.name)] = DOMAIN_TASKS[label.kind](label.name)
+        tasks[module_key(label.name)] = DOMAIN_TASKS[label.readout.kind](label.name)
     if not tasks:
         raise InputError("no pretext task is left: leave the coarse or fine task in, or name a --domain-task")
     return tasks
