@@ -1,6 +1,7 @@
 """Tables 1 and 2 on a small simulated market: who is judged by what, what is kept, and what is refused."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import duckdb
@@ -66,6 +67,12 @@ def test_the_third_month_judges_those_who_are_active_in_it(market, minutes, data
     assert data.kind is not None
     assert data.kind.tolist() == [kind for _, _, kind in active]
     assert set(data.windows["as_of"].to_pylist()) == {datetime(2019, 8, 15, 16, tzinfo=UTC)}
+
+
+def test_other_kinds_are_other_data(market, minutes, data):
+    assert data.kind is not None
+    others = replace(data, kind=np.where(data.kind == "burst", "relapsing", data.kind))
+    assert len({data.hash, replace(data).hash, others.hash, replace(data, kind=None).hash}) == 3
 
 
 def test_negatives_are_drawn_and_positives_kept(market, minutes, data, tmp_path):

@@ -131,3 +131,27 @@ def test_generators_of_different_numbers_differ():
     assert len(draws) == 5
     assert seeded(1, 2).integers(2**62) == seeded(1, 2).integers(2**62)
     assert np.isin(seeded(5).integers(3, size=9), [0, 1, 2]).all()
+
+
+@pytest.mark.parametrize("min_minutes", [1, 4])
+def test_several_lengths_hold_what_is_nearest_to_the_border(store, min_minutes):
+    whole, several = (
+        sampler_of(store, lengths=lengths, min_minutes=min_minutes, batch_size=64) for lengths in ("whole", "several")
+    )
+    lengths = set()
+    for step in range(30):
+        windows, all_of = several.windows(step), whole.windows(step)
+        size = len(windows) // 2
+        border = windows.end[:size]
+        assert windows.entity.tolist() == all_of.entity.tolist()
+        assert border.tolist() == all_of.end[:size].tolist(), "lengths don't change which borders are drawn"
+        length = windows.end[size:] - border
+        lengths |= set(length.tolist())
+        assert (windows.num_minutes >= min_minutes).all()
+        for i in range(len(windows)):
+            low, high = (border[i] - length[i], border[i]) if i < size else (border[i - size], windows.end[i])
+            own = store.entities[windows.entity[i]] == store.entities[store.row_entity]
+            expected = store.minute[own & (store.minute >= low) & (store.minute < high)]
+            assert store.minute[windows.first_row[i] : windows.end_row[i]].tolist() == expected.tolist()
+    every = {WINDOW >> halvings for halvings in range(4)}
+    assert lengths == every if min_minutes == 1 else {WINDOW} < lengths < every
