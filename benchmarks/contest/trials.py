@@ -40,8 +40,8 @@ TRIALS: dict[str, Recipe] = {
     for what, recipe in {
         "a fourth of the time": Recipe("recommended", times=0.25),
         "four times the time": Recipe("recommended", times=4),
-        "spans of 3 days": Recipe("recommended", {"span_minutes": 4_320, "stride_minutes": 4_080}),
-        "spans of 1 day": Recipe("recommended", {"span_minutes": 1_440, "stride_minutes": 1_360}),
+        "spans that grow": Recipe("recommended", {"span_scale": "window"}),
+        "spans that grow, several lengths": Recipe("recommended", {"span_scale": "window"}, {"lengths": "several"}),
         "several lengths": Recipe("recommended", training={"lengths": "several"}),
         "batches of 64": Recipe("recommended", training={"batch_size": 64}),
         "batches of 32": Recipe("recommended", training={"batch_size": 32}),

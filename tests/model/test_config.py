@@ -53,3 +53,14 @@ def test_what_cannot_be_built_is_refused(changes: dict[str, Any], told: str) -> 
 def test_a_configuration_does_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         EncoderConfig().window_days = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("days", "span_minutes", "stride_minutes", "num_spans"),
+    [(7, 360, 340, 30), (30, 360, 340, 127), (90, 1_080, 1_020, 127), (365, 4_380, 4_137, 127)],
+)
+def test_spans_that_grow_are_as_many_as_in_a_month(days, span_minutes, stride_minutes, num_spans):
+    grid = EncoderConfig(window_days=days, span_scale="window").grid
+    assert (grid.span_minutes, grid.stride_minutes, grid.num_spans) == (span_minutes, stride_minutes, num_spans)
+    fixed = EncoderConfig(window_days=days).grid
+    assert (fixed.span_minutes, fixed.stride_minutes) == (360, 340)

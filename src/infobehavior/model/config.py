@@ -5,9 +5,13 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from infobehavior.data.clock import MINUTES_PER_DAY
+from infobehavior.data.windows import SpanGrid
 
-LATER = ("span_origin", "span_pooling", "cls_input", "pooling")
+LATER = ("span_origin", "span_scale", "span_pooling", "cls_input", "pooling")
 """Fields that models of version 0.1.0 don't have."""
+
+DAYS_OF_MONTH = 30
+"""Of the paper's window, for which its spans were chosen."""
 
 
 class EncoderConfig(BaseModel):
@@ -22,6 +26,11 @@ class EncoderConfig(BaseModel):
         "window",
         description="where spans begin: at the window's start, or at multiples of the stride since 1970, so that "
         "representations of spans can be kept from one day to the next",
+    )
+    span_scale: Literal["fixed", "window"] = Field(
+        "fixed",
+        description="whether spans are as long as they are told to be, or grow with a window of more than 30 days, so "
+        "that it has about as many spans as a month",
     )
     minute_dim: PositiveInt = Field(64, description="size of a minute's embedding")
     kernel_sizes: tuple[PositiveInt, ...] = Field(
@@ -78,6 +87,13 @@ class EncoderConfig(BaseModel):
     def window_minutes(self) -> int:
         """Length of a window, in minutes."""
         return self.window_days * MINUTES_PER_DAY
+
+    @property
+    def grid(self) -> SpanGrid:
+        """How a window is split into spans."""
+        days = max(self.window_days, DAYS_OF_MONTH) if self.span_scale == "window" else DAYS_OF_MONTH
+        span, stride = (-(-minutes * days // DAYS_OF_MONTH) for minutes in (self.span_minutes, self.stride_minutes))
+        return SpanGrid(span, stride, self.window_minutes, self.span_origin)
 
     @property
     def model_dim(self) -> int:
