@@ -8,7 +8,7 @@ from typing import Any
 
 from machine import ROOT, in_words
 
-from contest.contestants import BOTH, MANUAL, OURS, PEERS, SUPERVISED
+from contest.contestants import BOTH, MANUAL, PEERS, PRESETS, SUPERVISED
 from contest.judging import (
     FEW_LABELS,
     FOLDS,
@@ -24,6 +24,7 @@ from contest.judging import (
     p_value_of_blocks,
 )
 from contest.tasks import TASKS, Task
+from contest.trials import TRIALS
 from infobehavior.artefacts import write_text
 from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.experiments.tables import Row
@@ -59,7 +60,7 @@ class Found:
     @property
     def names(self) -> list[str]:
         """Those who took part, in the order of the contest."""
-        order = [MANUAL, *OURS, *PEERS, SUPERVISED]
+        order = [MANUAL, *PRESETS, *PEERS, SUPERVISED]
         every = [*order, *(BOTH + name for name in order)]
         return [name for name in every if name in self.content["runs"]]
 
@@ -108,7 +109,9 @@ def write_page() -> None:
     parts += [goal.line() for goal in sorted(goals, key=lambda goal: goal.reached)]
     parts += ["", *(_section(one, "test") for one in found)]
     parts += [_table(json.loads(file.read_text())) for file in sorted((RESULTS / "tables").glob("*.json"))]
-    parts += [_VALIDATION, *(_section(one, "validation") for one in validated)] if validated else []
+    parts += (
+        [_VALIDATION, *_trials(validated), *(_section(one, "validation") for one in validated)] if validated else []
+    )
     write_text(PAGE, "\n".join(parts))
 
 
@@ -204,6 +207,36 @@ def _section(found: Found, part: Part) -> str:
             trained = " | " if name == MANUAL else f"{steps} | {spent}"
             lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {shown} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *_curves(found), *_kinds(found)])
+
+
+def _trials(validated: list[Found]) -> list[str]:
+    """What the change of one setting of the recipe does to each task."""
+    measures = [
+        (found, classifier, metric)
+        for found in validated
+        for classifier, metric in ([(one, "auc") for one in USED] if found.task.label else [(LINKING, RANK)])
+        if any(name in found.content["runs"] for name in TRIALS)
+    ]
+    if not measures:
+        return []
+    titles = (
+        f"{found.task.name}, {CLASSIFIERS[one].title if one in CLASSIFIERS else TITLES[metric]}"
+        for found, one, metric in measures
+    )
+    lines = [
+        "## One setting changed at a time",
+        "",
+        f"`PYTHONPATH=benchmarks python -m contest --part validation --contestant {RECOMMENDED} 'trial: …'`; AUC, of "
+        "linking MRR.",
+        "",
+        f"| recipe | {' | '.join(titles)} |",
+        "|---|" + "---|" * len(measures),
+    ]
+    for name in (RECOMMENDED, *TRIALS):
+        values = [found.values(name, classifier, metric) for found, classifier, metric in measures]
+        if any(values):
+            lines.append(f"| {name} | {' | '.join(_cell(one, with_spread=False) for one in values)} |")
+    return ["\n".join([*lines, ""])]
 
 
 def _curves(found: Found) -> list[str]:

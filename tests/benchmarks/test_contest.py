@@ -1,6 +1,7 @@
 """The contest: who is asked in which part, ranks of aliases, tests of significance, and the page."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
@@ -219,7 +220,7 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
         return Vectors(label[:, None] + random.normal(0, 0.3, (len(label), 4)), {"dim": 4, "steps": 7})
 
     monkeypatch.setitem(contestants.CONTESTANTS, "infobehavior-recommended", vectors_of_labels)
-    chosen = ["--contestant", MANUAL, "infobehavior-recommended", "--seed", "0", "1"]
+    chosen = ["--seed", "0", "1", "--contestant", MANUAL, "infobehavior-recommended"]
     run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
     assert "bad (test), seed 1, manual + infobehavior-recommended, lr: auc" in capsys.readouterr().out
     runs = json.loads((tmp_path / "results" / "test" / "bad.json").read_text())["runs"]
@@ -231,8 +232,12 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | Logistic regression |" in text
     run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
     assert "seed" not in capsys.readouterr().out, "what is measured isn't measured again"
-    run(data, tmp_path, *chosen, "--part", "validation", monkeypatch=monkeypatch)
+    monkeypatch.setitem(contestants.CONTESTANTS, "trial: learned [CLS]", vectors_of_labels)
+    run(data, tmp_path, *chosen, "trial: learned [CLS]", "--part", "validation", monkeypatch=monkeypatch)
     assert (tmp_path / "results" / "validation" / "bad.json").is_file()
+    text = (tmp_path / "results.md").read_text()
+    assert "| recipe | bad, Logistic regression | bad, LightGBM | linked, MRR |" in text
+    assert re.search(r"\| trial: learned \[CLS\] \| 0\.\d{3} \| 0\.\d{3} \| 0\.\d{3} \|", text)
 
 
 def test_the_supervised_peer_is_tried_on_the_first_fold(data, small_contest, tmp_path, monkeypatch, capsys):
