@@ -26,18 +26,18 @@ def make_model(pooling: str) -> InfoBehavior:
     return InfoBehavior(EncoderConfig(**SMALL, pooling=pooling), vocabulary, "UTC", READOUTS).eval()
 
 
-def test_readings_are_cumulated_probabilities_log_shares_and_logarithms() -> None:
+def test_readings_are_of_counts_of_shares_and_of_totals() -> None:
     torch.manual_seed(0)
     readouts, g = Readouts(READOUTS, 5), torch.randn(2, 5)
 
     got = readouts(g)
 
-    assert got.shape == (2, readouts.dim) == (2, 3 + 3 + 2)
+    assert got.shape == (2, readouts.dim) == (2, 2 + 3 + 2)
     for row, vector in zip(got.tolist(), g, strict=True):
         counts, hours, totals = (readouts.layer(one.name)(vector).tolist() for one in READOUTS)
         weights = [math.exp(x) for x in counts]
         shares = [math.exp(x) / sum(map(math.exp, hours)) for x in hours]
-        expected = [sum(weights[least:]) / sum(weights) for least in (1, 2, 3)]
+        expected = [1 - weights[0] / sum(weights), sum(i * weights[i] for i in range(4)) / sum(weights)]
         expected += [math.log(share) for share in shares] + totals
         assert row == pytest.approx(expected, abs=1e-6)
 

@@ -32,7 +32,7 @@ class Readout(BaseModel):
     @property
     def dim(self) -> int:
         """Numbers that it adds to an embedding."""
-        return self.num_outputs - 1 if self.kind == "class" else self.num_outputs
+        return 2 if self.kind == "class" else self.num_outputs
 
 
 class Readouts(nn.Module):
@@ -62,8 +62,8 @@ class Readouts(nn.Module):
     def forward(self, global_repr: Float[Tensor, "windows model_dim"]) -> Float[Tensor, "windows readout_dim"]:
         """What is believed of each window.
 
-        Of a count: for each class but the first, how probable it is that the count is of that class or above. So a
-        linear classifier may weigh each class by itself. Of a histogram: logarithms of shares. Of totals: logarithms.
+        Of a count: how probable it is that it isn't nought, and its expected class. Of a histogram: logarithms of
+        shares. Of totals: logarithms.
         """
         parts = [_believed(one.kind, of_rows(self.layer(one.name), global_repr)) for one in self.readouts]
         return torch.cat(parts, dim=1) if parts else global_repr[:, :0]
@@ -71,7 +71,9 @@ class Readouts(nn.Module):
 
 def _believed(kind: LabelKind, outputs: Float[Tensor, "windows outputs"]) -> Float[Tensor, "windows readout_dim"]:
     if kind == "class":
-        return outputs.softmax(1).flip(1).cumsum(1).flip(1)[:, 1:]
+        probable = outputs.softmax(1)
+        classes = torch.arange(outputs.shape[1], dtype=probable.dtype, device=probable.device)
+        return torch.stack([1 - probable[:, 0], (probable * classes).sum(1)], dim=1)
     return outputs.log_softmax(1) if kind == "shares" else outputs
 
 
