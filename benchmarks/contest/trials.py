@@ -40,8 +40,7 @@ TRIALS: dict[str, Recipe] = {
     for what, recipe in {
         "a fourth of the time": Recipe("recommended", times=0.25),
         "four times the time": Recipe("recommended", times=4),
-        "spans that grow": Recipe("recommended", {"span_scale": "window"}),
-        "spans that grow, several lengths": Recipe("recommended", {"span_scale": "window"}, {"lengths": "several"}),
+        "spans of six hours": Recipe("recommended", {"span_scale": "fixed"}),
         "several lengths": Recipe("recommended", training={"lengths": "several"}),
         "batches of 64": Recipe("recommended", training={"batch_size": 64}),
         "batches of 32": Recipe("recommended", training={"batch_size": 32}),

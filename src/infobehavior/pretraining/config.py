@@ -94,6 +94,7 @@ RECOMMENDED: dict[str, Any] = {
     "encoder": EncoderConfig(
         behavior_rows="composite_and_parts",
         time_point="week_in_parts",
+        span_scale="window",
         span_pooling="max_and_mean",
         cls_input="summary",
         pooling="cls_and_readouts",
