@@ -52,7 +52,7 @@ TRIALS: dict[str, Recipe] = {
         "no fine task": Recipe("recommended", training={"fine_task": False}),
         "no contrastive task": Recipe("recommended", training={"coarse_task": False, "fine_task": False}),
         "temperature 0.05": Recipe("recommended", training={"temperature": 0.05}),
-        "no dropout": Recipe("recommended", {"dropout": 0.0}),
+        "dropout 0.1": Recipe("recommended", {"dropout": 0.1}),
         "learning rate 0.002": Recipe("recommended", training={"learning_rate": 2e-3}),
     }.items()
 }

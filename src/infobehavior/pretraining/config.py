@@ -98,6 +98,7 @@ RECOMMENDED: dict[str, Any] = {
         span_pooling="max_and_mean",
         cls_input="summary",
         pooling="cls_and_readouts",
+        dropout=0.0,
     ),
     "domain_task": (
         *TWO_CORES["domain_task"],
