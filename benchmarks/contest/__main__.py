@@ -20,11 +20,12 @@ from machine import ROOT
 
 from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, Vectors, decided_by, vectors
 from contest.corpora import Prepared, is_there, prepare
-from contest.judging import Asked, Measured, Part, asked, classify, classify_supervised, link, without_labels
+from contest.judging import VERSION, Asked, Measured, Part, asked, classify, classify_supervised, link, without_labels
 from contest.kept import Kept, Run
 from contest.page import RESULTS, write_page
 from contest.tasks import CORPORA, TASKS, Task
 from contest.trials import TRIALS
+from infobehavior.artefacts import definition_hash
 from infobehavior.threads import spin_briefly
 
 PAIRS_FILE = "alias_pairs.parquet"
@@ -75,7 +76,7 @@ class _Contest:
 
     def hold(self, contestant: str, seed: int) -> None:
         """Train and measure a contestant, if it isn't yet."""
-        key = decided_by(self.prepared, contestant, self.seconds, seed)
+        key = definition_hash([decided_by(self.prepared, contestant, self.seconds, seed), VERSION])
         names = [contestant] if contestant in (MANUAL, SUPERVISED, *TRIALS) else [contestant, BOTH + contestant]
         for task in self.tasks:
             for name in names:

@@ -46,6 +46,24 @@ class Prepared:
         """Table of a task's windows, with label and group."""
         return self.folder / f"{task.name}.parquet"
 
+    def num_minutes(self) -> NDArray[np.int64]:
+        """Minutes with events in each window of `moments`."""
+        file = self.folder / "num_minutes.parquet"
+        if not file.exists():
+            with duckdb.connect(":memory:") as connection:
+                connection.execute("SET TimeZone = 'UTC'")
+                connection.read_parquet(_as_glob(self.events)).create_view("events")
+                connection.read_parquet(str(self.moments)).create_view("moments")
+                counted = connection.sql(f"""
+                    SELECT moments.entity_id, as_of,
+                           count(DISTINCT time_bucket(INTERVAL 1 minute, timestamp)) AS num_minutes
+                    FROM moments LEFT JOIN events ON events.entity_id = moments.entity_id
+                      AND timestamp >= as_of - INTERVAL {self.corpus.window_days} day AND timestamp < as_of
+                    GROUP BY ALL ORDER BY moments.entity_id, as_of""")
+                _write(counted.to_arrow_table(), file)
+        counts: NDArray[np.int64] = pq.read_table(file)["num_minutes"].to_numpy()
+        return counts
+
 
 def is_there(corpus: Corpus, data: Path) -> bool:
     """Whether the corpus' log is in the folder of the logs, or can be simulated."""
@@ -99,12 +117,15 @@ def _windows(task: Task, events: Path, labels: Path) -> pa.Table:
     """The windows that a task asks about."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        source = f"{events}/*.parquet" if events.is_dir() else str(events)
-        connection.read_parquet(source).create_view("events")
+        connection.read_parquet(_as_glob(events)).create_view("events")
         connection.read_parquet(str(labels)).create_view("labels")
         if (truth := labels.parent / TRUTH_FILE).exists():
             connection.read_parquet(str(truth)).create_view("truth")
         return connection.sql(task.moments).to_arrow_table()
+
+
+def _as_glob(events: Path) -> str:
+    return f"{events}/*.parquet" if events.is_dir() else str(events)
 
 
 def _drawn(windows: pa.Table, task: Task) -> NDArray[np.int64]:

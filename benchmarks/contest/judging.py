@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import t as student
 from scipy.stats import ttest_rel
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -27,11 +28,15 @@ from infobehavior.downstream.metrics import fold_metrics, kind_metrics
 Part = Literal["validation", "test"]
 """Whose accounts are asked about, see `tasks.CHOSEN_BY`."""
 
+VERSION = 2
+"""Counts up when something else is measured, or otherwise: what was kept is then measured again."""
+
 FOLDS = 5
 OVERSAMPLE = 4
 USED = ("lr", "gbdt")
 FEW_LABELS = (0.05, 0.2)
 """Shares of the training rows, for learning curves."""
+THIRDS = tuple(f"auc of the {which} third" for which in ("least active", "middle", "most active"))
 JOBS = 2
 """Processes that judge; no encoder learns meanwhile, and results don't depend on them."""
 ALIAS_RANKS = (1, 10)
@@ -60,6 +65,7 @@ class Asked:
         is_in: whether it is in the part that is asked about.
         positive: its label; nothing for linking.
         repo: where its account is; nothing but for linking.
+        num_minutes: with events in it.
         kind: of its account; None where nobody knows.
     """
 
@@ -69,12 +75,13 @@ class Asked:
     is_in: NDArray[np.bool_]
     positive: NDArray[np.bool_]
     repo: NDArray[np.str_]
+    num_minutes: NDArray[np.int64]
     kind: NDArray[np.str_] | None = None
 
     def of_part(self) -> "Asked":
         """Those in the part alone."""
         kind = None if self.kind is None else self.kind[self.is_in]
-        columns = (self.row, self.entity, self.group, self.is_in, self.positive, self.repo)
+        columns = (self.row, self.entity, self.group, self.is_in, self.positive, self.repo, self.num_minutes)
         return Asked(*(column[self.is_in] for column in columns), kind)
 
 
@@ -84,13 +91,15 @@ def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
     place = {key: row for row, key in enumerate(window_keys(moments))}
     group = table[task.group or "entity_id"].to_numpy()
     is_validation = np.isin(group, pq.read_table(prepared.validation)["group"].to_numpy())
+    row = np.array([place[key] for key in window_keys(table)])
     return Asked(
-        row=np.array([place[key] for key in window_keys(table)]),
+        row=row,
         entity=table["entity_id"].to_numpy(),
         group=np.unique(group, return_inverse=True)[1],
         is_in=is_validation == (part == "validation"),
         positive=table[task.label].to_numpy() > 0 if task.label else np.zeros(len(table), np.bool_),
         repo=np.array(table["repo"].to_pylist() if not task.label else [""] * len(table)),
+        num_minutes=prepared.num_minutes()[row],
         kind=np.array(table["kind"].to_pylist()) if "kind" in table.column_names else None,
     )
 
@@ -107,7 +116,7 @@ def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: b
         if share < 1:
             measured[name][fewer("auc", share)] = metrics["auc"]
             continue
-        measured[name] |= metrics
+        measured[name] |= metrics | _by_activity(asked, scores, folds)
         if asked.kind is not None:
             measured[name] |= _by_kind(asked.positive, scores, asked.kind, folds)
     return measured
@@ -152,6 +161,20 @@ def _with_fewer_labels(fold: Fold, positive: NDArray[np.bool_], share: float, se
         parts.append(np.sort(np.concatenate([rows[: math.ceil(share * len(rows))] for rows in of_class])))
     kept = np.sort(np.concatenate(parts))
     return Fold(fold.train[kept], fold.test, *(np.searchsorted(kept, part) for part in parts))
+
+
+def _by_activity(asked: Asked, scores: NDArray[np.float64], folds: list[Fold]) -> dict[str, list[float]]:
+    """AUC among accounts that are about equally active, in each test fold that has both classes of them."""
+    third = np.searchsorted(np.quantile(asked.num_minutes, (1 / 3, 2 / 3)), asked.num_minutes)
+    found: dict[str, list[float]] = {}
+    for number, name in enumerate(THIRDS):
+        rows = [fold.test[third[fold.test] == number] for fold in folds]
+        found[name] = [
+            float(roc_auc_score(asked.positive[of_fold], scores[of_fold]))
+            for of_fold in rows
+            if len(np.unique(asked.positive[of_fold])) == 2
+        ]
+    return {name: values for name, values in found.items() if values}
 
 
 def _by_kind(

@@ -16,6 +16,7 @@ from contest.judging import (
     LINKING,
     RANK,
     STRONG_RANK,
+    THIRDS,
     UNLABELLED,
     USED,
     Part,
@@ -240,26 +241,26 @@ def _trials(validated: list[Found]) -> list[str]:
 
 
 def _curves(found: Found) -> list[str]:
-    """AUC by how many labels are known, of all that were judged so."""
-    shares = [*sorted(FEW_LABELS), 1.0]
-    columns = [fewer("auc", share) if share < 1 else "auc" for share in shares]
+    """AUC by how many labels are known, and by how active accounts are."""
+    shares = {f"{share:.0%}": fewer("auc", share) for share in sorted(FEW_LABELS)} | {"100%": "auc"}
+    thirds = {third.removeprefix("auc of the ").removesuffix(" third"): third for third in THIRDS}
+    return [
+        *_columns(found, "AUC where a share of the labels is known:", shares),
+        *_columns(found, "AUC among a third of the accounts, by minutes with events in the window:", thirds),
+    ]
+
+
+def _columns(found: Found, about: str, columns: dict[str, str]) -> list[str]:
+    """A table of some metrics (by their titles), with a row for each classifier of everyone who has them all."""
     lines = []
     for name in found.names:
         for classifier in found.classifiers(name):
-            values = [found.values(name, classifier, column) for column in columns]
+            values = [found.values(name, classifier, column) for column in columns.values()]
             if all(values):
-                cells = " | ".join(_cell(one, True) for one in values)
+                cells = " | ".join(_cell(one, with_spread=True) for one in values)
                 lines.append(f"| {name} | {CLASSIFIERS[classifier].title} | {cells} |")
-    if not lines:
-        return []
-    return [
-        "AUC where a share of the labels is known:",
-        "",
-        f"| features | classifier | {' | '.join(f'{share:.0%}' for share in shares)} |",
-        "|---|---|" + "---|" * len(shares),
-        *lines,
-        "",
-    ]
+    head = [about, "", f"| features | classifier | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)]
+    return [*head, *lines, ""] if lines else []
 
 
 def _kinds(found: Found) -> list[str]:
@@ -268,20 +269,11 @@ def _kinds(found: Found) -> list[str]:
     kinds = sorted({name for run in runs for name in run if name.startswith("auc[")})
     if not kinds:
         return []
-    lines = [
+    about = (
         "AUC of each kind of accounts that are labelled abnormal against all that are labelled normal (of `normal`, "
-        "which are labelled by mistake):",
-        "",
-    ]
-    lines += [
-        f"| features | classifier | {' | '.join(kind[4:-1] for kind in kinds)} |",
-        "|---|---|" + "---|" * len(kinds),
-    ]
-    for name in found.names:
-        for classifier in (one for one in USED if one in found.classifiers(name)):
-            cells = (_cell(found.values(name, classifier, kind), True) for kind in kinds)
-            lines.append(f"| {name} | {CLASSIFIERS[classifier].title} | {' | '.join(cells)} |")
-    return [*lines, ""]
+        "which are labelled by mistake):"
+    )
+    return _columns(found, about, {kind[4:-1]: kind for kind in kinds})
 
 
 def _table(content: dict[str, Any]) -> str:

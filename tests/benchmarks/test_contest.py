@@ -91,6 +91,11 @@ def small_contest(monkeypatch, tmp_path):
 
 def test_parts_share_no_person_and_are_the_same_in_all_tasks(data, small_contest, tmp_path):
     prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
+    events = pq.read_table(prepared.events).to_pylist()
+    for row, count in zip(pq.read_table(prepared.moments).to_pylist(), prepared.num_minutes(), strict=True):
+        own = [one["timestamp"] for one in events if one["entity_id"] == row["entity_id"]]
+        since = row["as_of"] - timedelta(days=CORPUS.window_days)
+        assert count == len({at.replace(second=0, microsecond=0) for at in own if since <= at < row["as_of"]})
     for task in (BAD, LINKED):
         validation, test = (asked(prepared, task, part) for part in ("validation", "test"))
         assert (validation.is_in != test.is_in).all()
@@ -126,6 +131,7 @@ def asked_about(num: int, **columns) -> Asked:
         "is_in": np.ones(num, bool),
         "positive": np.zeros(num, bool),
         "repo": np.array([""] * num),
+        "num_minutes": np.arange(num) % 7,
     }
     return Asked(**(given | columns))
 
@@ -194,6 +200,18 @@ def test_classifiers_are_tested_on_each_fold():
     assert list(measured) == ["lr", "gbdt"]
     assert all(len(values) == 5 for metrics in measured.values() for values in metrics.values())
     assert 0.6 < np.mean(measured["lr"]["auc"]) < 1
+
+
+def test_accounts_are_told_apart_by_activity():
+    random = np.random.default_rng(0)
+    positive, num_minutes = random.random(600) < 0.3, random.integers(1, 100, 600)
+    is_seen = positive & (num_minutes > 60)
+    who = asked_about(600, positive=positive, num_minutes=num_minutes)
+    features = is_seen[:, None] + random.normal(0, 0.1, size=(600, 2))
+    measured = classify(who, features, 0, grouped=False)["lr"]
+    least, most = (np.mean(measured[f"auc of the {which} active third"]) for which in ("least", "most"))
+    assert least < 0.6
+    assert most > 0.9
 
 
 def test_kinds_of_positives_are_told_apart():
