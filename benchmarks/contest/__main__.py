@@ -76,7 +76,8 @@ class _Contest:
 
     def hold(self, contestant: str, seed: int) -> None:
         """Train and measure a contestant, if it isn't yet."""
-        key = definition_hash([decided_by(self.prepared, contestant, self.seconds, seed), VERSION])
+        keys = [decided_by(self.prepared, who, self.seconds, seed) for who in (contestant, MANUAL)]
+        key = definition_hash([*keys, VERSION])
         names = [contestant] if contestant in (MANUAL, SUPERVISED, *TRIALS) else [contestant, BOTH + contestant]
         for task in self.tasks:
             for name in names:
@@ -97,8 +98,7 @@ class _Contest:
         else:
             made = vectors(self.prepared, contestant, self.seconds, run.seed, self.work)
             measured, report = self._judge(task, windows, made, run), made.report
-        size = {"accounts": int(windows.is_in.sum()), "positives": int(windows.of_part().positive.sum())}
-        self._kept(task).add(run, measured, report, self.seconds, size)
+        self._kept(task).add(run, measured, {"seconds_given": self.seconds, **report}, windows.of_part().size())
 
     def _judge(self, task: Task, windows: Asked, made: Vectors, run: Run) -> Measured:
         """Metrics of vectors, by themselves or beside the hand-made features."""

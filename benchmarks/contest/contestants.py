@@ -38,6 +38,9 @@ TRIAL_STEPS = 12
 COLES_BATCH = 16
 """Entities in a batch of CoLES. The authors have 64; trials of a minute were better with 16, in its favour."""
 
+VERSION = 1
+"""Counts up when the package makes other vectors with the same configuration: they are then made again."""
+
 VECTORS_FILE, REPORT_FILE = "vectors.npy", "report.json"
 
 
@@ -93,12 +96,12 @@ def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: 
 
 
 def decided_by(prepared: Prepared, contestant: str, seconds: int, seed: int) -> str:
-    """Hash of what decides the vectors or scores of a contestant, but for the code of the package."""
+    """Hash of what decides the vectors or scores of a contestant; of the package's code, `VERSION` tells."""
     how: Any = f"{infobehavior.__version__} manual"
     if contestant in OURS:
         recipe = OURS[contestant]
-        config = recipe.config(prepared.corpus.window_days)
-        how = [config.model_dump(mode="json", exclude_defaults=True), seconds * recipe.times, seed]
+        config = recipe.config(prepared.corpus.window_days).model_dump(mode="json")
+        how = [VERSION, config, seconds * recipe.times, seed]
     elif contestant != MANUAL:
         scripts = [*sorted(PEER_SCRIPTS.glob("*.py")), REQUIREMENTS]
         hashes = [hashlib.sha256(script.read_bytes()).hexdigest() for script in scripts]
@@ -135,6 +138,7 @@ def _ours(recipe: Recipe, prepared: Prepared, folder: Path, seconds: int, seed: 
     report = {
         "seconds": took,
         "steps": config.num_steps,
+        "seconds_given": seconds * recipe.times,
         "dim": made.shape[1],
         "global_dim": model_dim,
         "readouts": [[one.name, one.dim] for one in model.readouts.readouts] if model.embedding_dim > model_dim else [],

@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 import infobehavior
 from contest.tasks import CHOSEN_BY, CORPORA, MARKET, PART_SEED, PARTS, TASKS, Corpus, Task
 from infobehavior.artefacts import definition_hash, write_atomically
+from infobehavior.data.clock import MINUTES_PER_DAY
+from infobehavior.data.minutes import open_minutes
+from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
 from infobehavior.data.schema import Schema
+from infobehavior.data.store import load_store
+from infobehavior.data.windows import Windows
 from infobehavior.market.simulate import LABELS_FILE, TRUTH_FILE, simulate
 
 SIMULATED = "market"
+NUM_MINUTES_FILE = "num_minutes.parquet"
 
 
 @dataclass(frozen=True)
@@ -48,20 +54,7 @@ class Prepared:
 
     def num_minutes(self) -> NDArray[np.int64]:
         """Minutes with events in each window of `moments`."""
-        file = self.folder / "num_minutes.parquet"
-        if not file.exists():
-            with duckdb.connect(":memory:") as connection:
-                connection.execute("SET TimeZone = 'UTC'")
-                connection.read_parquet(_as_glob(self.events)).create_view("events")
-                connection.read_parquet(str(self.moments)).create_view("moments")
-                counted = connection.sql(f"""
-                    SELECT moments.entity_id, as_of,
-                           count(DISTINCT time_bucket(INTERVAL 1 minute, timestamp)) AS num_minutes
-                    FROM moments LEFT JOIN events ON events.entity_id = moments.entity_id
-                      AND timestamp >= as_of - INTERVAL {self.corpus.window_days} day AND timestamp < as_of
-                    GROUP BY ALL ORDER BY moments.entity_id, as_of""")
-                _write(counted.to_arrow_table(), file)
-        counts: NDArray[np.int64] = pq.read_table(file)["num_minutes"].to_numpy()
+        counts: NDArray[np.int64] = pq.read_table(self.folder / NUM_MINUTES_FILE)["num_minutes"].to_numpy()
         return counts
 
 
@@ -83,7 +76,7 @@ def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:
     moments, validation = folder / "moments.parquet", folder / "validation.parquet"
     prepared = Prepared(corpus, folder, events, folder / "minutes", moments, validation, key)
     done = folder / "decided_by.txt"
-    if not done.exists() or done.read_text(encoding="utf-8") != key:
+    if not done.exists() or done.read_text(encoding="utf-8") != key or not (folder / NUM_MINUTES_FILE).exists():
         done.unlink(missing_ok=True)
         shutil.rmtree(prepared.minutes, ignore_errors=True)
         infobehavior.aggregate(events, _schema(corpus, events), prepared.minutes)
@@ -91,6 +84,7 @@ def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:
         for task in tasks:
             _write(windows[task.name], prepared.labelled(task))
         _write(_distinct([windows[task.name].select(["entity_id", "as_of"]) for task in tasks]), moments)
+        _write(_num_minutes(prepared), folder / NUM_MINUTES_FILE)
         drawn = np.concatenate([_drawn(windows[task.name], task) for task in choosing])
         _write(pa.table({"group": np.unique(drawn)}), validation)
         done.write_text(key, encoding="utf-8")
@@ -140,6 +134,16 @@ def _distinct(windows: list[pa.Table]) -> pa.Table:
     distinct = distinct.sort_by([("entity_id", "ascending"), ("as_of", "ascending")])
     as_of = pc.cast(distinct["as_of"], pa.timestamp("us", "UTC"))
     return pa.table({"entity_id": distinct["entity_id"], "as_of": as_of})
+
+
+def _num_minutes(prepared: Prepared) -> pa.Table:
+    """How many minutes with events each moment's window has."""
+    moments, store = pq.read_table(prepared.moments), load_store(open_minutes(prepared.minutes))
+    place = {entity: row for row, entity in enumerate(store.entities)}
+    entity = np.array([place[number] for number in moments["entity_id"].to_pylist()])
+    end = moments["as_of"].cast(pa.int64()).to_numpy() // MICROSECONDS_PER_MINUTE
+    window_minutes = prepared.corpus.window_days * MINUTES_PER_DAY
+    return moments.append_column("num_minutes", pa.array(Windows.cut(store, entity, end, window_minutes).num_minutes))
 
 
 def _write(table: pa.Table, target: Path) -> None:

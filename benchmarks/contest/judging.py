@@ -29,7 +29,7 @@ Part = Literal["validation", "test"]
 """Whose accounts are asked about, see `tasks.CHOSEN_BY`."""
 
 VERSION = 2
-"""Counts up when something else is measured, or otherwise: what was kept is then measured again."""
+"""Counts up when something is measured that wasn't, or in another way: what was kept is then measured again."""
 
 FOLDS = 5
 OVERSAMPLE = 4
@@ -51,7 +51,8 @@ UNLABELLED = "no labels"
 """Likewise, for what is told without any label."""
 
 Measured = dict[str, dict[str, list[float]]]
-"""Values by classifier (or "cosine") and metric, one a fold (or a block of accounts whose aliases are looked for)."""
+"""Values by classifier (or "cosine") and metric, one a fold (or a block of accounts whose aliases are looked for);
+of parts of the accounts, one a fold that has both classes of them."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,26 @@ class Asked:
         columns = (self.row, self.entity, self.group, self.is_in, self.positive, self.repo, self.num_minutes)
         return Asked(*(column[self.is_in] for column in columns), kind)
 
+    def third(self) -> NDArray[np.intp]:
+        """0, 1 or 2: whether a window is among the least, the middle or the most active; equal counts are together."""
+        edges = np.quantile(self.num_minutes, (1 / 3, 2 / 3))
+        thirds: NDArray[np.intp] = np.searchsorted(edges, self.num_minutes)
+        return thirds
+
+    def size(self) -> dict[str, Any]:
+        """How many windows and positives there are, in all and in each third."""
+        third = self.third()
+        in_thirds = [
+            {
+                "least_minutes": int(self.num_minutes[third == number].min(initial=10**9)),
+                "most_minutes": int(self.num_minutes[third == number].max(initial=0)),
+                "accounts": int(np.count_nonzero(third == number)),
+                "positives": int(np.count_nonzero(self.positive[third == number])),
+            }
+            for number in range(len(THIRDS))
+        ]
+        return {"accounts": len(self.row), "positives": int(self.positive.sum()), "thirds": in_thirds}
+
 
 def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
     """The windows of a task, and which of them belong to a part; a person's accounts are all in the same part."""
@@ -114,7 +135,7 @@ def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: b
     measured: Measured = {name: {} for name in USED}
     for (name, share), (metrics, scores) in zip(work, found, strict=True):
         if share < 1:
-            measured[name][fewer("auc", share)] = metrics["auc"]
+            measured[name][auc_with(share)] = metrics["auc"]
             continue
         measured[name] |= metrics | _by_activity(asked, scores, folds)
         if asked.kind is not None:
@@ -133,9 +154,9 @@ def without_labels(asked: Asked, scores: NDArray[np.floating], seed: int, groupe
     return {UNLABELLED: {name: [metrics[name] for metrics in of_folds] for name in of_folds[0]}}
 
 
-def fewer(metric: str, share: float) -> str:
-    """Name of a metric where only a share of the labels is known."""
-    return f"{metric} with {share:.0%} of the labels"
+def auc_with(share: float) -> str:
+    """Name of the AUC where only a share of the labels is known."""
+    return f"auc with {share:.0%} of the labels"
 
 
 def _cross_validate(
@@ -154,7 +175,7 @@ def _with_fewer_labels(fold: Fold, positive: NDArray[np.bool_], share: float, se
     """The same test rows, and a share of both classes of what is learnt from and of what is chosen by."""
     if share == 1:
         return fold
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed)  # The same one, so that a smaller share is a part of a larger one.
     parts = []
     for part in (fold.inner_train, fold.held_out):
         of_class = (random.permutation(part[positive[fold.train[part]] == wanted]) for wanted in (False, True))
@@ -165,7 +186,7 @@ def _with_fewer_labels(fold: Fold, positive: NDArray[np.bool_], share: float, se
 
 def _by_activity(asked: Asked, scores: NDArray[np.float64], folds: list[Fold]) -> dict[str, list[float]]:
     """AUC among accounts that are about equally active, in each test fold that has both classes of them."""
-    third = np.searchsorted(np.quantile(asked.num_minutes, (1 / 3, 2 / 3)), asked.num_minutes)
+    third = asked.third()
     found: dict[str, list[float]] = {}
     for number, name in enumerate(THIRDS):
         rows = [fold.test[third[fold.test] == number] for fold in folds]

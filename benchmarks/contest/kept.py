@@ -41,19 +41,18 @@ class Kept:
         found = self._content().get("runs", {}).get(run.name, {}).get(str(run.seed), {})
         return bool(found) and found["report"].get("decided_by") == run.key
 
-    def add(self, run: Run, measured: Measured, report: dict[str, Any], seconds: int, size: dict[str, int]) -> None:
+    def add(self, run: Run, measured: Measured, report: dict[str, Any], size: dict[str, Any]) -> None:
         """Write what was measured, and tell it.
 
         Args:
             run: whose it is.
             measured: its metrics.
             report: how it was trained.
-            seconds: of training that it was given.
             size: accounts and positives of the part.
         """
         content = self._content() | size
-        told = {"measured": measured, "report": report | {"decided_by": run.key}, "seconds": seconds}
-        content.setdefault("runs", {}).setdefault(run.name, {})[str(run.seed)] = {**told, "machine": machine()}
+        told = {"measured": measured, "report": report | {"decided_by": run.key}, "machine": machine()}
+        content.setdefault("runs", {}).setdefault(run.name, {})[str(run.seed)] = told
         write_json(self.file, content)
         for classifier, metrics in measured.items():
             means = ", ".join(f"{metric} {np.mean(values):.3f}" for metric, values in metrics.items())

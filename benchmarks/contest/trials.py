@@ -26,11 +26,12 @@ class Recipe:
     times: float = 1
 
     def config(self, window_days: int) -> PretrainConfig:
-        """Of windows of a length."""
-        base = preset(self.preset)
-        encoder = base.encoder.model_copy(update={"window_days": window_days, **self.encoder})
-        tasks = tuple(line for line in base.domain_task if line not in self.without_tasks)
-        return base.model_copy(update={"domain_task": tasks, **self.training, "encoder": encoder})
+        """The configuration for windows of so many days."""
+        values = preset(self.preset).model_dump()
+        for line in self.without_tasks:
+            values["domain_task"] = tuple(other for other in values["domain_task"] if other != line)
+        encoder = {**values["encoder"], "window_days": window_days, **self.encoder}
+        return PretrainConfig.model_validate({**values, **self.training, "encoder": encoder})
 
 
 LATER_TASKS = tuple(line for line in preset("recommended").domain_task if line not in TWO_CORES["domain_task"])

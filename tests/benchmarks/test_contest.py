@@ -16,6 +16,7 @@ from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.tasks import Corpus, Task
 from machine import machine
+from pydantic import ValidationError
 from scipy.stats import ttest_1samp
 
 from infobehavior.downstream.cross_validation import make_folds
@@ -35,6 +36,7 @@ BAD = Task(
     "Is it bad?",
     f"SELECT entity_id, TIMESTAMPTZ '{AS_OF}' AS as_of, label_bad, person_id FROM labels ORDER BY entity_id",
     "person_id",
+    "next:5",
 )
 LINKED = Task(
     "linked",
@@ -115,11 +117,14 @@ def test_what_is_prepared_is_made_again_for_another_question(data, small_contest
     before = prepared.moments.stat().st_mtime_ns
     assert corpora.prepare(CORPUS, data, tmp_path / "work") == prepared
     assert prepared.moments.stat().st_mtime_ns == before
-    other = replace(BAD, moments=BAD.moments.replace("ORDER BY", "WHERE entity_id < 60 ORDER BY"))
-    monkeypatch.setattr(corpora, "TASKS", (other, LINKED))
+    other, linked = (
+        replace(task, moments=task.moments.replace("ORDER BY", "WHERE entity_id < 60 ORDER BY"))
+        for task in (BAD, LINKED)
+    )
+    monkeypatch.setattr(corpora, "TASKS", (other, linked))
     again = corpora.prepare(CORPUS, data, tmp_path / "work")
     assert again.decided_by != prepared.decided_by
-    assert len(pq.read_table(again.labelled(other))) == 60
+    assert len(pq.read_table(again.labelled(other))) == len(again.num_minutes()) == 60
 
 
 def asked_about(num: int, **columns) -> Asked:
@@ -235,7 +240,8 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     def vectors_of_labels(prepared, *_):
         random = np.random.default_rng(0)
         label = pq.read_table(prepared.labelled(BAD))["label_bad"].to_numpy()
-        return Vectors(label[:, None] + random.normal(0, 0.3, (len(label), 4)), {"dim": 4, "steps": 7})
+        vectors = label[:, None] + random.normal(0, 0.3, (len(label), 4))
+        return Vectors(vectors, {"dim": 4, "steps": 7, "global_dim": 3, "readouts": [["next:5", 1]]})
 
     monkeypatch.setitem(contestants.CONTESTANTS, "infobehavior-recommended", vectors_of_labels)
     chosen = ["--seed", "0", "1", "--contestant", MANUAL, "infobehavior-recommended"]
@@ -248,14 +254,17 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     assert "- **reached**: small, bad ones: AUC of the representation with logistic regression" in text
     assert "## small, linking" in text
     assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | Logistic regression |" in text
+    assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | no labels | 0." in text
+    assert "AUC where a share of both classes' labels is known" in text
+    assert "AUC among accounts of a third, by minutes with events in the window:" in text
     run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
     assert "seed" not in capsys.readouterr().out, "what is measured isn't measured again"
     monkeypatch.setitem(contestants.CONTESTANTS, "trial: learned [CLS]", vectors_of_labels)
     run(data, tmp_path, *chosen, "trial: learned [CLS]", "--part", "validation", monkeypatch=monkeypatch)
     assert (tmp_path / "results" / "validation" / "bad.json").is_file()
     text = (tmp_path / "results.md").read_text()
-    assert "| recipe | bad, Logistic regression | bad, LightGBM | linked, MRR |" in text
-    assert re.search(r"\| trial: learned \[CLS\]( \| \d\.\d{3}){3} \|", text)
+    assert "| recipe | seeds | bad, Logistic regression | bad, LightGBM | linked, MRR |" in text
+    assert re.search(r"\| trial: learned \[CLS\] \| 2( \| \+0\.000 ± 0\.000){3} \|", text), "the same vectors"
 
 
 def test_the_supervised_peer_is_tried_on_the_first_fold(data, small_contest, tmp_path, monkeypatch, capsys):
@@ -280,13 +289,18 @@ def test_the_supervised_peer_is_tried_on_the_first_fold(data, small_contest, tmp
 def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch):
     from small_minutes import tiny_config
 
-    monkeypatch.setattr(trials, "preset", lambda name: tiny_config())
+    tasks = ("failures", "next:1")
+    monkeypatch.setattr(
+        trials, "preset", lambda name: tiny_config(domain_task=tasks, pairs="anywhere", pooling="cls_and_readouts")
+    )
     monkeypatch.setattr(contestants, "TRIAL_STEPS", 3)
     prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
     made = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
-    assert made.of_window.shape == (NUM_ACCOUNTS, 12)
+    assert made.of_window.shape == (NUM_ACCOUNTS, 12 + 2 + 2)
     assert (made.of_window != 0).any(axis=1).all()
     assert made.report["steps"] >= 1
+    assert made.chance_of_none("next:1") == pytest.approx(1 - made.of_window[:, 14])
+    assert made.chance_of_none("next:2") is None
     monkeypatch.setitem(contestants.CONTESTANTS, OTHER, lambda *_: Vectors(np.zeros((NUM_ACCOUNTS, 1)), {"dim": 1}))
     again = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
     assert (again.of_window == made.of_window).all()
@@ -353,12 +367,21 @@ def test_a_trial_of_a_setting_is_never_judged_by_the_test_part(data, small_conte
     assert "never tried on the test part" in capsys.readouterr().err
 
 
+TWO_AT_ONCE = {"trial: no contrastive task"}
+
+
 @pytest.mark.parametrize("name", trials.TRIALS)
 def test_a_trial_changes_one_thing_of_recommended(name):
     recipe = trials.TRIALS[name]
-    usual = trials.Recipe("recommended").config(90)
-    changed = recipe.config(90)
-    assert changed.encoder.window_days == 90
-    fields = {*recipe.encoder, *recipe.training, *recipe.without_tasks, *({"times"} if recipe.times != 1 else set())}
-    assert fields, "it is a trial of something"
-    assert (changed == usual) == (recipe.times != 1)
+    usual, changed = (one.config(90).model_dump() for one in (trials.Recipe("recommended"), recipe))
+    of_encoder = {field for field, value in changed["encoder"].items() if value != usual["encoder"][field]}
+    others = {field for field, value in changed.items() if value != usual[field]} - {"encoder"}
+    assert of_encoder == set(recipe.encoder)
+    assert others == set(recipe.training) | ({"domain_task"} if recipe.without_tasks else set())
+    assert len(of_encoder) + len(others) + (recipe.times != 1) == (2 if name in TWO_AT_ONCE else 1)
+    assert set(recipe.without_tasks) <= set(usual["domain_task"])
+
+
+def test_a_recipe_with_a_fault_is_refused():
+    with pytest.raises(ValidationError, match="lengths"):
+        trials.Recipe("recommended", training={"lengths": "severel"}).config(30)

@@ -110,6 +110,7 @@ def test_the_id_changes_with_whatever_decides_the_embeddings() -> None:
         make_model(seed=1),
         make_model(min_count=60),
         make_model(behavior_rows="composite_and_parts"),
+        make_model(span_scale="window"),
         make_model(),
     ]
     models[-1].time_zone = "Asia/Kolkata"

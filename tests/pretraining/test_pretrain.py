@@ -182,6 +182,8 @@ def test_each_task_can_be_left_out_or_added(minutes, tmp_path, changes, tasks):
     [
         {"pairs": "latest", "negatives": "both_months", "similarity": "cosine", "temperature": 0.1},
         {"fine_reduction": "mean", "mask_rate": 0.9},
+        {"pairs": "latest", "lengths": "several"},
+        {"pairs": "anywhere", "lengths": "several", "domain_task": ("next:1",), "span_scale": "window"},
         {"time_point": "minute_of_week", "behavior_rows": "composite_and_parts", "kernel_sizes": (1, 7)},
         {"window_days": 1, "span_minutes": 1_440, "stride_minutes": 1_440, "coarse_task": False, "domain_task": ()},
     ],

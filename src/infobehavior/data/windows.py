@@ -60,7 +60,7 @@ class Windows:
         )
 
     def last(self, minutes: NDArray[np.int64], store: MinuteStore) -> "Windows":
-        """The same windows with nothing but their last so many minutes; the others are as if without events."""
+        """The same windows, of which only the last minutes (so many of each) are seen; the rest is as if empty."""
         first_row = np.maximum(self.first_row, store.first_row_at(self.entity, self.end - minutes))
         return Windows(self.entity, self.end, first_row, self.end_row, self.window_minutes)
 

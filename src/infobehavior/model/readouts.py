@@ -73,7 +73,7 @@ def _believed(kind: LabelKind, outputs: Float[Tensor, "windows outputs"]) -> Flo
     if kind == "class":
         probable = outputs.softmax(1)
         classes = torch.arange(outputs.shape[1], dtype=probable.dtype, device=probable.device)
-        return torch.stack([1 - probable[:, 0], (probable * classes).sum(1)], dim=1)
+        return torch.stack([probable[:, 1:].sum(1), (probable * classes).sum(1)], dim=1)
     return outputs.log_softmax(1) if kind == "shares" else outputs
 
 

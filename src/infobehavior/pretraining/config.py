@@ -47,7 +47,7 @@ class PretrainConfig(BaseModel):
     lengths: Literal["whole", "several"] = Field(
         "whole",
         description="how much is seen of a pair's windows: all (paper), or all, a half, a quarter or an eighth, drawn "
-        "anew for each pair: what is nearest to the border between them",
+        "anew for each step: what is nearest to the border between them",
     )
     min_minutes: PositiveInt = Field(1, description="minutes with events that each of the two windows must have")
     min_count: PositiveInt = Field(5, description="minutes in which a behavior or location must occur to be a token")

@@ -34,8 +34,9 @@ class PairSampler:
         min_minutes: see above.
         batch_size: entities of a step.
         seed: seed of the order of entities, of the borders and of the lengths.
-        lengths: "whole": all minutes of both windows; "several": of each pair what is nearest to the border, a
-            whole window on either side, a half, a quarter or an eighth; it stands where a window ends.
+        lengths: "whole": all minutes of both windows; "several": in each step what is nearest to the borders, a whole
+            window on either side, a half, a quarter or an eighth; it stands where a window ends. It is the same for
+            all pairs of a step that have enough minutes there, since their length would tell others apart.
     """
 
     store: MinuteStore
@@ -74,7 +75,7 @@ class PairSampler:
         return len(self._entities)
 
     def is_followed(self, minutes: int, known_until: NDArray[np.int64]) -> bool:
-        """Whether of any entity so many minutes after a second window are known.
+        """Whether of any entity so many minutes after a whole second window are known.
 
         Args:
             minutes: after a window's end.
@@ -91,11 +92,11 @@ class PairSampler:
         border = self._border[seeded(self.seed, 1, step).integers(first, end)]
         if self.lengths == "whole":
             return self._first(entity, border).followed_by(self._second(entity, border))
-        return self._shortened(entity, border, seeded(self.seed, 4, step).integers(0, MOST_HALVINGS + 1, len(entity)))
+        return self._shortened(entity, border, int(seeded(self.seed, 4, step).integers(0, MOST_HALVINGS + 1)))
 
-    def _shortened(self, entity: NDArray[np.int64], border: NDArray[np.int64], halvings: NDArray[np.int64]) -> Windows:
+    def _shortened(self, entity: NDArray[np.int64], border: NDArray[np.int64], halvings: int) -> Windows:
         """The windows before and after borders, of which less is seen where what is left has enough minutes."""
-        length = self.window_minutes >> halvings
+        length = np.full(len(entity), self.window_minutes >> halvings)
         both = self._nearest(entity, border, length)
         has_enough = (both.num_minutes >= self.min_minutes).reshape(2, -1).all(0)
         return self._nearest(entity, border, np.where(has_enough, length, self.window_minutes))

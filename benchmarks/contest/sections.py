@@ -1,0 +1,244 @@
+"""What was found of each task, as tables."""
+
+from dataclasses import dataclass
+from itertools import chain
+from statistics import mean, stdev
+from typing import Any
+
+from machine import in_words
+
+from contest.contestants import BOTH, MANUAL, PEERS, PRESETS, SUPERVISED
+from contest.judging import (
+    FEW_LABELS,
+    FOLDS,
+    ITSELF,
+    LINKING,
+    RANK,
+    STRONG_RANK,
+    THIRDS,
+    UNLABELLED,
+    USED,
+    Part,
+    auc_with,
+)
+from contest.tasks import Task
+from contest.trials import TRIALS
+from infobehavior.downstream.classifiers import CLASSIFIERS
+from infobehavior.downstream.cross_validation import INNER_SPLITS
+
+RECOMMENDED = "infobehavior-recommended"
+TITLES = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "recall_at_precision_95": "recall at 95 % precision",
+    "recall_at_precision_50": "at 50 %",
+    RANK: "MRR",
+    STRONG_RANK: "MRR, surer pairs",
+    "recall_at_1": "recall at 1",
+    "recall_at_10": "recall at 10",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is on disk of one task.
+
+    Attributes:
+        task: the task.
+        content: of its JSON file.
+    """
+
+    task: Task
+    content: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """Those who took part, in the order of the contest."""
+        order = [MANUAL, *PRESETS, *PEERS, SUPERVISED]
+        every = [*order, *(BOTH + name for name in order)]
+        return [name for name in every if name in self.content["runs"]]
+
+    def values(self, name: str, classifier: str, metric: str, seeds: list[str] | None = None) -> list[float]:
+        """A metric of all folds of all seeds."""
+        runs = self.content["runs"].get(name, {})
+        chosen = sorted(runs) if seeds is None else seeds
+        return [value for seed in chosen for value in runs[seed]["measured"].get(classifier, {}).get(metric, [])]
+
+    def seconds(self, names: list[str]) -> list[float]:
+        """Of training that some of them were given."""
+        return sorted({run["report"]["seconds_given"] for name in names for run in self.content["runs"][name].values()})
+
+    def common_seeds(self, *names: str) -> list[str]:
+        """Seeds that all of them have."""
+        return sorted(set.intersection(*(set(self.content["runs"].get(name, {})) for name in names)))
+
+    def classifiers(self, name: str = MANUAL) -> list[str]:
+        """Those that were used on someone's vectors."""
+        measured = next(iter(self.content["runs"][name].values()))["measured"]
+        return [classifier for classifier in (*USED, LINKING, UNLABELLED, ITSELF) if classifier in measured]
+
+
+def section(found: Found, part: Part) -> str:
+    """All that is told of a task."""
+    task, content = found.task, found.content
+    size = f"{content['accounts']:,} accounts" + (f", {content['positives']:,} positive" if task.label else "")
+    folds = f"; {FOLDS} folds a seed" + (f", grouped by `{task.group}`" if task.group else "") if task.label else ""
+    every = list(chain.from_iterable(of_name.values() for of_name in content["runs"].values()))
+    command = f"PYTHONPATH=benchmarks python -m contest --task {task.name} --part {part} --seconds"
+    lines = [
+        f"## {task.title}",
+        "",
+        f"{task.question} {size}{folds}.",
+        "",
+        ", ".join(f"`{command} {some}`" for some in found.seconds(found.names))
+        + f", {in_words(every[0]['machine'])}."
+        + _differ([run["machine"]["commit"] for run in every]),
+        "",
+    ]
+    return "\n".join([*lines, *_results(found), *_by_labels(found), *_by_activity(found), *_by_kind(found)])
+
+
+def _differ(commits: list[str]) -> str:
+    """A sentence, if not all rows are of one commit."""
+    others = sorted(set(commits) - {commits[0]})
+    return f" Other rows were measured by commit {', '.join(others)}." if others else ""
+
+
+def _results(found: Found) -> list[str]:
+    """The main table."""
+    task, runs_of = found.task, found.content["runs"]
+    first = next(iter(runs_of[found.names[0]].values()))["measured"]
+    metrics = [name for name in TITLES if name in next(iter(first.values()))]
+    columns = ["features", "seeds", "steps", "trained for", "dimensions", "classifier"]
+    lines = _head([*columns, *(TITLES[name] for name in metrics)])
+    for name in found.names:
+        runs = [runs_of[name][seed] for seed in sorted(runs_of[name])]
+        report = runs[0]["report"]
+        steps = ", ".join(f"{run['report'].get('steps', 0):,}" for run in runs)
+        spent = ", ".join(filter(None, (_spent(run["report"]) for run in runs)))
+        dim = report.get("dim", "") if task.label else report.get("global_dim", report.get("dim", ""))
+        trained = " | " if name == MANUAL else f"{steps} | {spent}"
+        for classifier in found.classifiers(name):
+            cells = (cell(found.values(name, classifier, metric), bool(task.label)) for metric in metrics)
+            lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {_title(classifier)} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _by_labels(found: Found) -> list[str]:
+    """Learning curves: what there is to learn from are the training rows less those to choose by."""
+    shares = {}
+    for share in (*sorted(FEW_LABELS), 1.0):
+        learnt = found.content.get("positives", 0) * share * (FOLDS - 1) / FOLDS * (INNER_SPLITS - 1) / INNER_SPLITS
+        shares[f"{share:.0%} (about {max(1, round(learnt))} positives)"] = auc_with(share) if share < 1 else "auc"
+    about = "AUC where a share of both classes' labels is known (and how many positives are left to learn from):"
+    return _columns(found, about, shares)
+
+
+def _by_activity(found: Found) -> list[str]:
+    """Accounts of about the same activity."""
+    thirds = {}
+    for third, size in zip(THIRDS, found.content.get("thirds", [{}] * len(THIRDS)), strict=True):
+        told = third.removeprefix("auc of the ").removesuffix(" third")
+        if size:
+            told += (
+                f", {size['least_minutes']:,} to {size['most_minutes']:,} ({size['accounts']:,} accounts, "
+                f"{size['positives']:,} positive)"
+            )
+        thirds[told] = third
+    return _columns(found, "AUC among accounts of a third, by minutes with events in the window:", thirds)
+
+
+def _by_kind(found: Found) -> list[str]:
+    """AUC by kind of positives, where kinds are known."""
+    runs = [run["measured"].get(USED[0], {}) for of_name in found.content["runs"].values() for run in of_name.values()]
+    kinds = sorted({name for run in runs for name in run if name.startswith("auc[")})
+    about = (
+        "AUC of each kind of accounts that are labelled abnormal against all that are labelled normal (of `normal`, "
+        "which are labelled by mistake):"
+    )
+    return _columns(found, about, {kind[len("auc[") : -1]: kind for kind in kinds})
+
+
+def _columns(found: Found, about: str, columns: dict[str, str]) -> list[str]:
+    """A table of some metrics (by their titles), with a row for each classifier of everyone who has any of them."""
+    lines = []
+    for name in found.names:
+        for classifier in found.classifiers(name):
+            values = {column: found.values(name, classifier, column) for column in columns.values()}
+            if any(of_column for column, of_column in values.items() if column != "auc"):
+                num_folds = len(found.values(name, classifier, "auc"))
+                cells = (cell(one, with_spread=True, out_of=num_folds) for one in values.values())
+                lines.append(f"| {name} | {_title(classifier)} | {' | '.join(cells)} |")
+    return [about, "", *_head(["features", "classifier", *columns]), *lines, ""] if lines else []
+
+
+def trials(validated: list[Found]) -> list[str]:
+    """What the change of one setting of the recipe does to each task: AUC or MRR, less that of the recipe itself."""
+    measures = [
+        (found, classifier, metric)
+        for found in validated
+        for classifier, metric in ([(one, "auc") for one in USED] if found.task.label else [(LINKING, RANK)])
+        if RECOMMENDED in found.content["runs"] and any(name in found.content["runs"] for name in TRIALS)
+    ]
+    if not measures:
+        return []
+    titles = [
+        f"{found.task.name}, {_title(one) if found.task.label else TITLES[metric]}" for found, one, metric in measures
+    ]
+    seconds = sorted(
+        {
+            run["report"]["seconds_given"]
+            for found, *_ in measures
+            for run in found.content["runs"][RECOMMENDED].values()
+        }
+    )
+    lines = [
+        "## One setting changed at a time",
+        "",
+        f"`PYTHONPATH=benchmarks python -m contest --part validation --seconds {', '.join(map(str, seconds))} "
+        f"--contestant {RECOMMENDED} 'trial: …'`. First AUC (of linking: MRR) of the recipe; below, how much more or "
+        "less there is of it with one setting changed, of the same seeds and folds: mean ± standard deviation over "
+        "folds.",
+        "",
+        *_head(["recipe", "seeds", *titles]),
+    ]
+    own = [found.values(RECOMMENDED, classifier, metric) for found, classifier, metric in measures]
+    seeds = max(len(found.content["runs"][RECOMMENDED]) for found, *_ in measures)
+    lines.append(f"| {RECOMMENDED} | {seeds} | {' | '.join(cell(one, with_spread=True) for one in own)} |")
+    for name in TRIALS:
+        common = [found.common_seeds(RECOMMENDED, name) for found, *_ in measures]
+        if any(common):
+            cells = (_difference(*measure, name, seeds) for measure, seeds in zip(measures, common, strict=True))
+            lines.append(f"| {name} | {max(map(len, common))} | {' | '.join(cells)} |")
+    return ["\n".join([*lines, ""])]
+
+
+def _difference(found: Found, classifier: str, metric: str, name: str, seeds: list[str]) -> str:
+    """Of a changed recipe and the recipe itself, fold by fold."""
+    theirs, ours = (found.values(who, classifier, metric, seeds) for who in (name, RECOMMENDED))
+    values = [their - our for their, our in zip(theirs, ours, strict=True)]
+    return f"{mean(values):+.3f} ± {stdev(values):.3f}" if len(values) > 1 else ""
+
+
+def _head(columns: list[str]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+
+
+def _title(classifier: str) -> str:
+    return CLASSIFIERS[classifier].title if classifier in CLASSIFIERS else classifier
+
+
+def _spent(report: dict[str, Any]) -> str:
+    """Seconds of training."""
+    seconds = report.get("seconds", {})
+    took = seconds.get("pretrain", seconds.get("training"))
+    return "" if took is None else f"{took:.0f} s"
+
+
+def cell(values: list[float], with_spread: bool, out_of: int = 0) -> str:
+    """Mean and spread; and of how many folds, if some of `out_of` have no value."""
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.3f}" if with_spread and len(values) > 1 else ""
+    of_some = f" ({len(values)} of {out_of} folds)" if len(values) < out_of else ""
+    return f"{mean(values):.3f}{spread}{of_some}"
