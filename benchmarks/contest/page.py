@@ -154,7 +154,7 @@ same splits and with the same classifiers. Encoders learn for the same wall time
 
 - `manual`: the features of `downstream/manual_features.sql.jinja`.
 - `infobehavior-paper`, `infobehavior-two-cores`, `infobehavior-recommended`: the presets, with as many steps as fit
-  into the time, which is told by a trial of twelve steps: *trained for* is what it took, reading and preparing
+  into the time, which is told by a trial of some steps: *trained for* is what it took, reading and preparing
   included, which the peers' isn't. The encoder's products are in bfloat16 where the processor has it (peers have no
   such setting).
 - `coles-gru`, `coles-transformer`: CoLES of pytorch-lifestream 0.5.3 in an environment of its own (`benchmarks/peers`).
