@@ -60,7 +60,7 @@ def test_a_configuration_does_not_change() -> None:
     [(7, 360, 340, 30), (30, 360, 340, 127), (90, 1_080, 1_020, 127), (365, 4_380, 4_137, 127)],
 )
 def test_spans_that_grow_are_as_many_as_in_a_month(days, span_minutes, stride_minutes, num_spans):
-    grid = EncoderConfig(window_days=days, span_scale="window").grid
+    vocabulary = Vocabulary(minutes_hash="0" * 16, behaviors=((4,),), locations=("Oslo",))
+    grid = InfoBehavior(EncoderConfig(window_days=days, span_scale="window"), vocabulary).grid
     assert (grid.span_minutes, grid.stride_minutes, grid.num_spans) == (span_minutes, stride_minutes, num_spans)
-    fixed = EncoderConfig(window_days=days).grid
-    assert (fixed.span_minutes, fixed.stride_minutes) == (360, 340)
+    assert EncoderConfig(window_days=days).scaled_span == (360, 340)

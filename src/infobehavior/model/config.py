@@ -5,7 +5,6 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from infobehavior.data.clock import MINUTES_PER_DAY
-from infobehavior.data.windows import SpanGrid
 
 LATER = ("span_origin", "span_scale", "span_pooling", "cls_input", "pooling")
 """Fields that models of version 0.1.0 don't have."""
@@ -89,11 +88,11 @@ class EncoderConfig(BaseModel):
         return self.window_days * MINUTES_PER_DAY
 
     @property
-    def grid(self) -> SpanGrid:
-        """How a window is split into spans."""
+    def scaled_span(self) -> tuple[int, int]:
+        """Length and stride of a span, in minutes, as `span_scale` has them."""
         days = max(self.window_days, DAYS_OF_MONTH) if self.span_scale == "window" else DAYS_OF_MONTH
         span, stride = (-(-minutes * days // DAYS_OF_MONTH) for minutes in (self.span_minutes, self.stride_minutes))
-        return SpanGrid(span, stride, self.window_minutes, self.span_origin)
+        return span, stride
 
     @property
     def model_dim(self) -> int:

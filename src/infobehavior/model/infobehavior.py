@@ -26,6 +26,7 @@ from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.store import MinuteStore
 from infobehavior.data.vocabulary import Vocabulary
+from infobehavior.data.windows import SpanGrid
 from infobehavior.errors import InputError
 from infobehavior.model.config import EncoderConfig
 from infobehavior.model.float32_products import of_rows
@@ -103,7 +104,7 @@ class InfoBehavior(nn.Module):
         self.vocabulary = vocabulary
         self.time_zone = time_zone
         self.pretraining: dict[str, Any] = {}
-        self.grid = config.grid
+        self.grid = SpanGrid(*config.scaled_span, config.window_minutes, config.span_origin)
         self.minute_embedding = MinuteEmbedding(
             vocabulary.num_behavior_tokens, vocabulary.num_location_tokens, config.time_point, config.minute_dim
         )
