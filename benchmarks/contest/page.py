@@ -150,7 +150,8 @@ _HEADER = """\
 Written by `python -m contest --page-only` from the JSON files in `docs/results`; don't edit.
 
 Representations that are learnt without labels, ours and the peers', and hand-made features, on the same windows, the
-same splits and with the same classifiers. Encoders learn for the same wall time on two threads, one after the other.
+same splits and with the same classifiers. Encoders are given the same wall time on two threads, one after the other;
+ours miss it by as much as *trained for* says.
 
 - `manual`: the features of `downstream/manual_features.sql.jinja`.
 - `infobehavior-paper`, `infobehavior-two-cores`, `infobehavior-recommended`: the presets, with as many steps as fit
