@@ -85,6 +85,10 @@ class Asked:
         columns = (self.row, self.entity, self.group, self.is_in, self.positive, self.repo, self.num_minutes)
         return Asked(*(column[self.is_in] for column in columns), kind)
 
+    def folds(self, seed: int, grouped: bool) -> list[Fold]:
+        """The same for everyone; if grouped, a group is never on both sides of a split."""
+        return make_folds(self.positive, self.group if grouped else None, FOLDS, seed)
+
     def third(self) -> NDArray[np.intp]:
         """0, 1 or 2: whether a window is among the least, the middle or the most active; equal counts are together."""
         edges = np.quantile(self.num_minutes, (1 / 3, 2 / 3))
@@ -128,7 +132,7 @@ def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
 def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: bool) -> Measured:
     """Metrics of each test fold of the part, by classifier; and AUC where there are fewer labels to learn from."""
     asked = asked.of_part()
-    folds = make_folds(asked.positive, asked.group if grouped else None, FOLDS, seed)
+    folds = asked.folds(seed, grouped)
     numbers: NDArray[np.float64] = features[asked.row].astype(np.float64)
     work = [(name, share) for name in USED for share in (1.0, *FEW_LABELS)]
     found = Parallel(n_jobs=JOBS)(delayed(_cross_validate)(numbers, asked.positive, folds, *one, seed) for one in work)
@@ -146,7 +150,7 @@ def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: b
 def without_labels(asked: Asked, scores: NDArray[np.floating], seed: int, grouped: bool) -> Measured:
     """Metrics of scores that no label has made, on the same test folds."""
     asked = asked.of_part()
-    folds = make_folds(asked.positive, asked.group if grouped else None, FOLDS, seed)
+    folds = asked.folds(seed, grouped)
     of_folds = [
         fold_metrics(asked.positive[fold.test], scores[asked.row][fold.test].astype(np.float64), threshold=0.5)
         for fold in folds
@@ -155,8 +159,8 @@ def without_labels(asked: Asked, scores: NDArray[np.floating], seed: int, groupe
 
 
 def auc_with(share: float) -> str:
-    """Name of the AUC where only a share of the labels is known."""
-    return f"auc with {share:.0%} of the labels"
+    """Name of the AUC where a share of the labels is known."""
+    return "auc" if share == 1 else f"auc with {share:.0%} of the labels"
 
 
 def _cross_validate(
@@ -212,7 +216,7 @@ def classify_supervised(
 ) -> tuple[Measured, dict[str, Any]]:
     """Metrics of the supervised GRU on the first test fold, and how it was trained."""
     asked = asked.of_part()
-    fold = make_folds(asked.positive, asked.group if grouped else None, FOLDS, seed)[0]
+    fold = asked.folds(seed, grouped)[0]
     part = np.full(len(asked.row), "train", dtype=object)
     part[fold.test], part[fold.train[fold.held_out]] = "test", "choose"
     moments = pq.read_table(prepared.moments).take(pa.array(asked.row))

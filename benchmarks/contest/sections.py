@@ -129,22 +129,20 @@ def _by_labels(found: Found) -> list[str]:
     shares = {}
     for share in (*sorted(FEW_LABELS), 1.0):
         learnt = found.content.get("positives", 0) * share * (FOLDS - 1) / FOLDS * (INNER_SPLITS - 1) / INNER_SPLITS
-        shares[f"{share:.0%} (about {max(1, round(learnt))} positives)"] = auc_with(share) if share < 1 else "auc"
+        shares[f"{share:.0%} (about {max(1, round(learnt))} positives)"] = auc_with(share)
     about = "AUC where a share of both classes' labels is known (and how many positives are left to learn from):"
     return _columns(found, about, shares)
 
 
 def _by_activity(found: Found) -> list[str]:
     """Accounts of about the same activity."""
+    if not found.task.label:
+        return []
     thirds = {}
-    for third, size in zip(THIRDS, found.content.get("thirds", [{}] * len(THIRDS)), strict=True):
+    for third, size in zip(THIRDS, found.content["thirds"], strict=True):
         told = third.removeprefix("auc of the ").removesuffix(" third")
-        if size:
-            told += (
-                f", {size['least_minutes']:,} to {size['most_minutes']:,} ({size['accounts']:,} accounts, "
-                f"{size['positives']:,} positive)"
-            )
-        thirds[told] = third
+        minutes = f"{size['least_minutes']:,} to {size['most_minutes']:,}"
+        thirds[f"{told}, {minutes} ({size['accounts']:,} accounts, {size['positives']:,} positive)"] = third
     return _columns(found, "AUC among accounts of a third, by minutes with events in the window:", thirds)
 
 
@@ -185,13 +183,7 @@ def trials(validated: list[Found]) -> list[str]:
     titles = [
         f"{found.task.name}, {_title(one) if found.task.label else TITLES[metric]}" for found, one, metric in measures
     ]
-    seconds = sorted(
-        {
-            run["report"]["seconds_given"]
-            for found, *_ in measures
-            for run in found.content["runs"][RECOMMENDED].values()
-        }
-    )
+    seconds = sorted({given for found, *_ in measures for given in found.seconds([RECOMMENDED])})
     lines = [
         "## One setting changed at a time",
         "",

@@ -28,8 +28,7 @@ class Recipe:
     def config(self, window_days: int) -> PretrainConfig:
         """The configuration for windows of so many days."""
         values = preset(self.preset).model_dump()
-        for line in self.without_tasks:
-            values["domain_task"] = tuple(other for other in values["domain_task"] if other != line)
+        values["domain_task"] = [line for line in values["domain_task"] if line not in self.without_tasks]
         encoder = {**values["encoder"], "window_days": window_days, **self.encoder}
         return PretrainConfig.model_validate({**values, **self.training, "encoder": encoder})
 
