@@ -18,6 +18,8 @@ from small_minutes import folder_bytes
 
 SMALL = {"num_sellers": 90, "first_day": date(2019, 9, 20), "num_days": 25, "abnormal_share": 0.3}
 
+QUIET = {"staff_share": 0.0, "moving_share": 0.0, "restless_share": 0.0}
+
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
@@ -120,8 +122,8 @@ def test_labels_know_most_of_the_truth():
     assert sellers.label[abnormal].mean() == pytest.approx(0.8, abs=0.03)
     assert sellers.label[~abnormal].mean() == pytest.approx(0.02, abs=0.004)
     shares = [float((sellers.kind[abnormal] == i).mean()) for i in range(1, len(KINDS))]
-    assert shares == pytest.approx([0.35, 0.3, 0.1, 0.25], abs=0.03)
-    assert set(np.unique(92 - sellers.since[abnormal])) == set(range(10, 61))
+    assert shares == pytest.approx([0.3, 0.4, 0.1, 0.2], abs=0.03)
+    assert set(np.unique(92 - sellers.since[abnormal])) == set(range(5, 36))
     assert not sellers.is_abnormal[~abnormal].any()
     first = np.where(sellers.is_abnormal, np.arange(92), 92).min(axis=1)
     assert (first >= sellers.since).all()
@@ -179,7 +181,7 @@ def test_accounts_that_were_taken_over_change_places_and_fail_more():
         "kinds": {"bought": 1, "burst": 0, "camouflaged": 0, "relapsing": 0},
         "num_days": 92,
     }
-    made = simulate_block(MarketConfig(**(SMALL | changes | {"staff_share": 0.0})), 0, 60)
+    made = simulate_block(MarketConfig(**(SMALL | changes | QUIET)), 0, 60)
     events = made.events
     after = events.day >= made.sellers.since[events.seller]
     moved = [
@@ -196,6 +198,45 @@ def test_accounts_that_were_taken_over_change_places_and_fail_more():
     ]
     assert 0.002 < per_day[1] < 0.05, "everybody changes a password now and then"
     assert per_day[0] > 2 * per_day[1]
+
+
+def test_relapsing_accounts_are_changed_in_each_episode():
+    kinds = {"bought": 0, "burst": 0, "camouflaged": 0, "relapsing": 1}
+    made = simulate_block(
+        MarketConfig(**(SMALL | QUIET | {"abnormal_share": 1.0, "kinds": kinds, "num_days": 92})), 0, 60
+    )
+    begins = np.diff(made.sellers.is_abnormal.astype(int), axis=1, prepend=0) == 1
+    assert begins.sum(axis=1).max() > 1
+    seller, day = np.nonzero(begins)
+    assert made.sellers.is_early[seller, day].all()
+    assert not made.sellers.is_early[~made.sellers.is_abnormal].any()
+    assert (made.sellers.is_early.sum(axis=1) <= 3 * begins.sum(axis=1)).all()
+
+
+def test_normal_sellers_move_once():
+    made = block(abnormal_share=0.0, **(QUIET | {"moving_share": 1.0}))
+    events = made.events
+    for seller in range(60):
+        own = events.seller == seller
+        for since in (False, True):
+            cities = events.city[own & ((events.day >= made.sellers.moved[seller]) == since)]
+            assert len(set(cities)) <= 1
+
+
+def test_some_normal_sellers_verify_often():
+    often = []
+    for share in (0.0, 1.0):
+        events = block(abnormal_share=0.0, restless_share=share).events
+        often.append(np.mean(events.operation == OPERATIONS.index("verify")))
+    assert often[1] > 2 * often[0]
+
+
+def test_some_normal_sellers_work_at_night():
+    at_night = []
+    for share in (0.0, 1.0):
+        events = block(abnormal_share=0.0, night_share=share, tool_share=0.0).events
+        at_night.append(np.mean(events.second % 86_400 < 6 * 3_600))
+    assert at_night[0] < 0.2 < 0.6 < at_night[1]
 
 
 def test_tools_of_abnormal_sellers_work_in_bursts():
@@ -229,6 +270,7 @@ def test_the_path_goes_on_from_it(market, tmp_path):
         (["--num-sellers", "0"], "num_sellers: Input should be greater than 0"),
         (["--abnormal-share", "2"], "abnormal_share: Input should be less than or equal to 1"),
         (["--time-zone", "Mars/Base"], "no time zone is called Mars/Base"),
+        (["--latest-begin", "40"], "latest_begin is 40 days before the end, and earliest_begin 35"),
         (["--bought", "0", "--burst", "0", "--camouflaged", "0", "--relapsing", "0"], "the shares of all kinds are 0"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 from infobehavior.data.clock import SECONDS_PER_MINUTE
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.habits import Habits, Indices, Numbers
-from infobehavior.market.operations import FAILURE_RATES, MODIFY_PASSWORD, OPEN_SHOP, OPERATIONS, REGISTER
+from infobehavior.market.operations import CHANGES, FAILURE_RATES, MODIFY_PASSWORD, OPEN_SHOP, OPERATIONS, REGISTER
 from infobehavior.market.products import Products, draw_products
 from infobehavior.market.sellers import Sellers
 from infobehavior.market.sessions import SECONDS_PER_HOUR, Events, bursts, work
@@ -18,9 +18,6 @@ PROMOTIONS = {(6, 18): 2.0, (8, 18): 1.5, (9, 9): 1.6, (11, 11): 3.0, (12, 12): 
 
 HOLIDAYS = {(10, day): 0.6 for day in range(1, 8)}
 """Likewise, in the week of the national holiday."""
-
-CHANGES = {"verify": 2.0, MODIFY_PASSWORD: 0.8, "modify_profile": 1.0}
-"""Weights of the operations on the first days of an account that was taken over."""
 
 USUAL_CHANGES = {MODIFY_PASSWORD: 0.01}
 """How often a day everybody does what isn't a part of sessions."""
@@ -54,9 +51,11 @@ def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
     sellers = block_sellers(config, number, count)
     random = np.random.default_rng([config.seed, number, 1])
     own = Habits.draw(config, count, random)
-    habits = own.followed_by(own.blended(Habits.draw(config, count, random), config.strength, random))
+    takers = own.blended(Habits.draw(config, count, random), config.strength, random)
+    habits = own.followed_by(takers).followed_by(own.at_places_of(Habits.draw(config, count, random)))
     is_other = sellers.is_abnormal & sellers.are("bought", "relapsing")[:, None]
-    row = np.arange(count)[:, None] + count * is_other
+    has_moved = np.arange(config.num_days) >= sellers.moved[:, None]
+    row = np.arange(count)[:, None] + count * np.where(is_other, 1, 2 * has_moved)
     failure = np.where(is_other, config.failure_factor, 1.0)
     mean = habits.sessions_per_day[row] * _seasons(config) * _weekdays(config, habits, row)
     parts = [
@@ -64,7 +63,7 @@ def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
         bursts(habits, row, random.poisson(habits.bursts_per_day[row]), 1.0, random),
         bursts(_at_night(habits, random), row, _abnormal_bursts(sellers, random), config.burst_size, random),
         _changes(habits, row, sellers, failure, config, random),
-        _openings(habits, sellers, random),
+        _openings(habits, row, sellers, random),
     ]
     events = Events.joined(parts)
     events = events.take(events.day >= sellers.opened[events.seller])
@@ -112,11 +111,12 @@ def _changes(
     config: MarketConfig,
     random: np.random.Generator,
 ) -> Events:
-    """Verifications, and changes of passwords and profiles: many on the first days of accounts that were taken over."""
+    """Verifications, and changes of passwords and profiles: many on the first days of each taking over."""
     is_early = sellers.is_early & sellers.are("bought", "relapsing")[:, None]
     parts = []
-    for name, weight in CHANGES.items():
-        counts = random.poisson(USUAL_CHANGES.get(name, 0.0) + np.where(is_early, config.changes * weight, 0))
+    for place, (name, weight) in enumerate(CHANGES.items()):
+        usual = USUAL_CHANGES.get(name, 0.0) + habits.changes_per_day[row, place]
+        counts = random.poisson(usual + np.where(is_early, config.changes * weight, 0))
         seller, day = (np.repeat(x.ravel(), counts.ravel()) for x in np.indices(counts.shape))
         rows = row[seller, day]
         hour = np.mod(habits.peaks[rows, 0] + random.normal(0, 1, len(rows)), 24)
@@ -134,16 +134,17 @@ def _changes(
     return Events.joined(parts)
 
 
-def _openings(habits: Habits, sellers: Sellers, random: np.random.Generator) -> Events:
+def _openings(habits: Habits, row: Indices, sellers: Sellers, random: np.random.Generator) -> Events:
     """New sellers register, verify themselves and open their shop on one day."""
     new = np.flatnonzero(sellers.opened >= 0)
+    city = habits.city[row[new, sellers.opened[new]], 0]
     start = random.uniform(8, 20, len(new)) * SECONDS_PER_HOUR
     parts = []
     for minutes, name in ((0, REGISTER), (3, "verify"), (20, OPEN_SHOP)):
         second = start + 60 * minutes * random.uniform(0.7, 1.5, len(new))
         failed = random.random(len(new)) < FAILURE_RATES.get(name, 0)
         operation = np.full(len(new), OPERATIONS.index(name))
-        parts.append(Events(new, sellers.opened[new], second, operation, habits.city[new, 0], failed))
+        parts.append(Events(new, sellers.opened[new], second, operation, city, failed))
     return Events.joined(parts)
 
 

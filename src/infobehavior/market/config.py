@@ -22,14 +22,14 @@ class Kinds(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bought: NonNegativeFloat = Field(
-        0.35, description="accounts that another person took over: other places, hours and order, failed verification"
+        0.3, description="accounts that another person took over: other places, hours and order, failed verification"
     )
-    burst: NonNegativeFloat = Field(0.3, description="sellers whose tools post dozens of items at night, on some days")
+    burst: NonNegativeFloat = Field(0.4, description="sellers whose tools post dozens of items at night, on some days")
     camouflaged: NonNegativeFloat = Field(
         0.1, description="slow ones that copy the counts of normal sellers and differ in order and timing only"
     )
     relapsing: NonNegativeFloat = Field(
-        0.25, description="bought accounts that behave for weeks and then don't, for days"
+        0.2, description="bought accounts that behave for weeks and then don't, for days"
     )
 
     @model_validator(mode="after")
@@ -63,22 +63,36 @@ class MarketConfig(BaseModel):
     mix_concentration: PositiveFloat = Field(
         30.0, description="how alike the mixes of operations of sellers of one type are"
     )
-    tool_share: float = Field(0.15, ge=0, le=1, description="share of normal sellers with a tool that works in bursts")
+    tool_share: float = Field(0.5, ge=0, le=1, description="share of normal sellers with a tool that works in bursts")
     staff_share: float = Field(0.3, ge=0, le=1, description="share of sellers with staff in several cities")
+    moving_share: float = Field(0.3, ge=0, le=1, description="share of sellers that move to other cities, once")
+    night_share: float = Field(0.3, ge=0, le=1, description="share of sellers who work at night")
+    restless_share: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="share of sellers who verify often, of those who change passwords often, and likewise profiles",
+    )
+    restless_changes: PositiveFloat = Field(0.5, description="how often a day the median one of them does")
+    failure_spread: NonNegativeFloat = Field(
+        1.2, description="standard deviation of the logarithm of how often sellers' operations fail"
+    )
     new_share: float = Field(0.06, ge=0, le=1, description="share of sellers that register and open within these days")
 
     # Abnormal sellers
     abnormal_share: float = Field(0.0047, ge=0, le=1, description="share of abnormal sellers; the paper's is 0.47 %")
     kinds: Kinds = Kinds()
+    earliest_begin: PositiveInt = Field(35, description="days before the log's end, from which on sellers are abnormal")
+    latest_begin: PositiveInt = Field(5, description="days before the log's end, by which all of those are")
     strength: float = Field(
         0.6, ge=0, le=1, description="how far bought and relapsing accounts move from old habits to new ones"
     )
-    failure_factor: PositiveFloat = Field(2.5, description="how many times as often they fail as others")
+    failure_factor: PositiveFloat = Field(2.0, description="how many times as often they fail as others")
     changes: NonNegativeFloat = Field(
         1.0, description="verifications and changes of password and profile a day, when an account is taken over"
     )
-    burst_days: float = Field(0.25, ge=0, le=1, description="share of days on which abnormal tools work")
-    burst_size: PositiveFloat = Field(1.5, description="size of their bursts, of those of normal tools")
+    burst_days: float = Field(0.2, ge=0, le=1, description="share of days on which abnormal tools work")
+    burst_size: PositiveFloat = Field(2.0, description="size of their bursts, of those of normal tools")
     missed_labels: float = Field(0.1, ge=0, le=1, description="share of abnormal sellers that are labelled normal")
     false_labels: float = Field(0.0001, ge=0, le=1, description="share of normal sellers that are labelled abnormal")
 
@@ -89,6 +103,15 @@ class MarketConfig(BaseModel):
     rewriting: float = Field(0.6, ge=0, le=1, description="share of telling words that abnormal sellers rewrite")
     innocent_words: float = Field(0.05, ge=0, le=1, description="share of honest titles with a telling word")
     taken_pictures: float = Field(0.5, ge=0, le=1, description="share of violations with someone else's picture")
+
+    @model_validator(mode="after")
+    def _check_begins(self) -> Self:
+        if self.latest_begin > self.earliest_begin:
+            raise ValueError(
+                f"latest_begin is {self.latest_begin} days before the end, and earliest_begin {self.earliest_begin}; "
+                "expected the earliest to be as many days before it or more"
+            )
+        return self
 
     @field_validator("time_zone")
     @classmethod

@@ -1,6 +1,6 @@
 """Habits of simulated sellers: hours, weekdays, pace, mix and order of operations, tools, places."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.operations import (
     BURST_OPERATIONS,
+    CHANGES,
     CITIES,
     CITY_WEIGHTS,
     OPERATIONS,
@@ -21,6 +22,12 @@ MAX_STAFF = 3
 MAX_PEAKS = 3
 HOURS_BETWEEN_SELLERS = 1.2
 """Standard deviation of sellers' peaks around those of their type."""
+
+NIGHT_PEAKS = (2.5, 1.0)
+"""Mean and standard deviation of the peaks of those who work at night."""
+
+RESTLESS_SPREAD = 1.0
+"""Standard deviation of the logarithm of how often restless sellers verify or change something."""
 
 Numbers = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -47,6 +54,7 @@ class Habits:
         burst_size: operations of the median burst.
         burst_op: what the tool does.
         burst_hour: local hour at which it is started.
+        changes_per_day: of each of `CHANGES`, by those who do it more often than others.
     """
 
     sessions_per_day: Numbers
@@ -65,6 +73,7 @@ class Habits:
     burst_size: Numbers
     burst_op: Indices
     burst_hour: Numbers
+    changes_per_day: Numbers
 
     @classmethod
     def draw(cls, config: MarketConfig, count: int, random: np.random.Generator) -> Self:
@@ -76,7 +85,7 @@ class Habits:
         return cls(
             sessions_per_day=random.lognormal(np.log(config.sessions_per_day), config.sessions_spread, count),
             weekday=weekday / weekday.mean(axis=1, keepdims=True),
-            peaks=_peaks(kind, random),
+            peaks=_peaks(config, kind, random),
             peak_width=random.uniform(0.5, 1.5, count),
             ops_per_session=random.lognormal(np.log(config.ops_per_session), 0.5, count),
             mix=_mixes(config, kind, random),
@@ -85,11 +94,12 @@ class Habits:
             gap_seconds=random.lognormal(np.log(25), 0.5, count),
             city=random.choice(len(CITIES), (count, MAX_STAFF), p=CITY_WEIGHTS / CITY_WEIGHTS.sum()),
             staff=_staff(config, count, random),
-            failure=random.lognormal(0, 0.5, count),
+            failure=random.lognormal(0, config.failure_spread, count),
             bursts_per_day=np.where(has_tool, random.lognormal(np.log(0.15), 0.6, count), 0),
             burst_size=random.lognormal(np.log(60), 0.7, count),
             burst_op=random.choice([OPERATIONS.index(name) for name in BURST_OPERATIONS], count),
             burst_hour=random.uniform(7, 22, count),
+            changes_per_day=_changes_per_day(config, count, random),
         )
 
     def blended(self, other: "Habits", strength: float, random: np.random.Generator) -> "Habits":
@@ -109,6 +119,10 @@ class Habits:
         changes |= {"city": other.city, "staff": other.staff}
         return Habits(**{field.name: changes.get(field.name, getattr(self, field.name)) for field in fields(self)})
 
+    def at_places_of(self, other: "Habits") -> "Habits":
+        """The same habits in other cities."""
+        return replace(self, city=other.city, staff=other.staff)
+
     def followed_by(self, other: "Habits") -> "Habits":
         """These rows and then others."""
         return Habits(
@@ -122,10 +136,12 @@ def _towards(numbers: Numbers, others: Numbers, strength: float) -> Numbers:
     return moved
 
 
-def _peaks(kind: Indices, random: np.random.Generator) -> Numbers:
+def _peaks(config: MarketConfig, kind: Indices, random: np.random.Generator) -> Numbers:
     """A seller's peaks are those of its type, moved together and each; types with fewer repeat some."""
     of_type = np.array([np.resize(seller_type.peaks, MAX_PEAKS) for seller_type in TYPES])[kind]
     together = random.normal(0, HOURS_BETWEEN_SELLERS, (len(kind), 1))
+    is_night = random.random((len(kind), 1)) < config.night_share
+    of_type = np.where(is_night, random.normal(*NIGHT_PEAKS, of_type.shape), of_type)
     return np.mod(of_type + together + random.normal(0, 0.5, (len(kind), MAX_PEAKS)), 24)
 
 
@@ -143,6 +159,12 @@ def _usual_next(count: int, random: np.random.Generator) -> Indices:
     usual = np.empty_like(order)
     np.put_along_axis(usual, order, np.roll(order, -1, axis=1), axis=1)
     return usual
+
+
+def _changes_per_day(config: MarketConfig, count: int, random: np.random.Generator) -> Numbers:
+    """Of each of `CHANGES`, by those who do it often; whoever verifies often need not change passwords often."""
+    is_restless = random.random((count, len(CHANGES))) < config.restless_share
+    return is_restless * random.lognormal(np.log(config.restless_changes), RESTLESS_SPREAD, is_restless.shape)
 
 
 def _staff(config: MarketConfig, count: int, random: np.random.Generator) -> Numbers:

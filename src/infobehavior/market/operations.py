@@ -45,6 +45,9 @@ RARE = {
 }
 """Weights of operations that all types do less often."""
 
+CHANGES = {"verify": 2.0, MODIFY_PASSWORD: 0.8, "modify_profile": 1.0}
+"""What is done on the first days of an account that was taken over, by weight; some normal sellers do it often too."""
+
 FAILURE_RATES = {"login": 0.04, "verify": 0.12, "modify_profile": 0.06, "modify_password": 0.08}
 """How often the operations fail that can (3.3.3: login, verify and modify)."""
 

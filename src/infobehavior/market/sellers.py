@@ -11,9 +11,6 @@ from infobehavior.market.habits import Indices
 
 KINDS = ("normal", "bought", "burst", "camouflaged", "relapsing")
 
-DAYS_BEFORE_THE_END = (10, 60)
-"""An abnormal seller begins so many days before the end of the log; in a shorter log, from its first days on."""
-
 TAKEOVER_DAYS = 3
 """So long the one who took an account over verifies it and changes its password and profile."""
 
@@ -31,7 +28,8 @@ class Sellers:
         since: the day, from 0, from which on they are abnormal; beyond the log for normal ones.
         opened: the day on which they register and open their shop; -1 if it was before the log.
         is_abnormal: on which days they behave so, (sellers, days).
-        is_early: the first of those days, on which accounts that were taken over are changed, likewise.
+        is_early: the first of each run of those days, on which accounts that were taken over are changed, likewise.
+        moved: the day from which on they work in other cities; beyond the log if they don't.
         label: what a user of the log is told: 1 for sellers known to be abnormal.
     """
 
@@ -40,6 +38,7 @@ class Sellers:
     opened: Indices
     is_abnormal: NDArray[np.bool_]
     is_early: NDArray[np.bool_]
+    moved: Indices
     label: Indices
 
     @classmethod
@@ -50,7 +49,7 @@ class Sellers:
         kind = np.where(
             random.random(count) < config.abnormal_share, 1 + random.choice(len(shares), count, p=shares), 0
         )
-        first, last = (max(config.num_days - before, 0) for before in DAYS_BEFORE_THE_END[::-1])
+        first, last = (max(config.num_days - before, 0) for before in (config.earliest_begin, config.latest_begin))
         since = np.where(kind > 0, random.integers(first, last + 1, count), config.num_days)
         is_new = random.random(count) < config.new_share
         opened = np.where(is_new, np.minimum(random.integers(0, config.num_days, count), since), -1)
@@ -58,11 +57,13 @@ class Sellers:
         relapsing, burst = (np.flatnonzero(kind == KINDS.index(name)) for name in ("relapsing", "burst"))
         for seller in relapsing:
             is_abnormal[seller] = _episodes(int(since[seller]), config.num_days, random)
+        is_early = is_abnormal & ~_later(is_abnormal, TAKEOVER_DAYS)
         is_abnormal[burst] &= random.random((len(burst), config.num_days)) < config.burst_days
-        early = (days >= since[:, None]) & (days < since[:, None] + TAKEOVER_DAYS)
+        moves = random.random(count) < config.moving_share
+        moved = np.where(moves, random.integers(0, config.num_days, count), config.num_days)
         missed, false = random.random(count) < config.missed_labels, random.random(count) < config.false_labels
         label = np.where(kind > 0, ~missed, false).astype(np.int64)
-        return cls(kind, since, opened, is_abnormal, is_abnormal & early, label)
+        return cls(kind, since, opened, is_abnormal, is_early, moved, label)
 
     def are(self, *kinds: str) -> NDArray[np.bool_]:
         """Which sellers are of these kinds."""
@@ -77,3 +78,10 @@ def _episodes(since: int, num_days: int, random: np.random.Generator) -> NDArray
         is_abnormal[day : day + length] = True
         day += length + int(random.integers(*PAUSE_DAYS))
     return is_abnormal
+
+
+def _later(days: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """The same days, so many later."""
+    later = np.zeros_like(days)
+    later[:, by:] = days[:, :-by]
+    return later
