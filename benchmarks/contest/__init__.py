@@ -2,3 +2,7 @@
 
 `python -m contest --help` says how to run it; `docs/results.md` is the page that it writes.
 """
+
+from infobehavior.threads import spin_briefly
+
+spin_briefly()  # here, since it comes before all that imports PyTorch

@@ -26,7 +26,6 @@ from contest.page import RESULTS, write_page
 from contest.tasks import CORPORA, TASKS, Task
 from contest.trials import TRIALS
 from infobehavior.artefacts import definition_hash
-from infobehavior.threads import spin_briefly
 
 PAIRS_FILE = "alias_pairs.parquet"
 USUAL = [*(name for name in CONTESTANTS if name not in TRIALS), SUPERVISED]
@@ -34,7 +33,6 @@ USUAL = [*(name for name in CONTESTANTS if name not in TRIALS), SUPERVISED]
 
 def main() -> int:
     """Run what was asked for, then write the page."""
-    spin_briefly()
     given = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not given.page_only:
