@@ -108,7 +108,10 @@ class ReferenceEncoder:
         lags = [time_lags(window, self.config.window_minutes) for window in windows]
         span_repr = [[self.encode_span(span, lag) for span in spans] for spans, lag in zip(split, lags, strict=True)]
         global_repr, local_repr = self.transform(
-            [[span.index for span in spans] for spans in split], span_repr, masked or [False] * sum(lengths)
+            [[span.index for span in spans] for spans in split],
+            [[len(span.minutes) for span in spans] for spans in split],
+            span_repr,
+            masked or [False] * sum(lengths),
         )
         return global_repr, local_repr, self._stack([s for spans in span_repr for s in spans]), lengths
 
@@ -140,11 +143,16 @@ class ReferenceEncoder:
 
     def embed_minute(self, minute: Minute, lag: int | None) -> Tensor:
         """Figure 3: four tokens, four vectors, one sum."""
+        behavior, location, time_point, time_lag = self.parts_of_minute(minute, lag)
+        return behavior + location + time_point + time_lag
+
+    def parts_of_minute(self, minute: Minute, lag: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four vectors."""
         return (
-            self._scaled_sum("minute_embedding.behavior.weight", self._behavior_rows(minute))
-            + self._scaled_sum("minute_embedding.location.weight", self._location_rows(minute))
-            + self._embed_time_point(minute)
-            + self.parameters["minute_embedding.time_lag.weight"][lag_token(lag)]
+            self._scaled_sum("minute_embedding.behavior.weight", self._behavior_rows(minute)),
+            self._scaled_sum("minute_embedding.location.weight", self._location_rows(minute)),
+            self._embed_time_point(minute),
+            self.parameters["minute_embedding.time_lag.weight"][lag_token(lag)],
         )
 
     def _scaled_sum(self, table: str, rows: list[int]) -> Tensor:
@@ -201,28 +209,33 @@ class ReferenceEncoder:
         represented = torch.cat(pooled)
         if "span_projection.weight" in self.parameters:
             represented = self._linear("span_projection", represented)
-        if self.config.span_pooling == "max_and_mean":
+        if self.config.span_pooling != "max":
             log_minutes = represented.new_tensor([math.log(1 + len(embedded))])
-            represented = represented + self._linear(
-                "span_mean", torch.cat([sum(embedded) / len(embedded), log_minutes])
-            )
+            parts = [self.parts_of_minute(minute, lags[minute.minute]) for minute in span.minutes]
+            of_parts = [sum(part) / len(span.minutes) for part in zip(*parts, strict=True)]
+            means = of_parts if self.config.span_pooling == "max_and_means" else [sum(of_parts)]
+            represented = represented + self._linear("span_mean", torch.cat([*means, log_minutes]))
         return represented
 
     # Bidirectional Transformer -------------------------------------------------------------------------------------
 
     def transform(
-        self, places: list[list[int]], span_repr: list[list[Tensor]], masked: Sequence[bool]
+        self,
+        places: list[list[int]],
+        num_minutes: list[list[int]],
+        span_repr: list[list[Tensor]],
+        masked: Sequence[bool],
     ) -> tuple[Tensor, Tensor]:
         """[CLS] and spans, padded to the longest sequence of the batch (3.4.1), masked by addition (footnote 4)."""
         remaining, also_masked = iter(masked), iter(masked)
         sequences = [
-            [self._cls(window_places, spans, [next(also_masked) for _ in spans])]
+            [self._cls(window_places, window_minutes, spans, [next(also_masked) for _ in spans])]
             + [
                 (self.parameters["transformer.mask"] if next(remaining) else span)
                 + self.parameters["transformer.position.weight"][place]
                 for place, span in zip(window_places, spans, strict=True)
             ]
-            for window_places, spans in zip(places, span_repr, strict=True)
+            for window_places, window_minutes, spans in zip(places, num_minutes, span_repr, strict=True)
         ]
         longest = max(len(sequence) for sequence in sequences)
         padding = torch.zeros_like(self.parameters["transformer.cls"])
@@ -234,20 +247,29 @@ class ReferenceEncoder:
         outputs = [x[window, : len(sequence)] for window, sequence in enumerate(sequences)]
         return torch.stack([output[0] for output in outputs]), torch.cat([output[1:] for output in outputs])
 
-    def _cls(self, places: list[int], spans: list[Tensor], masked: list[bool]) -> Tensor:
+    def _cls(self, places: list[int], num_minutes: list[int], spans: list[Tensor], masked: list[bool]) -> Tensor:
         """[CLS], beyond the paper with a summary of what isn't masked."""
         cls = self.parameters["transformer.cls"]
-        seen = [(place, span) for place, span, is_masked in zip(places, spans, masked, strict=True) if not is_masked]
+        of_spans = zip(places, num_minutes, spans, masked, strict=True)
+        seen = [(place, minutes, span) for place, minutes, span, is_masked in of_spans if not is_masked]
         if self.config.cls_input == "learned":
             return cls
         if not seen:
-            return cls + self._linear("transformer.summary", cls.new_zeros(len(cls) + 19))
-        from_end = [len(self.parameters["transformer.position.weight"]) - place for place, _ in seen]
-        ages = [place * 16 // len(self.parameters["transformer.position.weight"]) for place, _ in seen]
+            nothing = cls.new_zeros(self.parameters["transformer.summary.weight"].shape[1])
+            return cls + self._linear("transformer.summary", nothing)
+        from_end = [len(self.parameters["transformer.position.weight"]) - place for place, *_ in seen]
+        ages = [place * 16 // len(self.parameters["transformer.position.weight"]) for place, *_ in seen]
         counts = [len(seen), max(from_end), min(from_end), *(ages.count(age) for age in range(16))]
         numbers = [math.log(1 + count) for count in counts]
-        mean = torch.stack([span for _, span in seen]).sum(0) / len(seen)
-        return cls + self._linear("transformer.summary", torch.cat([mean, mean.new_tensor(numbers)]))
+        mean = torch.stack([span for *_, span in seen]).sum(0) / len(seen)
+        parts = [mean, mean.new_tensor(numbers)]
+        if self.config.cls_input == "statistics":
+            total = sum(minutes for _, minutes, _ in seen)
+            by_minutes = torch.stack([minutes * span for _, minutes, span in seen]).sum(0) / total
+            spans = torch.stack([span for *_, span in seen])
+            deviation = torch.sqrt(((spans - mean) ** 2).mean(0).clamp(min=1e-6))
+            parts += [by_minutes, mean.new_tensor([math.log(1 + total)]), spans.amax(0), spans.amin(0), deviation]
+        return cls + self._linear("transformer.summary", torch.cat(parts))
 
     def _layer(self, name: str, x: Tensor, mask: Tensor) -> Tensor:
         x = self._layer_norm(f"{name}.attention_norm", x + self._attend(name, x, mask))

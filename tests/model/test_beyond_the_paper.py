@@ -28,11 +28,15 @@ CONFIG = EncoderConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def model() -> InfoBehavior:
+MORE = {"span_pooling": "max_and_means", "cls_input": "statistics"}
+
+
+@pytest.fixture(scope="module", params=[{}, MORE], ids=["summary", "statistics"])
+def model(request: pytest.FixtureRequest) -> InfoBehavior:
     known = make_store([[Minute(END - i, {i % 5: 1 + i % 3}) for i in range(200)]])
     torch.manual_seed(0)
-    return InfoBehavior(CONFIG, Vocabulary.fit(known, "0" * 16, min_count=2)).eval()
+    config = CONFIG.model_copy(update=request.param)
+    return InfoBehavior(config, Vocabulary.fit(known, "0" * 16, min_count=2)).eval()
 
 
 def entities(seed: int) -> list[list[Minute]]:

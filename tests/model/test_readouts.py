@@ -9,6 +9,7 @@ from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.model.config import EncoderConfig
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.model.readouts import Readout, Readouts
+from infobehavior.model.transformer import span_statistics
 
 from .reference import make_store
 
@@ -42,15 +43,24 @@ def test_readings_are_of_counts_of_shares_and_of_totals() -> None:
         assert row == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(("pooling", "parts"), [("cls", 1), ("readouts", 1), ("cls_and_readouts", 2)])
-def test_an_embedding_is_what_pooling_says(pooling: str, parts: int) -> None:
+@pytest.mark.parametrize("pooling", ["cls", "readouts", "cls_and_readouts", "cls_readouts_and_spans"])
+def test_an_embedding_is_what_pooling_says(pooling: str) -> None:
     model = make_model(pooling)
     spans, index, lengths = torch.randn(5, 6), torch.tensor([0, 3, 4, 1, 126]), torch.tensor([3, 2])
+    num_minutes = torch.tensor([7, 1, 2, 5, 3])
     with torch.no_grad():
-        g, _ = model.transformer(spans, index, lengths)
-        got = model.embed(spans, index, lengths)
+        g, _ = model.transformer(spans, index, lengths, num_minutes)
+        got = model.embed(spans, index, lengths, num_minutes)
         believed = model.readouts(g)
-    expected = {"cls": g, "readouts": believed, "cls_and_readouts": torch.cat([g, believed], dim=1)}[pooling]
+    statistics = torch.stack(
+        [torch.cat([own.amax(0), own.amin(0), own.std(0, correction=0)]) for own in (spans[:3], spans[3:])]
+    )
+    expected = {
+        "cls": g,
+        "readouts": believed,
+        "cls_and_readouts": torch.cat([g, believed], dim=1),
+        "cls_readouts_and_spans": torch.cat([g, believed, statistics], dim=1),
+    }[pooling]
     assert got.shape == (2, model.embedding_dim)
     torch.testing.assert_close(got, expected)
 
@@ -64,3 +74,16 @@ def test_readouts_are_kept_with_the_model(tmp_path) -> None:
     assert again.readouts.readouts == READOUTS
     assert again.model_id == model.model_id
     assert torch.equal(again.readouts.layer("count:edit.page").weight, model.readouts.layer("count:edit.page").weight)
+
+
+def test_statistics_of_few_spans() -> None:
+    """One span differs from itself by nothing, and a window without spans has zeros."""
+    spans = torch.randn(1, 4, requires_grad=True)
+
+    got = span_statistics(spans, torch.tensor([0, 1, 0]))
+
+    assert torch.equal(got[[0, 2]], torch.zeros(2, 12))
+    torch.testing.assert_close(got[1, :8], torch.cat([spans[0], spans[0]]))
+    assert got[1, 8:].tolist() == pytest.approx([0.001] * 4)
+    got.sum().backward()
+    assert torch.isfinite(spans.grad).all()

@@ -268,8 +268,10 @@ def _embed_batch(
 ) -> None:
     spans = tokenizer.spans(windows)
     span_repr = represent(spans)
-    index, lengths = (torch.from_numpy(part).to(span_repr.device) for part in (spans.index, spans.window_lengths))
-    result.embedding[place] = model.embed(span_repr, index, lengths).cpu().numpy()
+    shape = (spans.index, spans.window_lengths, spans.lengths)
+    result.embedding[place] = (
+        model.embed(span_repr, *(torch.from_numpy(x).to(span_repr.device) for x in shape)).cpu().numpy()
+    )
     result.fallbacks.add(tokenizer, windows.rows[0])
     result.num_events[place] = windows.sums(tokenizer.store.num_events)
     result.num_minutes[place] = windows.num_minutes

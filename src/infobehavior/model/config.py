@@ -52,20 +52,21 @@ class EncoderConfig(BaseModel):
         "or always both",
     )
 
-    span_pooling: Literal["max", "max_and_mean"] = Field(
+    span_pooling: Literal["max", "max_and_mean", "max_and_means"] = Field(
         "max",
         description="how a span's minutes become one vector: the strongest windows of the CNN, or also the mean of its "
-        "minutes and how many there are",
+        "minutes and how many there are, or the means of the four embeddings of a minute, each by itself",
     )
-    cls_input: Literal["learned", "summary"] = Field(
+    cls_input: Literal["learned", "summary", "statistics"] = Field(
         "learned",
         description="what [CLS] is before the first layer: one learned vector, or also a summary of the spans that "
-        "aren't masked: their mean, how many they are, and where in the window",
+        "aren't masked: their mean, how many they are, and where in the window; or more statistics of them: also their "
+        "mean in which each counts by its minutes, how many those are, their maxima, minima and standard deviations",
     )
-    pooling: Literal["cls", "readouts", "cls_and_readouts"] = Field(
+    pooling: Literal["cls", "readouts", "cls_and_readouts", "cls_readouts_and_spans"] = Field(
         "cls",
         description="the embedding of a window: its global representation; or what the domain-related tasks read off "
-        "it; or both",
+        "it; or both; or both and the maxima, minima and standard deviations of its span representations",
     )
 
     @model_validator(mode="after")

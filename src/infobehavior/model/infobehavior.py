@@ -34,10 +34,12 @@ from infobehavior.model.minute_embedding import MinuteEmbedding
 from infobehavior.model.readouts import Readout, Readouts
 from infobehavior.model.reproducible import DEFAULT_THREADS
 from infobehavior.model.span_cnn import SpanCNN
-from infobehavior.model.transformer import BidirectionalTransformer, run_reduce
+from infobehavior.model.transformer import NUM_STATISTICS, BidirectionalTransformer, run_reduce, span_statistics
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
+NUM_MEANS = {"max": 0, "max_and_mean": 1, "max_and_means": 4}
+"""Means of a span, beside its strongest windows."""
 OWN_FILE = re.compile(r"weights-[0-9a-f]{16}\.safetensors|vocabulary-[0-9a-f]{16}\.json")
 
 
@@ -111,7 +113,8 @@ class InfoBehavior(nn.Module):
         self.span_cnn = SpanCNN(config.minute_dim, config.kernel_sizes, config.num_feature_maps)
         span_dim = config.num_feature_maps * len(config.kernel_sizes)
         self.span_projection = nn.Identity() if span_dim == config.model_dim else nn.Linear(span_dim, config.model_dim)
-        self.span_mean = nn.Linear(config.minute_dim + 1, config.model_dim) if config.span_pooling != "max" else None
+        num_means = NUM_MEANS[config.span_pooling]
+        self.span_mean = nn.Linear(num_means * config.minute_dim + 1, config.model_dim) if num_means else None
         self.transformer = BidirectionalTransformer(
             self.grid.num_spans,
             config.model_dim,
@@ -138,19 +141,23 @@ class InfoBehavior(nn.Module):
                 computed.
         """
         span_repr = self.represent_spans(batch)
-        global_repr, local_repr = self.transformer(span_repr, batch.span_index, batch.window_lengths, masked, wanted)
+        global_repr, local_repr = self.transformer(
+            span_repr, batch.span_index, batch.window_lengths, batch.span_lengths, masked, wanted
+        )
         return Representations(global_repr, local_repr, span_repr)
 
     def represent_spans(self, batch: WindowBatch) -> Float[Tensor, "spans model_dim"]:
         """`s_i` of each span, which depends on the span's minutes alone."""
-        minutes = self.minute_embedding(batch)
+        parts = self.minute_embedding.parts(batch)
+        minutes = parts[0] + parts[1] + parts[2] + parts[3]
         span_repr: Tensor = self.span_cnn(minutes, batch.span_lengths)
         if isinstance(self.span_projection, nn.Linear):
             span_repr = of_rows(self.span_projection, span_repr)
         if self.span_mean is not None:
             log_minutes = torch.log1p(batch.span_lengths.to(minutes.dtype))
-            means = torch.cat([run_reduce(minutes, "mean", batch.span_lengths), log_minutes[:, None]], dim=1)
-            span_repr = span_repr + of_rows(self.span_mean, means)
+            averaged = parts if self.config.span_pooling == "max_and_means" else (minutes,)
+            means = [run_reduce(part, "mean", batch.span_lengths) for part in averaged]
+            span_repr = span_repr + of_rows(self.span_mean, torch.cat([*means, log_minutes[:, None]], dim=1))
         return span_repr
 
     def embed(
@@ -158,6 +165,7 @@ class InfoBehavior(nn.Module):
         span_repr: Float[Tensor, "spans model_dim"],
         span_index: Int[Tensor, " spans"],
         window_lengths: Int[Tensor, " windows"],
+        span_lengths: Int[Tensor, " spans"],
     ) -> Float[Tensor, "windows embedding_dim"]:
         """The embeddings of windows; see `EncoderConfig.pooling`.
 
@@ -165,19 +173,26 @@ class InfoBehavior(nn.Module):
             span_repr: spans of all windows, one window after the other.
             span_index: place of each span in its window.
             window_lengths: spans of each window.
+            span_lengths: minutes of each span.
         """
         no_span = torch.zeros(len(span_index), dtype=torch.bool, device=span_repr.device)
-        global_repr: Tensor = self.transformer(span_repr, span_index, window_lengths, wanted=no_span)[0]
+        global_repr: Tensor = self.transformer(span_repr, span_index, window_lengths, span_lengths, wanted=no_span)[0]
         if self.config.pooling == "cls":
             return global_repr
         believed: Tensor = self.readouts(global_repr)
-        return believed if self.config.pooling == "readouts" else torch.cat([global_repr, believed], dim=1)
+        if self.config.pooling == "readouts":
+            return believed
+        parts = [global_repr, believed]
+        if self.config.pooling == "cls_readouts_and_spans":
+            parts.append(span_statistics(span_repr, window_lengths))
+        return torch.cat(parts, dim=1)
 
     @property
     def embedding_dim(self) -> int:
         """Size of a window's embedding."""
         of_cls = 0 if self.config.pooling == "readouts" else self.config.model_dim
-        return of_cls + (0 if self.config.pooling == "cls" else self.readouts.dim)
+        of_spans = NUM_STATISTICS * self.config.model_dim if self.config.pooling == "cls_readouts_and_spans" else 0
+        return of_cls + (0 if self.config.pooling == "cls" else self.readouts.dim) + of_spans
 
     def tokenizer(self, store: MinuteStore) -> Tokenizer:
         """What turns windows of a store into this model's batches."""

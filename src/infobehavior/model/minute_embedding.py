@@ -36,10 +36,18 @@ class MinuteEmbedding(nn.Module):
 
     def forward(self, batch: WindowBatch) -> Float[Tensor, "minutes minute_dim"]:
         """Embed each minute of each span."""
-        behavior = _embed_rows(self.behavior, batch.behavior)
-        location = _embed_rows(self.location, batch.location)
-        total: Tensor = behavior + location + self.time_point(batch.time_point) + self.time_lag(batch.time_lag)
+        behavior, location, time_point, time_lag = self.parts(batch)
+        total: Tensor = behavior + location + time_point + time_lag
         return total
+
+    def parts(self, batch: WindowBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What is summed: behavior, location, time point and time lag of each minute, (minutes, minute_dim) each."""
+        return (
+            _embed_rows(self.behavior, batch.behavior),
+            _embed_rows(self.location, batch.location),
+            self.time_point(batch.time_point),
+            self.time_lag(batch.time_lag),
+        )
 
 
 class WeekInParts(nn.Module):

@@ -12,6 +12,12 @@ from infobehavior.model.dropout import Dropout
 from infobehavior.model.float32_products import of_rows
 from infobehavior.model.packed_windows import PackedWindows
 
+NUM_STATISTICS = 3
+"""Maxima, minima and standard deviations."""
+
+SMALLEST_VARIANCE = 1e-6
+"""Below it a root has no useful gradient."""
+
 NUM_AGES = 16
 NUM_SUMMARIES = 3 + NUM_AGES
 """Numbers of a summary, as logarithms: of spans, of positions from the window's end to the first and the last one, and
@@ -100,7 +106,13 @@ class BidirectionalTransformer(nn.Module):
         self.layers: Sequence[TransformerLayer] = nn.ModuleList(  # type: ignore[assignment]
             TransformerLayer(model_dim, feedforward_dim, dropout) for _ in range(num_layers)
         )
-        self.summary = nn.Linear(model_dim + NUM_SUMMARIES, model_dim) if cls_input == "summary" else None
+        self.cls_input = cls_input
+        num_inputs = {
+            "learned": 0,
+            "summary": model_dim + NUM_SUMMARIES,
+            "statistics": (2 + NUM_STATISTICS) * model_dim + NUM_SUMMARIES + 1,
+        }[cls_input]
+        self.summary = nn.Linear(num_inputs, model_dim) if num_inputs else None
         for weight in (self.cls, self.mask, self.position.weight):
             nn.init.normal_(weight, std=0.02)
 
@@ -109,6 +121,7 @@ class BidirectionalTransformer(nn.Module):
         span_repr: Float[Tensor, "spans model_dim"],
         span_index: Int[Tensor, " spans"],
         window_lengths: Int[Tensor, " windows"],
+        span_lengths: Int[Tensor, " spans"],
         masked: Bool[Tensor, " spans"] | None = None,
         wanted: Bool[Tensor, " spans"] | None = None,
     ) -> tuple[Float[Tensor, "windows model_dim"], Float[Tensor, "wanted model_dim"]]:
@@ -118,6 +131,7 @@ class BidirectionalTransformer(nn.Module):
             span_repr: spans of all windows, one window after the other.
             span_index: place of each span in its window.
             window_lengths: spans of each window.
+            span_lengths: minutes of each span.
             masked: True where a span is replaced by [MASK].
             wanted: True where the output at a span is wanted; by default everywhere.
 
@@ -125,7 +139,9 @@ class BidirectionalTransformer(nn.Module):
             The outputs of each window's [CLS] and of each span that is wanted.
         """
         cls = (
-            self.cls[None] if self.summary is None else self._summarised(span_repr, span_index, window_lengths, masked)
+            self.cls[None]
+            if self.summary is None
+            else self._summarised(span_repr, span_index, window_lengths, span_lengths, masked)
         )
         if masked is not None:
             span_repr = torch.where(masked[:, None], self.mask, span_repr)
@@ -148,6 +164,7 @@ class BidirectionalTransformer(nn.Module):
         span_repr: Float[Tensor, "spans model_dim"],
         span_index: Int[Tensor, " spans"],
         window_lengths: Int[Tensor, " windows"],
+        span_lengths: Int[Tensor, " spans"],
         masked: Bool[Tensor, " spans"] | None,
     ) -> Float[Tensor, "windows model_dim"]:
         """[CLS] of each window, with a summary of those of its spans that the layers may see."""
@@ -155,7 +172,9 @@ class BidirectionalTransformer(nn.Module):
         window = torch.repeat_interleave(torch.arange(len(window_lengths), device=span_repr.device), window_lengths)
         if masked is not None:
             seen = ~masked
-            span_repr, span_index, window = span_repr[seen], span_index[seen], window[seen]
+            span_repr, span_index, span_lengths, window = (
+                x[seen] for x in (span_repr, span_index, span_lengths, window)
+            )
         num_seen = torch.bincount(window, minlength=len(window_lengths))
         has_any = num_seen > 0
         from_end = (self.position.num_embeddings - span_index).to(span_repr.dtype)
@@ -164,8 +183,23 @@ class BidirectionalTransformer(nn.Module):
         of_age = torch.bincount(window * NUM_AGES + age, minlength=len(window_lengths) * NUM_AGES).view(-1, NUM_AGES)
         numbers = torch.log1p(torch.cat([torch.stack([num_seen, *extremes], dim=1), of_age], dim=1))
         parts = torch.cat([run_reduce(span_repr, "mean", num_seen), numbers], dim=1)
+        if self.cls_input == "statistics":
+            weight = span_lengths.to(span_repr.dtype)[:, None]
+            num_minutes = run_reduce(weight, "sum", num_seen)
+            mean = run_reduce(span_repr * weight, "sum", num_seen) / num_minutes
+            parts = torch.cat([parts, mean, torch.log1p(num_minutes), span_statistics(span_repr, num_seen)], dim=1)
         summarised: Tensor = self.cls + of_rows(self.summary, parts.where(has_any[:, None], 0.0))
         return summarised
+
+
+def span_statistics(
+    span_repr: Float[Tensor, "spans model_dim"], window_lengths: Int[Tensor, " windows"]
+) -> Float[Tensor, "windows statistics"]:
+    """Maxima, minima and standard deviations of the span representations of each window; zeros if it has none."""
+    largest, smallest, mean = (run_reduce(span_repr, how, window_lengths) for how in ("max", "min", "mean"))
+    apart = span_repr - mean.repeat_interleave(window_lengths, dim=0)
+    deviation = run_reduce(apart**2, "mean", window_lengths).clamp(min=SMALLEST_VARIANCE).sqrt()
+    return torch.cat([largest, smallest, deviation], dim=1).where((window_lengths > 0)[:, None], 0.0)
 
 
 def run_reduce(rows: Tensor, how: str, lengths: Int[Tensor, " runs"]) -> Tensor:

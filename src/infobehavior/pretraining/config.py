@@ -95,9 +95,9 @@ RECOMMENDED: dict[str, Any] = {
         behavior_rows="composite_and_parts",
         time_point="week_in_parts",
         span_scale="window",
-        span_pooling="max_and_mean",
-        cls_input="summary",
-        pooling="cls_and_readouts",
+        span_pooling="max_and_means",
+        cls_input="statistics",
+        pooling="cls_readouts_and_spans",
         dropout=0.0,
     ),
     "domain_task": (
