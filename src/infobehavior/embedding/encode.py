@@ -268,10 +268,9 @@ def _embed_batch(
 ) -> None:
     spans = tokenizer.spans(windows)
     span_repr = represent(spans)
-    shape = (spans.index, spans.window_lengths, spans.lengths)
-    result.embedding[place] = (
-        model.embed(span_repr, *(torch.from_numpy(x).to(span_repr.device) for x in shape)).cpu().numpy()
-    )
+    places = (spans.index, spans.window_lengths, spans.lengths)
+    embedded = model.embed(span_repr, *(torch.from_numpy(part).to(span_repr.device) for part in places))
+    result.embedding[place] = embedded.cpu().numpy()
     result.fallbacks.add(tokenizer, windows.rows[0])
     result.num_events[place] = windows.sums(tokenizer.store.num_events)
     result.num_minutes[place] = windows.num_minutes

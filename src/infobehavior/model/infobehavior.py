@@ -149,7 +149,7 @@ class InfoBehavior(nn.Module):
     def represent_spans(self, batch: WindowBatch) -> Float[Tensor, "spans model_dim"]:
         """`s_i` of each span, which depends on the span's minutes alone."""
         parts = self.minute_embedding.parts(batch)
-        minutes = parts[0] + parts[1] + parts[2] + parts[3]
+        minutes = self.minute_embedding.total(parts)
         span_repr: Tensor = self.span_cnn(minutes, batch.span_lengths)
         if isinstance(self.span_projection, nn.Linear):
             span_repr = of_rows(self.span_projection, span_repr)

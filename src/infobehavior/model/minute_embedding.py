@@ -36,9 +36,7 @@ class MinuteEmbedding(nn.Module):
 
     def forward(self, batch: WindowBatch) -> Float[Tensor, "minutes minute_dim"]:
         """Embed each minute of each span."""
-        behavior, location, time_point, time_lag = self.parts(batch)
-        total: Tensor = behavior + location + time_point + time_lag
-        return total
+        return self.total(self.parts(batch))
 
     def parts(self, batch: WindowBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What is summed: behavior, location, time point and time lag of each minute, (minutes, minute_dim) each."""
@@ -48,6 +46,13 @@ class MinuteEmbedding(nn.Module):
             self.time_point(batch.time_point),
             self.time_lag(batch.time_lag),
         )
+
+    @staticmethod
+    def total(parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        """A minute's embedding: the sum of its parts."""
+        behavior, location, time_point, time_lag = parts
+        summed: Tensor = behavior + location + time_point + time_lag
+        return summed
 
 
 class WeekInParts(nn.Module):
