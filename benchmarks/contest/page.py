@@ -125,7 +125,7 @@ def _table(content: dict[str, Any]) -> str:
         f"Means ± standard deviations over {len(content['seeds'])} seeds, each of which pre-trains, splits and "
         "classifies anew; in brackets the paper's figures, on its own data. Nothing was chosen by this market, "
         "which is of seed 1: its difficulty and a part of the recipe were chosen by seed 0. `auc[KIND]` is of one "
-        "kind of positives against all negatives; `normal` are sellers who are labelled abnormal by mistake, so it should be 0.5.",
+        "kind of positives against all negatives; `normal` are sellers labelled abnormal by mistake, and few.",
         "",
         f"`PYTHONPATH=benchmarks python benchmarks/paper_tables.py --table {table} --preset {preset} "
         f"--num-steps {steps} --seeds {len(content['seeds'])}`, simulated, {in_words(content['machine'])}.",
