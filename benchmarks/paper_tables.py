@@ -55,7 +55,13 @@ def main() -> int:
     rows = TABLES[given.table](data, config, seeds)
     file = RESULTS / "tables" / f"{given.table}.{given.preset}.json"
     write_table(file, data, config, seeds, rows, count_rows(data, config, seeds) if len(data.unseen) else [])
-    write_json(file, {**read_json(file, "a table"), "machine": machine(), "preset": given.preset, "table": given.table})
+    told = {
+        "machine": machine(),
+        "market": MARKET.model_dump(mode="json"),
+        "preset": given.preset,
+        "table": given.table,
+    }
+    write_json(file, {**read_json(file, "a table"), **told})
     write_page()
     return 0
 

@@ -118,13 +118,16 @@ def _table(content: dict[str, Any]) -> str:
     """A table of the paper, which `paper_tables.py` made."""
     rows, counts = ([Row(**row) for row in content[name]] for name in ("rows", "counts"))
     steps, preset, table = content["config"]["num_steps"], content["preset"], content["table"]
+    precision, market = content["config"]["precision"], content["market"]
     lines = [
         f"## {table.replace('table', 'Table ')} on the simulated market, preset `{preset}`",
         "",
+        f"{market['num_sellers']:,} sellers of seed {market['seed']}, {market['abnormal_share']:.2%} of them abnormal; "
+        f"products of the encoder are in {precision}.",
         " ".join(f"{line}." for line in content["data"]),
         f"Means ± standard deviations over {len(content['seeds'])} seeds, each of which pre-trains, splits and "
-        "classifies anew; in brackets the paper's figures, on its own data. Nothing was chosen by this market, "
-        "which is of seed 1: its difficulty and a part of the recipe were chosen by seed 0. `auc[KIND]` is of one "
+        "classifies anew; in brackets the paper's figures, on its own data. Nothing was chosen by this market: "
+        "its difficulty and a part of the recipe were, by seed 0. `auc[KIND]` is of one "
         "kind of positives against all negatives; `normal` are sellers labelled abnormal by mistake, and few.",
         "",
         f"`PYTHONPATH=benchmarks python benchmarks/paper_tables.py --table {table} --preset {preset} "

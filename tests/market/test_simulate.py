@@ -216,11 +216,13 @@ def test_relapsing_accounts_are_changed_in_each_episode():
 def test_normal_sellers_move_once():
     made = block(abnormal_share=0.0, **(QUIET | {"moving_share": 1.0}))
     events = made.events
+    others = 0
     for seller in range(60):
-        own = events.seller == seller
-        for since in (False, True):
-            cities = events.city[own & ((events.day >= made.sellers.moved[seller]) == since)]
-            assert len(set(cities)) <= 1
+        own, after = events.seller == seller, events.day >= made.sellers.moved[seller]
+        before_and_after = [set(events.city[own & (after == since)]) for since in (False, True)]
+        assert all(len(cities) <= 1 for cities in before_and_after)
+        others += before_and_after[0] != before_and_after[1]
+    assert others > 40, "some draw the city that they are in"
 
 
 def test_some_normal_sellers_verify_often():
