@@ -17,22 +17,20 @@ import infobehavior
 from infobehavior.artefacts import write_json, write_text
 from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.downstream.manual_features import describe_features
-from infobehavior.experiments.offline import judge, read_offline_data
+from infobehavior.experiments.offline import OfflineData, judge, read_offline_data
 from infobehavior.market.config import Kinds, MarketConfig
 from infobehavior.market.sellers import KINDS
-from infobehavior.market.simulate import simulate
+from infobehavior.market.simulate import Market, simulate
 
 PAGE = ROOT / "docs" / "market.md"
 RESULT = ROOT / "docs" / "results" / "market.json"
 BEGIN, END = "<!-- written by benchmarks/market.py -->\n", "<!-- until here -->\n"
-ABNORMAL_SHARE = 0.0472
+TENTH = MarketConfig(num_sellers=50_000, abnormal_share=0.0472)
 """Ten times the paper's share, in a tenth of its sellers: as many abnormal ones to learn from as it has, 2,361."""
 
 MARKETS = {
-    "all kinds": MarketConfig(num_sellers=50_000, abnormal_share=ABNORMAL_SHARE),
-    "camouflaged alone": MarketConfig(
-        num_sellers=50_000, abnormal_share=ABNORMAL_SHARE, kinds=Kinds(bought=0, burst=0, camouflaged=1, relapsing=0)
-    ),
+    "all kinds": TENTH,
+    "camouflaged alone": TENTH.model_copy(update={"kinds": Kinds(bought=0, burst=0, camouflaged=1, relapsing=0)}),
 }
 CLASSIFIERS_TRIED = ("lr", "gbdt")
 OF_ORDER = "token_change_share"
@@ -54,13 +52,26 @@ def main() -> int:
     return 0
 
 
-def _measure(config: MarketConfig, work: Path) -> dict[str, Any]:
-    """How well hand-made features do on a market."""
+def third_month(config: MarketConfig, work: Path, max_negatives: int | None = None) -> tuple[Market, OfflineData]:
+    """A market, and who is judged by its third month; see `read_offline_data`."""
     market = simulate(work / "market", config, workers=2)
     schema = infobehavior.inspect(market.events, columns={"time_zone": config.time_zone}).schema
     infobehavior.aggregate(market.events, schema, work / "minutes")
-    data = read_offline_data(work / "minutes", market.labels, "label_abnormal", work / "experiment", kinds=market.truth)
-    is_count = [feature.name != OF_ORDER for feature in describe_features(schema)]
+    data = read_offline_data(
+        work / "minutes",
+        market.labels,
+        "label_abnormal",
+        work / "experiment",
+        max_negatives=max_negatives,
+        kinds=market.truth,
+    )
+    return market, data
+
+
+def _measure(config: MarketConfig, work: Path) -> dict[str, Any]:
+    """How well hand-made features do on a market."""
+    market, data = third_month(config, work)
+    is_count = [feature.name != OF_ORDER for feature in describe_features(data.minutes.schema)]
     columns = ["auc", *(f"auc[{kind}]" for kind in KINDS[1:] if getattr(config.kinds, kind) > 0)]
     scores = {}
     for named, features in (("", data.manual), (f", without {OF_ORDER}", data.manual[:, is_count])):

@@ -118,10 +118,15 @@ def _manual(prepared: Prepared, _folder: Path, _seconds: int, _seed: int, _work:
     return Vectors(features, {"seconds": {"features": time.monotonic() - started}, "dim": features.shape[1]})
 
 
+def fastest_precision() -> str:
+    """Of the encoder's products: bfloat16 where the processor has it."""
+    return "bfloat16" if multiplies_bfloat16(torch.device("cpu")) else "float32"
+
+
 def _ours(recipe: Recipe, prepared: Prepared, folder: Path, seconds: int, seed: int, _work: Path) -> Vectors:
     """A preset or a change of it, with as many steps as fit into the time."""
-    precision = "bfloat16" if multiplies_bfloat16(torch.device("cpu")) else "float32"
-    config = recipe.config(prepared.corpus.window_days).model_copy(update={"seed": seed, "precision": precision})
+    changes = {"seed": seed, "precision": fastest_precision()}
+    config = recipe.config(prepared.corpus.window_days).model_copy(update=changes)
     seen: dict[str, Any] = {
         "until": None if prepared.corpus.until is None else str(prepared.corpus.until),
         "as_of": prepared.moments if prepared.corpus.is_cut else None,
