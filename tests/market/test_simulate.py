@@ -11,8 +11,9 @@ from infobehavior.cli import main
 from infobehavior.market import simulate as module
 from infobehavior.market.block import simulate_block
 from infobehavior.market.config import MarketConfig
-from infobehavior.market.operations import CITIES, OPERATIONS, REGULAR
+from infobehavior.market.operations import CITIES, FAILURE_RATES, OPERATIONS, REGULAR
 from infobehavior.market.sellers import KINDS, Sellers
+from infobehavior.market.sessions import chance_to_fail
 from infobehavior.market.simulate import simulate
 from small_minutes import folder_bytes
 
@@ -127,17 +128,28 @@ def test_labels_know_most_of_the_truth():
     assert not sellers.is_abnormal[~abnormal].any()
     first = np.where(sellers.is_abnormal, np.arange(92), 92).min(axis=1)
     assert (first >= sellers.since).all()
+    assert (first[abnormal] < 92).all(), "whoever is abnormal does something abnormal within the log"
+
+
+def test_sellers_move_after_they_opened_and_open_before_they_are_abnormal():
+    config = MarketConfig(num_days=40, abnormal_share=0.5, new_share=0.5, moving_share=1.0)
+    sellers = Sellers.draw(config, 5_000, np.random.default_rng(0))
+    assert set(np.unique(sellers.moved - np.maximum(sellers.opened, 0))) == set(range(1, 41))
+    assert (sellers.opened < sellers.since).all()
+    assert (sellers.opened >= 0).mean() == pytest.approx(0.45, abs=0.05)
 
 
 def test_new_sellers_begin_with_opening_their_shop():
-    made = block(new_share=1.0)
+    made = block(new_share=1.0, abnormal_share=0.0)
     opened = made.sellers.opened
     for seller in range(60):
         own = made.events.seller == seller
         names = [OPERATIONS[i] for i in made.events.operation[own]]
         assert {"register", "open_shop"} <= set(names)
         assert Counter(names)["register"] == Counter(names)["open_shop"] == 1
-        assert made.events.day[own].min() == opened[seller]
+        assert names[0] == "register"
+        first_day = [name for name, day in zip(names, made.events.day[own], strict=True) if day == opened[seller]]
+        assert first_day == ["register", "verify", "open_shop"]
 
 
 def test_camouflaged_sellers_copy_counts_and_change_order_and_timing(monkeypatch):
@@ -184,11 +196,7 @@ def test_accounts_that_were_taken_over_change_places_and_fail_more():
     made = simulate_block(MarketConfig(**(SMALL | changes | QUIET)), 0, 60)
     events = made.events
     after = events.day >= made.sellers.since[events.seller]
-    moved = [
-        set(events.city[after & (events.seller == seller)]) != set(events.city[~after & (events.seller == seller)])
-        for seller in range(60)
-    ]
-    assert np.mean(moved) > 0.8
+    assert not _cities(events, after) & _cities(events, ~after)
     can_fail = np.isin(events.operation, [OPERATIONS.index(name) for name in ("login", "verify", "modify_profile")])
     assert events.failed[after & can_fail].mean() > 1.5 * events.failed[~after & can_fail].mean()
     changed = events.operation == OPERATIONS.index("modify_password")
@@ -216,13 +224,39 @@ def test_relapsing_accounts_are_changed_in_each_episode():
 def test_normal_sellers_move_once():
     made = block(abnormal_share=0.0, **(QUIET | {"moving_share": 1.0}))
     events = made.events
-    others = 0
-    for seller in range(60):
-        own, after = events.seller == seller, events.day >= made.sellers.moved[seller]
-        before_and_after = [set(events.city[own & (after == since)]) for since in (False, True)]
-        assert all(len(cities) <= 1 for cities in before_and_after)
-        others += before_and_after[0] != before_and_after[1]
-    assert others > 40, "some draw the city that they are in"
+    after = events.day >= made.sellers.moved[events.seller]
+    assert not _cities(events, after) & _cities(events, ~after)
+    assert Counter(seller for seller, _ in _cities(events, after)).most_common(1)[0][1] == 1
+    assert len({seller for seller, _ in _cities(events, after)}) > 40
+
+
+def test_a_seller_who_has_moved_and_is_taken_over_has_three_cities():
+    kinds = {"bought": 0, "burst": 0, "camouflaged": 0, "relapsing": 1}
+    changes = {"abnormal_share": 1.0, "kinds": kinds, "num_days": 92, "new_share": 0.0, "moving_share": 1.0}
+    made = simulate_block(MarketConfig(**(SMALL | QUIET | changes)), 0, 60)
+    events, has_moved = made.events, made.events.day >= made.sellers.moved[made.events.seller]
+    is_theirs = made.sellers.is_abnormal[events.seller, events.day]
+    before, after = _cities(events, ~has_moved & ~is_theirs), _cities(events, has_moved & ~is_theirs)
+    theirs, theirs_after = _cities(events, is_theirs), _cities(events, has_moved & is_theirs)
+    for cities in (before, after, theirs):
+        assert len({seller for seller, _ in cities}) == len(cities) > 20, "of each seller, one"
+    assert not before & (after | theirs)
+    assert len(theirs_after) > 20
+    assert len(theirs_after & after) < len(theirs_after) / 2, "it isn't where the owner has moved to"
+
+
+def _cities(events, which):
+    """Of each seller, in some events."""
+    return set(zip(events.seller[which].tolist(), events.city[which].tolist(), strict=True))
+
+
+def test_no_operation_fails_always():
+    events = block(failure_spread=3.0, abnormal_share=0.0, restless_share=1.0).events
+    can_fail = np.isin(events.operation, [OPERATIONS.index(name) for name in FAILURE_RATES])
+    assert not events.failed[~can_fail].any()
+    chances = [chance_to_fail(OPERATIONS.index(name), np.array([1.0, 2.0, 1e3])) for name in FAILURE_RATES]
+    assert np.allclose([chance[0] for chance in chances], list(FAILURE_RATES.values())), "the median seller's"
+    assert all((np.diff(chance) > 0.02).all() and chance[-1] < 1 for chance in chances)
 
 
 def test_some_normal_sellers_verify_often():

@@ -4,14 +4,15 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infobehavior.data.clock import SECONDS_PER_MINUTE
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.habits import Habits, Indices, Numbers
-from infobehavior.market.operations import CHANGES, FAILURE_RATES, MODIFY_PASSWORD, OPEN_SHOP, OPERATIONS, REGISTER
+from infobehavior.market.operations import CHANGES, MODIFY_PASSWORD, OPEN_SHOP, OPERATIONS, REGISTER
 from infobehavior.market.products import Products, draw_products
 from infobehavior.market.sellers import Sellers
-from infobehavior.market.sessions import SECONDS_PER_HOUR, Events, bursts, work
+from infobehavior.market.sessions import SECONDS_PER_HOUR, Events, bursts, chance_to_fail, work
 
 PROMOTIONS = {(6, 18): 2.0, (8, 18): 1.5, (9, 9): 1.6, (11, 11): 3.0, (12, 12): 2.0}
 """Activity on days of promotion, by month and day; the day before has half of what they add."""
@@ -52,22 +53,21 @@ def simulate_block(config: MarketConfig, number: int, count: int) -> Block:
     random = np.random.default_rng([config.seed, number, 1])
     own = Habits.draw(config, count, random)
     takers = own.blended(Habits.draw(config, count, random), config.strength, random)
-    habits = own.followed_by(takers).followed_by(own.at_places_of(Habits.draw(config, count, random)))
+    habits = own.followed_by(takers).followed_by(own.elsewhere(config, random))
     is_other = sellers.is_abnormal & sellers.are("bought", "relapsing")[:, None]
     has_moved = np.arange(config.num_days) >= sellers.moved[:, None]
     row = np.arange(count)[:, None] + count * np.where(is_other, 1, 2 * has_moved)
     failure = np.where(is_other, config.failure_factor, 1.0)
-    mean = habits.sessions_per_day[row] * _seasons(config) * _weekdays(config, habits, row)
+    is_open = np.arange(config.num_days) > sellers.opened[:, None]
+    mean = is_open * habits.sessions_per_day[row] * _seasons(config) * _weekdays(config, habits, row)
     parts = [
         work(habits, row, failure, random.poisson(mean), random),
-        bursts(habits, row, random.poisson(habits.bursts_per_day[row]), 1.0, random),
+        bursts(habits, row, random.poisson(is_open * habits.bursts_per_day[row]), 1.0, random),
         bursts(_at_night(habits, random), row, _abnormal_bursts(sellers, random), config.burst_size, random),
-        _changes(habits, row, sellers, failure, config, random),
+        _changes(habits, row, sellers, is_open, failure, config, random),
         _openings(habits, row, sellers, random),
     ]
-    events = Events.joined(parts)
-    events = events.take(events.day >= sellers.opened[events.seller])
-    events = _camouflaged(events, sellers, random)
+    events = _camouflaged(Events.joined(parts), sellers, random)
     order = np.lexsort((events.operation, events.second, events.day, events.seller))
     events = events.take(order)
     return Block(
@@ -107,6 +107,7 @@ def _changes(
     habits: Habits,
     row: Indices,
     sellers: Sellers,
+    is_open: NDArray[np.bool_],
     failure: Numbers,
     config: MarketConfig,
     random: np.random.Generator,
@@ -116,35 +117,27 @@ def _changes(
     parts = []
     for place, (name, weight) in enumerate(CHANGES.items()):
         usual = USUAL_CHANGES.get(name, 0.0) + habits.changes_per_day[row, place]
-        counts = random.poisson(usual + np.where(is_early, config.changes * weight, 0))
+        counts = random.poisson(is_open * (usual + np.where(is_early, config.changes * weight, 0)))
         seller, day = (np.repeat(x.ravel(), counts.ravel()) for x in np.indices(counts.shape))
         rows = row[seller, day]
         hour = np.mod(habits.peaks[rows, 0] + random.normal(0, 1, len(rows)), 24)
-        rate = FAILURE_RATES[name] * failure[seller, day] * habits.failure[rows]
-        parts.append(
-            Events(
-                seller,
-                day,
-                hour * SECONDS_PER_HOUR,
-                np.full(len(rows), OPERATIONS.index(name)),
-                habits.city[rows, 0],
-                random.random(len(rows)) < rate,
-            )
-        )
+        operation = np.full(len(rows), OPERATIONS.index(name))
+        failed = random.random(len(rows)) < chance_to_fail(operation, failure[seller, day] * habits.failure[rows])
+        parts.append(Events(seller, day, hour * SECONDS_PER_HOUR, operation, habits.city[rows, 0], failed))
     return Events.joined(parts)
 
 
 def _openings(habits: Habits, row: Indices, sellers: Sellers, random: np.random.Generator) -> Events:
-    """New sellers register, verify themselves and open their shop on one day."""
+    """New sellers register, verify themselves and open their shop on one day, and begin to work on the next."""
     new = np.flatnonzero(sellers.opened >= 0)
-    city = habits.city[row[new, sellers.opened[new]], 0]
+    rows = row[new, sellers.opened[new]]
     start = random.uniform(8, 20, len(new)) * SECONDS_PER_HOUR
     parts = []
     for minutes, name in ((0, REGISTER), (3, "verify"), (20, OPEN_SHOP)):
         second = start + 60 * minutes * random.uniform(0.7, 1.5, len(new))
-        failed = random.random(len(new)) < FAILURE_RATES.get(name, 0)
         operation = np.full(len(new), OPERATIONS.index(name))
-        parts.append(Events(new, sellers.opened[new], second, operation, city, failed))
+        failed = random.random(len(new)) < chance_to_fail(operation, habits.failure[rows])
+        parts.append(Events(new, sellers.opened[new], second, operation, habits.city[rows, 0], failed))
     return Events.joined(parts)
 
 

@@ -75,7 +75,7 @@ class MarketConfig(BaseModel):
     )
     restless_changes: PositiveFloat = Field(0.5, description="how often a day the median one of them does")
     failure_spread: NonNegativeFloat = Field(
-        1.2, description="standard deviation of the logarithm of how often sellers' operations fail"
+        1.2, description="standard deviation, among sellers, of the logarithm of the odds that operations fail"
     )
     new_share: float = Field(0.06, ge=0, le=1, description="share of sellers that register and open within these days")
 
@@ -87,7 +87,7 @@ class MarketConfig(BaseModel):
     strength: float = Field(
         0.6, ge=0, le=1, description="how far bought and relapsing accounts move from old habits to new ones"
     )
-    failure_factor: PositiveFloat = Field(2.0, description="how many times as often they fail as others")
+    failure_factor: PositiveFloat = Field(2.0, description="how many times the odds to fail they have")
     changes: NonNegativeFloat = Field(
         1.0, description="verifications and changes of password and profile a day, when an account is taken over"
     )

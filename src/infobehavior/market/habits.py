@@ -49,7 +49,7 @@ class Habits:
         gap_seconds: median time between two operations.
         city: place of each member of the staff; the first one works most.
         staff: shares of their sessions.
-        failure: how often operations fail, of the usual rate.
+        failure: odds that operations fail, of the median seller's.
         bursts_per_day: of a tool.
         burst_size: operations of the median burst.
         burst_op: what the tool does.
@@ -103,9 +103,10 @@ class Habits:
         )
 
     def blended(self, other: "Habits", strength: float, random: np.random.Generator) -> "Habits":
-        """Habits of accounts that others took over: places are the others', all else moves towards theirs.
+        """Habits of accounts that others took over: in other cities, with the others' staff, rhythm, pace and routine.
 
-        Numbers move by `strength`; of what can't move by a part, each is theirs as often.
+        Numbers move by `strength`; of what can't move by a part, each is theirs as often. The account's tools stay, and
+        how often it fails and is changed: what becomes of those has parameters of its own.
         """
         count = len(self.habit)
         taken = random.random((count, len(REGULAR))) < strength
@@ -116,12 +117,13 @@ class Habits:
         changes["peaks"] = np.where(random.random((count, MAX_PEAKS)) < strength, other.peaks, self.peaks)
         changes["mix"] = (1 - strength / 2) * self.mix + strength / 2 * other.mix
         changes["usual_next"] = np.where(taken, other.usual_next, self.usual_next)
-        changes |= {"city": other.city, "staff": other.staff}
+        changes |= {"city": _other_cities(self.city, random), "staff": other.staff}
         return Habits(**{field.name: changes.get(field.name, getattr(self, field.name)) for field in fields(self)})
 
-    def at_places_of(self, other: "Habits") -> "Habits":
-        """The same habits in other cities."""
-        return replace(self, city=other.city, staff=other.staff)
+    def elsewhere(self, config: MarketConfig, random: np.random.Generator) -> "Habits":
+        """The same habits in other cities, with another staff."""
+        staff = _staff(config, len(self.habit), random)
+        return replace(self, city=_other_cities(self.city, random), staff=staff)
 
     def followed_by(self, other: "Habits") -> "Habits":
         """These rows and then others."""
@@ -165,6 +167,15 @@ def _changes_per_day(config: MarketConfig, count: int, random: np.random.Generat
     """Of each of `CHANGES`, by those who do it often; whoever verifies often need not change passwords often."""
     is_restless = random.random((count, len(CHANGES))) < config.restless_share
     return is_restless * random.lognormal(np.log(config.restless_changes), RESTLESS_SPREAD, is_restless.shape)
+
+
+def _other_cities(city: Indices, random: np.random.Generator) -> Indices:
+    """As many cities for each row, none of which is one of its own."""
+    is_own = (city[:, :, None] == np.arange(len(CITIES))).any(axis=1)
+    chances = np.cumsum(np.where(is_own, 0, CITY_WEIGHTS), axis=1)
+    drawn = random.random(city.shape) * chances[:, -1:]
+    others: Indices = (drawn[:, :, None] >= chances[:, None, :]).sum(axis=2)
+    return others
 
 
 def _staff(config: MarketConfig, count: int, random: np.random.Generator) -> Numbers:

@@ -49,7 +49,7 @@ CHANGES = {"verify": 2.0, MODIFY_PASSWORD: 0.8, "modify_profile": 1.0}
 """What is done on the first days of an account that was taken over, by weight; some normal sellers do it often too."""
 
 FAILURE_RATES = {"login": 0.04, "verify": 0.12, "modify_profile": 0.06, "modify_password": 0.08}
-"""How often the operations fail that can (3.3.3: login, verify and modify)."""
+"""How often operations of the median seller fail, of those that can (3.3.3: login, verify and modify)."""
 
 BURST_OPERATIONS = ("post_product", "edit_product", "change_price", "upload_picture")
 """What tools do in bursts."""

@@ -26,10 +26,12 @@ class Sellers:
     Attributes:
         kind: place in `KINDS`.
         since: the day, from 0, from which on they are abnormal; beyond the log for normal ones.
-        opened: the day on which they register and open their shop; -1 if it was before the log.
+        opened: the day on which they register and open their shop, before any on which they are abnormal; -1 if it
+            was before the log.
         is_abnormal: on which days they behave so, (sellers, days).
         is_early: the first of each run of those days, on which accounts that were taken over are changed, likewise.
-        moved: the day from which on they work in other cities; beyond the log if they don't.
+        moved: the day from which on they work in other cities, after the first one and `opened`; beyond the log if
+            they don't.
         label: what a user of the log is told: 1 for sellers known to be abnormal.
     """
 
@@ -52,15 +54,17 @@ class Sellers:
         first, last = (max(config.num_days - before, 0) for before in (config.earliest_begin, config.latest_begin))
         since = np.where(kind > 0, random.integers(first, last + 1, count), config.num_days)
         is_new = random.random(count) < config.new_share
-        opened = np.where(is_new, np.minimum(random.integers(0, config.num_days, count), since), -1)
+        opened = np.where(is_new, np.minimum(random.integers(0, config.num_days, count), since - 1), -1)
         is_abnormal = days >= since[:, None]
         relapsing, burst = (np.flatnonzero(kind == KINDS.index(name)) for name in ("relapsing", "burst"))
         for seller in relapsing:
             is_abnormal[seller] = _episodes(int(since[seller]), config.num_days, random)
         is_early = is_abnormal & ~_later(is_abnormal, TAKEOVER_DAYS)
         is_abnormal[burst] &= random.random((len(burst), config.num_days)) < config.burst_days
+        without = burst[~is_abnormal[burst].any(axis=1)]
+        is_abnormal[without, since[without]] = True
         moves = random.random(count) < config.moving_share
-        moved = np.where(moves, random.integers(0, config.num_days, count), config.num_days)
+        moved = np.where(moves, random.integers(np.maximum(opened, 0) + 1, config.num_days + 1), config.num_days)
         missed, false = random.random(count) < config.missed_labels, random.random(count) < config.false_labels
         label = np.where(kind > 0, ~missed, false).astype(np.int64)
         return cls(kind, since, opened, is_abnormal, is_early, moved, label)

@@ -12,7 +12,8 @@ MAX_OPS = 120
 SECONDS_PER_HOUR = 3_600
 SECONDS_PER_DAY = 86_400
 
-_FAILURE: Numbers = np.array([FAILURE_RATES.get(name, 0.0) for name in OPERATIONS])
+_ODDS: Numbers = np.array([rate / (1 - rate) for rate in (FAILURE_RATES.get(name, 0.0) for name in OPERATIONS)])
+"""That an operation of the median seller fails."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def work(habits: Habits, row: Indices, failure: Numbers, num_sessions: Indices, 
     Args:
         habits: of sellers, in rows.
         row: habits of each seller on each day, (sellers, days).
-        failure: how often operations fail then, of the usual rate, likewise.
+        failure: odds that operations fail then, of the habits', likewise.
         num_sessions: likewise.
         random: draws everything.
     """
@@ -68,8 +69,15 @@ def work(habits: Habits, row: Indices, failure: Numbers, num_sessions: Indices, 
         start[session] + second,
         operation,
         habits.city[rows, member][session],
-        random.random(len(session)) < _FAILURE[operation] * (habits.failure[rows] * failure[seller, day])[session],
+        random.random(len(session)) < chance_to_fail(operation, (habits.failure[rows] * failure[seller, day])[session]),
     )
+
+
+def chance_to_fail(operation: Indices | int, times: Numbers) -> Numbers:
+    """How often operations fail where the odds are so many times the median seller's."""
+    odds = _ODDS[operation] * times
+    chance: Numbers = odds / (1 + odds)
+    return chance
 
 
 def bursts(habits: Habits, row: Indices, num_bursts: Indices, size: float, random: np.random.Generator) -> Events:

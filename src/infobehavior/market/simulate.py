@@ -34,6 +34,9 @@ from infobehavior.market.sellers import KINDS, Sellers
 from infobehavior.market.sessions import Events
 from infobehavior.progress import progress
 
+VERSION = 2
+"""Of what is simulated; raised with each change of it, so that no market is made of two versions' blocks."""
+
 SELLERS_PER_BLOCK = 1_000
 """A block is simulated by one worker and becomes one file."""
 
@@ -89,6 +92,7 @@ def simulate(out: str | Path, config: MarketConfig | None = None, *, workers: in
         "kind": "market",
         "simulated": True,
         "made by": version("infobehavior"),
+        "version": VERSION,
         "config": config.model_dump(mode="json"),
     }
     refuse_unwritable(folder, "a market")
