@@ -286,17 +286,18 @@ def test_the_supervised_peer_is_tried_on_the_first_fold(data, small_contest, tmp
     assert "| supervised-gru | 1 | 3 |  |  | itself | 1.000 |" in (tmp_path / "results.md").read_text()
 
 
-def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("pooling", "num_statistics"), [("cls_and_readouts", 0), ("cls_readouts_and_spans", 36)])
+def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch, pooling, num_statistics):
     from small_minutes import tiny_config
 
     tasks = ("failures", "next:1")
     monkeypatch.setattr(
-        trials, "preset", lambda name: tiny_config(domain_task=tasks, pairs="anywhere", pooling="cls_and_readouts")
+        trials, "preset", lambda name: tiny_config(domain_task=tasks, pairs="anywhere", pooling=pooling)
     )
     monkeypatch.setattr(contestants, "TRIAL_STEPS", 3)
     prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
     made = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
-    assert made.of_window.shape == (NUM_ACCOUNTS, 12 + 2 + 2)
+    assert made.of_window.shape == (NUM_ACCOUNTS, 12 + 2 + 2 + num_statistics)
     assert (made.of_window != 0).any(axis=1).all()
     assert made.report["steps"] >= 1
     assert made.chance_of_none("next:1") == pytest.approx(1 - made.of_window[:, 14])

@@ -18,6 +18,7 @@ from infobehavior import InfoBehavior, InputError, embed, pretrain
 from infobehavior.cli import main
 from infobehavior.data.store import load_store
 from infobehavior.data.windows import Windows
+from infobehavior.downstream.embeddings import read_embeddings
 from infobehavior.embedding import embed as embed_module
 from infobehavior.embedding import encode, kept_spans, spans_file
 from infobehavior.embedding.kept_spans import SpanContents
@@ -97,6 +98,23 @@ def test_a_table_has_the_same_bytes(minutes, keepable, tmp_path):
         found, long = summary.kept_spans
         assert 0.4 < found / long < 1, "of three days, two were there before"
         assert f"{found:,} of {long:,} long spans were kept" in " ".join(summary.lines())
+
+
+def test_a_model_with_statistics_of_spans(minutes, tmp_path):
+    """Pre-trained, saved, and embedded with kept spans and without: the same bytes, and the model's own numbers."""
+    beyond = {"pooling": "cls_readouts_and_spans", "cls_input": "statistics", "span_pooling": "max_and_means"}
+    pretrain(minutes.path, tmp_path / "model", config=tiny_config(span_origin="epoch", **beyond))
+    skip_where_rows_depend(tmp_path / "model")
+    embed_days(minutes, tmp_path / "model", tmp_path / "kept", keep_spans=True)
+    embed_days(minutes, tmp_path / "model", tmp_path / "anew", keep_spans=False)
+    assert table_bytes(tmp_path / "kept") == table_bytes(tmp_path / "anew")
+    model, kept = InfoBehavior.from_pretrained(tmp_path / "model"), read_embeddings(tmp_path / "kept")
+    dim = model.config.model_dim
+    assert kept.vectors.shape[1] == model.embedding_dim == dim + model.readouts.dim + 3 * dim
+    largest, smallest, deviation = np.split(kept.vectors[:, -3 * dim :], 3, axis=1)
+    assert (largest >= smallest).all()
+    assert (deviation <= largest - smallest + 0.001).all()
+    assert (largest > smallest).any()
 
 
 def test_a_day_again_finds_everything(minutes, keepable, tmp_path):
