@@ -42,6 +42,8 @@ TRIALS: dict[str, Recipe] = {
         "four times the time": Recipe("recommended", times=4),
         "spans of six hours": Recipe("recommended", {"span_scale": "fixed"}),
         "several lengths": Recipe("recommended", training={"lengths": "several"}),
+        "the latest pairs": Recipe("recommended", training={"pairs": "latest"}),
+        "pairs at ends of days": Recipe("recommended", training={"pairs": "any_day"}),
         "batches of 64": Recipe("recommended", training={"batch_size": 64}),
         "batches of 32": Recipe("recommended", training={"batch_size": 32}),
         "one mean of a span": Recipe("recommended", {"span_pooling": "max_and_mean"}),

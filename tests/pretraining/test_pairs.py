@@ -1,4 +1,6 @@
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from hypothesis import strategies as st
 from infobehavior.data.store import load_store
 from infobehavior.errors import InputError
 from infobehavior.pretraining.pairs import PairSampler, seeded
-from small_minutes import FIRST_DAY, NUM_DAYS, epoch_minute, plain_minutes
+from small_minutes import FIRST_DAY, NUM_DAYS, TIME_ZONE, epoch_minute, plain_minutes
 
+KINDS = ("latest", "anywhere", "any_day")
 WINDOW = 3 * 1_440
 UNTIL = epoch_minute(FIRST_DAY) + (NUM_DAYS - 1) * 1_440
 
@@ -21,7 +24,7 @@ def store(minutes):
 
 def sampler_of(store, **changes):
     settings = {"pairs": "anywhere", "until": UNTIL, "min_minutes": 1, "batch_size": 4, "seed": 0} | changes
-    return PairSampler(store, WINDOW, **settings)
+    return PairSampler(store, WINDOW, **settings, time_zone=TIME_ZONE)
 
 
 def drawn(sampler, step):
@@ -31,7 +34,7 @@ def drawn(sampler, step):
 
 
 @settings(max_examples=20)
-@given(st.sampled_from(["latest", "anywhere"]), st.integers(0, 2**40), st.integers(0, 10**6), st.permutations(range(4)))
+@given(st.sampled_from(KINDS), st.integers(0, 2**40), st.integers(0, 10**6), st.permutations(range(4)))
 def test_a_step_depends_on_the_seed_and_its_number_alone(store, pairs, seed, step, others):
     one, other = (sampler_of(store, pairs=pairs, seed=seed) for _ in range(2))
     for before in others:
@@ -45,7 +48,7 @@ def test_other_seeds_and_steps_draw_others(store):
     assert drawn(sampler, 3) != drawn(sampler_of(store, seed=1), 3)
 
 
-@pytest.mark.parametrize("pairs", ["latest", "anywhere"])
+@pytest.mark.parametrize("pairs", KINDS)
 @pytest.mark.parametrize("min_minutes", [1, 4])
 @pytest.mark.parametrize("batch_size", [2, 3, 4, 9, 64])
 def test_what_a_step_holds(events, store, pairs, min_minutes, batch_size):
@@ -75,8 +78,9 @@ def test_the_latest_pair_ends_at_the_last_moment(store):
         assert entities[:half] == entities[half:]
 
 
-def test_a_pair_anywhere_is_drawn_from_all_borders_of_its_entity(events, store):
-    sampler = sampler_of(store, min_minutes=2, batch_size=64)
+@pytest.mark.parametrize("pairs", ["anywhere", "any_day"])
+def test_a_pair_is_drawn_from_all_borders_of_its_entity(events, store, pairs):
+    sampler = sampler_of(store, pairs=pairs, min_minutes=2, batch_size=64)
     found: dict[str, set[int]] = {}
     for step in range(300):
         entities, ends = drawn(sampler, step)
@@ -87,10 +91,16 @@ def test_a_pair_anywhere_is_drawn_from_all_borders_of_its_entity(events, store):
         own = [m for other, m in plain if other == who]
         expected = {
             border
-            for border in own
+            for border in (own if pairs == "anywhere" else map(end_of_its_day, own))
             if sum(border - WINDOW <= m < border for m in own) >= 2 <= sum(border <= m < border + WINDOW for m in own)
         }
         assert found.get(who, set()) == expected
+
+
+def end_of_its_day(minute):
+    """Of a local day, of which one has 23 hours."""
+    day = datetime.fromtimestamp(minute * 60, ZoneInfo(TIME_ZONE)).date() + timedelta(days=1)
+    return epoch_minute(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(TIME_ZONE)).astimezone(UTC))
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 4, 7])
@@ -107,7 +117,7 @@ def test_each_pass_has_an_entity_once_at_most(store, batch_size):
         assert not left_out
 
 
-@pytest.mark.parametrize("pairs", ["latest", "anywhere"])
+@pytest.mark.parametrize("pairs", KINDS)
 @pytest.mark.parametrize("num_entities", [0, 1])
 def test_too_few_entities(store, pairs, num_entities):
     few = store.select(store.row_entity < num_entities)

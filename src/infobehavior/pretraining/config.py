@@ -39,10 +39,10 @@ class PretrainConfig(BaseModel):
     fine_reduction: Literal["sum", "mean"] = Field(
         "sum", description="over an entity's masked spans: their sum (equation 3), or the mean over all"
     )
-    pairs: Literal["latest", "anywhere"] = Field(
+    pairs: Literal["latest", "anywhere", "any_day"] = Field(
         "latest",
-        description="two adjacent windows: the latest two before --until, the same for all (paper), or anywhere in an "
-        "entity's history, drawn anew at each step",
+        description="two adjacent windows: the latest two before --until, the same for all (paper); or drawn anew at "
+        "each step in an entity's history, anywhere or where any of its days ends",
     )
     lengths: Literal["whole", "several"] = Field(
         "whole",

@@ -1,11 +1,13 @@
 """Which two adjacent months of which entities a step trains on (sections 3.3.1 and 4.1.1)."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infobehavior.data.clock import day_bounds, local_date
 from infobehavior.data.store import MinuteStore
 from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
@@ -29,7 +31,8 @@ class PairSampler:
     Attributes:
         store: the minutes; nothing in it may be later than training is allowed to see.
         window_minutes: length of each of the two windows.
-        pairs: "latest": one border an entity, a window's length before `until`; "anywhere": any minute with events.
+        pairs: "latest": one border an entity, a window's length before `until`; "anywhere": any minute with events;
+            "any_day": the end of any local day with events, as windows that are embedded every day have it.
         until: UTC epoch minute at which the latest window ends.
         min_minutes: see above.
         batch_size: entities of a step.
@@ -37,16 +40,18 @@ class PairSampler:
         lengths: "whole": all minutes of both windows; "several": in each step what is nearest to the borders, a whole
             window on either side, a half, a quarter or an eighth; it stands where a window ends. It is the same for
             all pairs of a step that have enough minutes there, since their length would tell others apart.
+        time_zone: IANA name; decides when days end.
     """
 
     store: MinuteStore
     window_minutes: int
-    pairs: Literal["latest", "anywhere"]
+    pairs: Literal["latest", "anywhere", "any_day"]
     until: int
     min_minutes: int
     batch_size: int
     seed: int
     lengths: Literal["whole", "several"] = "whole"
+    time_zone: str = "UTC"
     _border_entity: NDArray[np.int64] = field(init=False, repr=False)
     _border: NDArray[np.int64] = field(init=False, repr=False)
     _entities: NDArray[np.int64] = field(init=False, repr=False)
@@ -128,8 +133,21 @@ class PairSampler:
     def _candidates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if self.pairs == "anywhere":
             return self.store.row_entity, self.store.minute.astype(np.int64)
+        if self.pairs == "any_day":
+            return self._ends_of_days()
         entity = np.arange(len(self.store.entities))
         return entity, np.full(len(entity), self.until - self.window_minutes)
+
+    def _ends_of_days(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        minute, entity = self.store.minute.astype(np.int64), self.store.row_entity
+        if len(minute) == 0:
+            return entity, minute
+        first, last = (local_date(int(end), self.time_zone) for end in (minute.min(), minute.max()))
+        days = (first + timedelta(days=i) for i in range((last - first).days + 1))
+        ends = [day_bounds(day, self.time_zone)[1] for day in days]
+        day = np.searchsorted(ends, minute, side="right")
+        is_last = (np.diff(day, append=-1) != 0) | (np.diff(entity, append=-1) != 0)
+        return entity[is_last], np.array(ends)[day[is_last]]
 
     def _first(self, entity: NDArray[np.int64], border: NDArray[np.int64]) -> Windows:
         return Windows.cut(self.store, entity, border, self.window_minutes)

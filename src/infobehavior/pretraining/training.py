@@ -152,6 +152,7 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         config.batch_size,
         config.seed,
         config.lengths,
+        minutes.schema.time.time_zone,
     )
     lines = _known_tasks(config, sampler, until_of)
     labels = [domain_label(line, store, minutes.schema, until_of) for line in lines]
