@@ -34,11 +34,11 @@ def main() -> int:
     """Simulate, train, judge, and write the page."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given = _arguments()
-    changes = {"num_steps": given.num_steps, "precision": fastest_precision()}
+    changes = {"num_steps": given.num_steps, "precision": fastest_precision(), "num_threads": given.num_threads}
     config = preset(given.preset).model_copy(update=changes)
     _, data = third_month(MARKET, given.work, MAX_NEGATIVES)
     seeds = range(given.seeds)
-    rows = TABLES[given.table](data, config, seeds)
+    rows = TABLES[given.table](data, config, seeds, given.workers)
     file = RESULTS / "tables" / f"{given.table}.{given.preset}.json"
     write_table(file, data, config, seeds, rows, count_rows(data, config, seeds) if len(data.unseen) else [])
     told = {
@@ -58,6 +58,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--preset", choices=list(PRESETS), required=True)
     parser.add_argument("--num-steps", type=int, default=NUM_STEPS, help="of each pre-training")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2, help="processes, an encoder each")
+    parser.add_argument("--num-threads", type=int, default=1, help="of each process, when it trains")
     parser.add_argument("--work", type=Path, default=ROOT / "tables-work", help="folder for all that is made")
     return parser.parse_args()
 

@@ -113,10 +113,11 @@ def test_table1_has_the_papers_rows_and_pre_trains_once_a_seed(data, monkeypatch
     assert folder_bytes(data.folder) == kept
 
 
-def test_the_same_bytes_again_elsewhere(market, minutes, data, tmp_path):
-    rows = table1(data, config(), range(1))
-    other = read(market, minutes, tmp_path / "other")
-    assert table1(other, config(), range(1)) == rows
+def test_the_same_figures_again_elsewhere_and_with_more_workers(market, minutes, data, tmp_path):
+    rows = table1(data, config(), range(2))
+    for workers in (1, 2):
+        other = read(market, minutes, tmp_path / str(workers))
+        assert table1(other, config(), range(2), workers) == rows
 
 
 def test_a_run_that_was_interrupted_goes_on(data, monkeypatch):

@@ -215,6 +215,7 @@ def _offline_evaluation(name: str, what: str) -> None:
             Path, typer.Option(help="folder for models, embeddings, scores and the table as JSON", metavar="OUT")
         ],
         seeds: Annotated[int, typer.Option(min=1, help="from 0 on: each pre-trains, splits and classifies anew")] = 3,
+        workers: Annotated[int, typer.Option(min=1, help="processes, an encoder each; they change no figure")] = 1,
         max_negatives: Annotated[
             int | None, typer.Option(min=1, help="draw so many negatives at random (4.2.1); by default all")
         ] = None,
@@ -247,7 +248,7 @@ def _offline_evaluation(name: str, what: str) -> None:
             kinds=kinds,
         )
         _print(data.lines())
-        rows = TABLES[name](data, resolved, range(seeds))
+        rows = TABLES[name](data, resolved, range(seeds), workers)
         counts = count_rows(data, resolved, range(seeds)) if len(data.unseen) else []
         write_table(out / f"{name}.json", data, resolved, range(seeds), rows, counts)
         _print([*as_lines(rows), *(as_lines(counts) if counts else [])])

@@ -1,7 +1,10 @@
 """Tables 1 and 2 of the paper (4.2.4, 4.2.5), beside the paper's figures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -91,16 +94,17 @@ class Row:
         return f"{mean(values):.4f}{spread}{paper}"
 
 
-def table1(data: OfflineData, config: PretrainConfig, seeds: Sequence[int]) -> list[Row]:
+def table1(data: OfflineData, config: PretrainConfig, seeds: Sequence[int], workers: int = 1) -> list[Row]:
     """Manual features and the representation, by the paper's classifiers; each seed pre-trains, splits and classifies.
 
     Args:
         data: who is judged by which month.
         config: how to pre-train, but for the seed.
         seeds: at least one.
+        workers: processes, each of which has one seed's encoder at a time; they change no figure.
     """
     pairs = [*PAPER_TABLE_1, ("manual", "mlp"), *(("both", classifier) for classifier in CLASSIFIERS)]
-    runs = [{features: _scores(data, features, _seeded(config, seed)) for features in FEATURE_SETS} for seed in seeds]
+    runs = _all_scores(data, [_seeded(config, seed) for seed in seeds], FEATURE_SETS, workers)
     rows = []
     for features, classifier in pairs:
         found = [run[features][classifier] | run[features][CLUSTERS] for run in runs]
@@ -111,14 +115,15 @@ def table1(data: OfflineData, config: PretrainConfig, seeds: Sequence[int]) -> l
     return rows
 
 
-def table2(data: OfflineData, config: PretrainConfig, seeds: Sequence[int]) -> list[Row]:
+def table2(data: OfflineData, config: PretrainConfig, seeds: Sequence[int], workers: int = 1) -> list[Row]:
     """The optimal setting, and the same with each of its parts changed; see `table1`."""
+    configs = [_seeded(ablation.of(config), seed) for ablation in ABLATIONS for seed in seeds]
+    runs = _all_scores(data, configs, ("infobehavior",), workers)
     rows = []
-    for ablation in ABLATIONS:
-        changed = ablation.of(config)
-        runs = [_scores(data, "infobehavior", _seeded(changed, seed)) for seed in seeds]
-        values = {"nmi": [run[CLUSTERS]["nmi"] for run in runs]}
-        values |= {classifier: [run[classifier]["auc"] for run in runs] for classifier in CLASSIFIERS}
+    for place, ablation in enumerate(ABLATIONS):
+        scores = [run["infobehavior"] for run in runs[place * len(seeds) : (place + 1) * len(seeds)]]
+        values = {"nmi": [one[CLUSTERS]["nmi"] for one in scores]}
+        values |= {classifier: [one[classifier]["auc"] for one in scores] for classifier in CLASSIFIERS}
         rows.append(Row(ablation.name, values, dict(zip(values, ablation.paper, strict=True))))
     return rows
 
@@ -127,7 +132,29 @@ def _seeded(config: PretrainConfig, seed: int) -> PretrainConfig:
     return config.model_copy(update={"seed": seed})
 
 
-def _scores(data: OfflineData, features: str, config: PretrainConfig) -> dict[str, Scores]:
+def _all_scores(
+    data: OfflineData, configs: Sequence[PretrainConfig], feature_sets: Sequence[str], workers: int
+) -> list[dict[str, dict[str, Scores]]]:
+    """The scores of each feature set with each configuration."""
+    if "manual" in feature_sets:
+        _ = data.manual  # Made once, before other processes get it.
+    work = partial(_scores_of_sets, data, feature_sets)
+    if workers == 1:
+        return [work(config) for config in configs]
+    with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool:
+        return list(pool.map(work, configs))
+
+
+def _scores_of_sets(
+    data: OfflineData, feature_sets: Sequence[str], config: PretrainConfig
+) -> dict[str, dict[str, Scores]]:
+    learnt = cache(partial(representation, data, config))
+    return {features: _scores(data, features, config, learnt) for features in feature_sets}
+
+
+def _scores(
+    data: OfflineData, features: str, config: PretrainConfig, learnt: Callable[[], NDArray[np.float32]]
+) -> dict[str, Scores]:
     """How well a feature set does with the seed of a configuration; kept, so that a rerun goes on where it stopped."""
     decides = {"seed": config.seed} if features == "manual" else config.model_dump(mode="json")
     key = definition_hash([data.hash, features, decides])
@@ -135,16 +162,15 @@ def _scores(data: OfflineData, features: str, config: PretrainConfig) -> dict[st
     if file.exists():
         kept: dict[str, Scores] = read_json(file, "scores")["scores"]
         return kept
-    scores = judge(_features(data, features, config), data.positive, config.seed, kind=data.kind)
+    scores = judge(_features(data, features, learnt), data.positive, config.seed, kind=data.kind)
     write_json(file, {"features": features, "decided by": decides, "scores": scores})
     return scores
 
 
-def _features(data: OfflineData, features: str, config: PretrainConfig) -> NDArray[np.floating]:
+def _features(data: OfflineData, features: str, learnt: Callable[[], NDArray[np.float32]]) -> NDArray[np.floating]:
     if features == "manual":
         return data.manual
-    learnt = representation(data, config)
-    return np.hstack([data.manual, learnt]) if features == "both" else learnt
+    return np.hstack([data.manual, learnt()]) if features == "both" else learnt()
 
 
 def _columns(found: Sequence[Scores]) -> list[str]:
