@@ -32,7 +32,6 @@ VERSION = 2
 """Counts up when something is measured that wasn't, or in another way: what was kept is then measured again."""
 
 FOLDS = 5
-OVERSAMPLE = 4
 USED = ("lr", "gbdt")
 FEW_LABELS = (0.05, 0.2)
 """Shares of the training rows, for learning curves."""
@@ -169,9 +168,7 @@ def _cross_validate(
     """Metrics by fold, and the scores of all rows."""
     folds = [_with_fewer_labels(fold, positive, share, seed) for fold in folds]
     with threadpool_limits(1):
-        found = cross_validate(
-            features, positive, folds, CLASSIFIERS[name], oversample=OVERSAMPLE, seed=seed, advance=lambda: None
-        )
+        found = cross_validate(features, positive, folds, CLASSIFIERS[name], seed=seed)
     return {metric: found.values(metric).tolist() for metric in found.metrics[0]}, found.scores
 
 

@@ -94,7 +94,7 @@ def test_a_test_fold_decides_nothing(name):
     flipped = positive.copy()
     flipped[folds[0].test] = ~positive[folds[0].test]
     settings = [
-        cross_validate(x, y, folds, CLASSIFIERS[name], oversample=4, seed=0, advance=lambda: None).settings
+        cross_validate(x, y, folds, CLASSIFIERS[name], seed=0).settings
         for x, y in ((features, positive), (spoiled, flipped))
     ]
     assert settings[0] == settings[1]
@@ -104,10 +104,7 @@ def test_a_test_fold_decides_nothing(name):
 def test_classifiers_find_what_is_there_and_repeat_themselves(name):
     features, positive, groups = example(300)
     folds = make_folds(positive, groups, folds=3, seed=0)
-    runs = [
-        cross_validate(features, positive, folds, CLASSIFIERS[name], oversample=4, seed=0, advance=lambda: None)
-        for _ in range(2)
-    ]
+    runs = [cross_validate(features, positive, folds, CLASSIFIERS[name], seed=0) for _ in range(2)]
     assert runs[0].values("auc").min() > 0.8
     assert runs[0].metrics == runs[1].metrics
     assert np.array_equal(runs[0].scores, runs[1].scores)

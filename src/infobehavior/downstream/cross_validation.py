@@ -15,6 +15,9 @@ from infobehavior.errors import InputError
 INNER_SPLITS = 5
 """One part of this many of a training fold is held out to choose by."""
 
+OVERSAMPLE = 4
+"""In how many copies a positive counts in training (4.2.3)."""
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -139,9 +142,9 @@ def cross_validate(
     folds: list[Fold],
     classifier: Classifier,
     *,
-    oversample: int,
     seed: int,
-    advance: Callable[[], None],
+    oversample: int = OVERSAMPLE,
+    advance: Callable[[], None] = lambda: None,
 ) -> CrossValidated:
     """Choose, refit and test a classifier in each fold.
 
@@ -150,8 +153,8 @@ def cross_validate(
         positive: True for the positive class.
         folds: from `make_folds`.
         classifier: what to train.
-        oversample: in how many copies a positive counts in training and choosing; a test fold counts each row once.
         seed: of the classifier.
+        oversample: in how many copies a positive counts in training and choosing; a test fold counts each row once.
         advance: is called after each fold.
     """
     data = Part(features, positive, np.where(positive, float(oversample), 1.0))

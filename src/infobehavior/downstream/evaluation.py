@@ -17,7 +17,7 @@ from infobehavior.artefacts import DEFINITION_FILE, TRAINING_LOG, read_json, ref
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.downstream.charts import ReportContent, read_training_log
 from infobehavior.downstream.classifiers import CLASSIFIERS
-from infobehavior.downstream.cross_validation import CrossValidated, cross_validate, make_folds
+from infobehavior.downstream.cross_validation import OVERSAMPLE, CrossValidated, cross_validate, make_folds
 from infobehavior.downstream.embeddings import Embeddings, read_embeddings
 from infobehavior.downstream.labels import (
     LabelledWindows,
@@ -61,7 +61,7 @@ def evaluate(
     date: str | date | None = None,
     folds: int = 5,
     seed: int = 0,
-    oversample: int = 4,
+    oversample: int = OVERSAMPLE,
 ) -> list[dict[str, Any]]:
     """Compare embeddings with hand-made features of the same windows, and with both together.
 

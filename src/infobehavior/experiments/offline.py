@@ -35,9 +35,6 @@ from infobehavior.pretraining.pretrain import pretrain
 TEST_PARTS = 5
 """A fifth is for testing (4.2.1)."""
 
-OVERSAMPLE = 4
-"""In how many copies a positive counts in training (4.2.3)."""
-
 EVALUATED_FILE = "evaluated.parquet"
 UNSEEN_FILE = "unseen.parquet"
 UNSEEN_SHARE = 0.02
@@ -258,15 +255,7 @@ def judge(
     # One thread: a sum over several is not the same from run to run.
     with threadpool_limits(1):
         for name in classifiers:
-            found = cross_validate(
-                numbers,
-                positive,
-                [fold],
-                CLASSIFIERS[name],
-                oversample=OVERSAMPLE,
-                seed=seed,
-                advance=lambda: None,
-            )
+            found = cross_validate(numbers, positive, [fold], CLASSIFIERS[name], seed=seed)
             scores[name] = dict(found.metrics[0])
             if kind is not None:
                 scores[name] |= kind_metrics(positive[fold.test], found.scores[fold.test], kind[fold.test])
