@@ -16,6 +16,7 @@ from infobehavior.artefacts import definition_hash, read_json, write_json
 from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.experiments.offline import CLUSTERS, OfflineData, Scores, judge, representation, tried_counts
 from infobehavior.pretraining.config import PretrainConfig
+from infobehavior.progress import progress
 
 SCORES_FOLDER = "scores"
 FEATURE_SETS = ("manual", "infobehavior", "both")
@@ -141,8 +142,15 @@ def _all_scores(
     work = partial(_scores_of_sets, data, feature_sets)
     if workers == 1:
         return [work(config) for config in configs]
-    with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool:
-        return list(pool.map(work, configs))
+    found = []
+    with (
+        ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool,
+        progress("training and judging encoders", len(configs)) as advance,
+    ):
+        for scores in pool.map(work, configs):
+            found.append(scores)
+            advance(1)
+    return found
 
 
 def _scores_of_sets(
