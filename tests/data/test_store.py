@@ -1,4 +1,5 @@
 import shutil
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -56,13 +57,31 @@ def rows_of(store: MinuteStore):
             {column: name(ids, store.extra_sets[column], row) for column, ids in store.extra.items()},
             int(store.num_events[row]),
             int(store.num_failures[row]),
-            {behavior: int(counts[row]) for behavior, counts in store.behavior_counts.items()},
+            counts_of(store, row),
         )
         for row in range(store.num_minutes)
     ]
 
 
-def plain_rows(events, schema, counted=()):
+def counts_of(store, row):
+    """Events of each behavior by code, if the store has them."""
+    if store.behavior_counts is None:
+        return None
+    own = slice(*store.behavior_counts.offsets[row : row + 2])
+    codes, counts = store.behavior_counts.code[own].tolist(), store.behavior_counts.count[own].tolist()
+    assert codes == sorted(set(codes))
+    return dict(zip(codes, counts, strict=True))
+
+
+def plain_counts(behaviors, schema):
+    """The same of a row of a log."""
+    codes = Counter()
+    for name, count in behaviors.items():
+        codes[schema.behavior_code(name)] += count
+    return dict(codes)
+
+
+def plain_rows(events, schema, with_counts=False):
     """The rows that a store of a log should have."""
     return [
         (
@@ -73,15 +92,15 @@ def plain_rows(events, schema, counted=()):
             {"address": joined(content.addresses)},
             sum(content.behaviors.values()),
             content.num_failures,
-            {name: content.behaviors[name] for name in counted},
+            plain_counts(content.behaviors, schema) if with_counts else None,
         )
         for (who, minute), content in plain_minutes(events).items()
     ]
 
 
 def test_a_store_holds_the_minutes_of_the_log(events, minutes):
-    store = load_store(minutes, counted_behaviors=list(BEHAVIORS))
-    assert rows_of(store) == plain_rows(events, minutes.schema, BEHAVIORS)
+    store = load_store(minutes, with_counts=True)
+    assert rows_of(store) == plain_rows(events, minutes.schema, with_counts=True)
     assert any(SET_SEPARATOR in name for name in store.location_sets)
     assert store.num_minutes == len(store.minute) == store.offsets[-1]
 
@@ -116,12 +135,13 @@ def test_a_part_of_the_minutes(events, minutes, first, length, first_entity, las
 
 @pytest.mark.parametrize("bounds", [(0, 10), (epoch_minute(FIRST_DAY), epoch_minute(FIRST_DAY))])
 def test_a_range_without_minutes(minutes, bounds):
-    store = load_store(minutes, *bounds, counted_behaviors=["login"])
+    store = load_store(minutes, *bounds, with_counts=True)
     assert (store.num_minutes, len(store.entities), store.offsets.tolist()) == (0, 0, [0])
     assert store.entities.dtype == object
     assert store.composites.shape == (0, minutes.schema.num_words)
     assert set(store.extra) == set(store.extra_sets) == {"address"}
-    assert store.behavior_counts["login"].tolist() == []
+    assert store.behavior_counts.offsets.tolist() == [0]
+    assert store.behavior_counts.count.tolist() == []
     nobody = np.array([], dtype=np.int64)
     assert store.first_row_at(nobody, nobody).tolist() == []
     assert store.select(np.array([], dtype=bool)).num_minutes == 0
@@ -149,12 +169,30 @@ def many_behaviors(tmp_path_factory):
 def test_exact_counts_of_behaviors_in_several_words(many_behaviors):
     events, minutes = many_behaviors
     assert minutes.schema.num_words == 7
-    counted = list(minutes.schema.behavior_names)
-    store = load_store(minutes, counted_behaviors=counted)
+    store = load_store(minutes, with_counts=True)
     plain = plain_minutes(events)
     assert max(len(minute.behaviors) for minute in plain.values()) > 3
-    for name in counted:
-        assert store.behavior_counts[name].tolist() == [minute.behaviors[name] for minute in plain.values()], name
+    expected = [plain_counts(minute.behaviors, minutes.schema) for minute in plain.values()]
+    assert [counts_of(store, row) for row in range(store.num_minutes)] == expected
+
+
+@pytest.fixture(scope="module")
+def many_counts(many_behaviors):
+    return load_store(many_behaviors[1], with_counts=True)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32))
+def test_totals_of_groups_of_rows(many_counts, seed):
+    store = many_counts
+    draw = np.random.default_rng(seed)
+    rows = np.sort(draw.integers(0, store.num_minutes, draw.integers(0, 30)))
+    group = np.sort(draw.integers(0, 4, len(rows)))
+    expected = np.zeros((4, 256), np.int64)
+    for row, of in zip(rows, group, strict=True):
+        for code, count in counts_of(store, row).items():
+            expected[of, code] += count
+    assert (store.behavior_counts.totals(rows, group, 4, 256) == expected).all()
 
 
 def test_integer_entities_are_sorted_as_numbers(many_behaviors):
@@ -175,11 +213,6 @@ def test_entities_before_a_moment(events, minutes):
     assert entities.tolist() == sorted(set(plain))
     assert num_minutes.tolist() == [plain.count(who) for who in entities]
     assert entities_of(minutes, 0)[0].tolist() == []
-
-
-def test_a_behavior_that_the_schema_does_not_list_cannot_be_counted(minutes):
-    with pytest.raises(InputError, match=r"behavior 'log out' is not in the schema, which lists edit.page, log_in"):
-        load_store(minutes, counted_behaviors=["log out"])
 
 
 def store_of(minutes_of):
@@ -227,7 +260,7 @@ def test_select_keeps_entities_and_their_order(minutes_of, random):
 
 
 def test_select_takes_the_rows_of_every_column(minutes):
-    store = load_store(minutes, counted_behaviors=["login"])
+    store = load_store(minutes, with_counts=True)
     keep = store.num_failures > 0
     assert rows_of(store.select(keep)) == [row for row, kept in zip(rows_of(store), keep, strict=True) if kept]
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infobehavior.data.behavior_counts import BehaviorCounts
 from infobehavior.data.schema import ONE_TIME, PAPER_FAST, PAPER_SLOW, Columns, Schema, Time
 from infobehavior.data.store import MinuteStore
 from infobehavior.data.vocabulary import lag_tokens
@@ -26,8 +27,8 @@ from infobehavior.pretext.labels import (
     DomainLabel,
     check_domain_task,
     count_classes,
-    counted_behaviors,
     domain_label,
+    need_counts,
 )
 
 END = 22_720_000
@@ -93,10 +94,11 @@ def make_store(entities: list[list[Row]]) -> MinuteStore:
         location_sets=location_sets,
         extra={"ip": ip},
         extra_sets={"ip": ip_sets},
-        behavior_counts={
-            name: np.array([row.counts.get(SCHEMA.behavior_code(name), 0) for row in rows], dtype=np.int32)
-            for name in ("login", "b33")
-        },
+        behavior_counts=BehaviorCounts(
+            code=np.array([code for row in rows for code in sorted(row.counts)], dtype=np.int32),
+            count=np.array([row.counts[code] for row in rows for code in sorted(row.counts)], dtype=np.int32),
+            offsets=np.cumsum([0, *(len(row.counts) for row in rows)]),
+        ),
     )
 
 
@@ -170,15 +172,15 @@ def test_counts(line: str) -> None:
 
 
 def test_totals_of_all_behaviors() -> None:
-    schema = SCHEMA.model_copy(update={"behaviors": {name: BEHAVIORS[name] for name in ("login", "b33")}})
     store = make_store(entities())
-    label = domain_label("totals:behavior", store, schema)
+    label = domain_label("totals:behavior", store, SCHEMA)
     windows = Windows.cut(store, np.arange(len(store.entities)), np.full(len(store.entities), END), LENGTH)
 
     got = np.expm1(label.of(windows).numpy()).round().astype(int).tolist()
 
-    assert (label.readout.kind, label.readout.num_outputs) == ("logarithms", 2)
-    assert got == [[COUNTS[f"count:{name}"](in_window(rows)) for name in schema.behavior_names] for rows in entities()]
+    assert (label.readout.kind, label.readout.num_outputs) == ("logarithms", len(BEHAVIORS))
+    codes = [SCHEMA.behavior_code(name) for name in SCHEMA.behavior_names]
+    assert got == [[sum(row.counts.get(code, 0) for row in in_window(rows)) for code in codes] for rows in entities()]
 
 
 def shares(bars: list[list[int]], num_bars: int) -> list[float]:
@@ -327,9 +329,10 @@ def test_classes_of_counts_leave_no_class_out() -> None:
     assert sorted(set(count_classes(np.arange(20_000)).tolist())) == list(range(NUM_COUNT_CLASSES))
 
 
-def test_behaviors_to_count() -> None:
-    assert counted_behaviors(["failures", "count:post", "count:a:b", "count:post"], SCHEMA) == ["a:b", "post"]
-    assert counted_behaviors(["count:post", "totals:behavior"], SCHEMA) == sorted(BEHAVIORS)
+def test_lines_that_need_counts() -> None:
+    assert need_counts(["failures", "count:post"])
+    assert need_counts(["totals:behavior"])
+    assert not need_counts(["failures", "histogram:behavior"])
 
 
 @pytest.mark.parametrize("line", [*LINES, "histogram:location", "histogram:token", "count:register", "next:30"])

@@ -26,7 +26,7 @@ def folder(minutes, tmp_path_factory):
 
 def windows_of(minutes, model):
     end = end_of_day(DAY, minutes.schema)
-    store = load_store(minutes, end - model.config.window_minutes, end, counted_behaviors=["edit.page"])
+    store = load_store(minutes, end - model.config.window_minutes, end, with_counts=True)
     count = len(store.entities)
     return store, Windows.cut(store, np.arange(count), np.full(count, end), model.config.window_minutes)
 
@@ -39,7 +39,9 @@ def test_each_count_task_is_asked_about_each_window(folder, minutes):
     store, windows = windows_of(minutes, model)
     found = {one.task: one for one in count_accuracy(folder, minutes.path, store.entities, DAY)}
     assert list(found) == ["failures", "count:edit.page"]
-    for task, counts in (("failures", store.num_failures), ("count:edit.page", store.behavior_counts["edit.page"])):
+    code, counted = minutes.schema.behavior_code("edit.page"), store.behavior_counts
+    edits = np.add.reduceat(np.where(counted.code == code, counted.count, 0), counted.offsets[:-1])
+    for task, counts in (("failures", store.num_failures), ("count:edit.page", edits)):
         right, classes = 0, []
         layer = training.model.readouts.layer(task)
         for place in range(len(windows)):

@@ -11,13 +11,15 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infobehavior.artefacts import definition_hash
+from infobehavior.data.behavior_counts import BehaviorCounts
 from infobehavior.data.events import connect, quoted, readable
 from infobehavior.data.minutes import MinuteTable
-from infobehavior.data.schema import BEHAVIORS_PER_WORD, Schema
+from infobehavior.data.schema import Schema
 from infobehavior.errors import InputError, one_line
 
 MINUTE_BITS = 32
@@ -39,7 +41,7 @@ class MinuteStore:
         location_sets: the distinct sets of locations, members joined with SET_SEPARATOR.
         extra: of each extra column, the index of each row's set in its `extra_sets`, -1 for none.
         extra_sets: the distinct sets of each extra column.
-        behavior_counts: of each behavior that was asked for, its events in each row.
+        behavior_counts: how often each behavior occurs in each row, if that was asked for.
     """
 
     entities: NDArray[Any]
@@ -53,7 +55,7 @@ class MinuteStore:
     location_sets: list[str]
     extra: dict[str, NDArray[np.int32]] = field(default_factory=dict)
     extra_sets: dict[str, list[str]] = field(default_factory=dict)
-    behavior_counts: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    behavior_counts: BehaviorCounts | None = None
 
     @property
     def num_minutes(self) -> int:
@@ -85,7 +87,7 @@ class MinuteStore:
             num_events=self.num_events[keep],
             num_failures=self.num_failures[keep],
             extra={name: ids[keep] for name, ids in self.extra.items()},
-            behavior_counts={name: counts[keep] for name, counts in self.behavior_counts.items()},
+            behavior_counts=None if self.behavior_counts is None else self.behavior_counts.select(keep),
         )
 
 
@@ -99,7 +101,7 @@ def load_store(
     first_minute: int | None = None,
     end_minute: int | None = None,
     *,
-    counted_behaviors: Sequence[str] = (),
+    with_counts: bool = False,
     first_entity: Any = None,
     last_entity: Any = None,
 ) -> MinuteStore:
@@ -109,23 +111,22 @@ def load_store(
         minutes: the table.
         first_minute: UTC epoch minute before which nothing is read.
         end_minute: UTC epoch minute from which on nothing is read.
-        counted_behaviors: behaviors of the schema whose exact counts are wanted.
+        with_counts: whether exact counts of behaviors are wanted.
         first_entity: entities before this one, in sorting order, are not read.
         last_entity: entities after this one are not read.
 
     Raises:
-        InputError: a behavior that the schema doesn't list, or a file that is missing or damaged, or holds a minute
-            that another holds too.
+        InputError: a file is missing or damaged, or holds a minute that another holds too.
     """
     schema = minutes.schema
     files = minutes.files(first_minute, end_minute)
     if not files:
-        return _empty_store(minutes, counted_behaviors)
+        return _empty_store(minutes, with_counts)
     columns = [
         *("entity_id", "minute", "num_events", "num_failures", "location"),
         *_word_columns(schema),
         *(quoted(name) for name in schema.columns.extra),
-        *(f"{count_sql(schema, name)} AS count_{i}" for i, name in enumerate(counted_behaviors)),
+        *(["counts"] if with_counts else []),
     ]
     bounds = {
         "minute >=": first_minute,
@@ -141,7 +142,7 @@ def load_store(
             "ORDER BY entity_id, minute",
             params=[files, *given.values()],
         ).to_arrow_table()
-    store = _from_arrow(table, schema, counted_behaviors)
+    store = _from_arrow(table, schema, with_counts)
     _refuse_repeated_minutes(store, minutes.path)
     return store
 
@@ -220,7 +221,7 @@ def content_hash(store: MinuteStore) -> str:
     columns = {
         "num_minutes": num_minutes[num_minutes > 0],
         **{name: getattr(store, name) for name in ("minute", "num_events", "num_failures")},
-        **{f"count:{name}": counts for name, counts in store.behavior_counts.items()},
+        **({} if store.behavior_counts is None else {"counts": store.behavior_counts.count}),
         "behavior": store.composites[store.behavior],
     }
     hashes = {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in columns.items()}
@@ -236,31 +237,11 @@ def _sets_hash(ids: NDArray[np.int32], names: list[str]) -> str:
     return definition_hash([[names[i] for i in by_name], hashlib.sha256(rank[ids].tobytes()).hexdigest()])
 
 
-def count_sql(schema: Schema, behavior: str) -> str:
-    """SQL of a behavior's exact count in a row of minutes: its place in `counts` is its rank among those present."""
-    code = schema.behavior_code(behavior)
-    if code == 0:
-        raise InputError(f"behavior {behavior!r} is not in the schema, which lists {', '.join(schema.behavior_names)}")
-    word, position = divmod(code, BEHAVIORS_PER_WORD)
-    present_before = [f"bit_count({_present(f'levels_{i}')})" for i in range(word)]
-    below = (1 << (2 * position)) - 1
-    present_before.append(f"bit_count({_present(f'levels_{word}')} & {below})")
-    return (
-        f"CASE WHEN (levels_{word} >> {2 * position}) & 3 = 0 THEN 0 ELSE counts[1 + {' + '.join(present_before)}] END"
-    )
-
-
-def _present(word: str) -> str:
-    """SQL with one bit for each behavior present in a word, at the lower of its two bits."""
-    every_other_bit = sum(1 << (2 * i) for i in range(BEHAVIORS_PER_WORD))
-    return f"(({word} | ({word} >> 1)) & {every_other_bit})"
-
-
 def _word_columns(schema: Schema) -> list[str]:
     return [f"levels_{i}" for i in range(schema.num_words)]
 
 
-def _from_arrow(table: pa.Table, schema: Schema, counted_behaviors: Sequence[str]) -> MinuteStore:
+def _from_arrow(table: pa.Table, schema: Schema, with_counts: bool) -> MinuteStore:
     entities, starts = _runs(table["entity_id"])
     behavior, composites = _composites(table, schema.num_words)
     location, location_sets = _dictionary(table["location"])
@@ -277,8 +258,14 @@ def _from_arrow(table: pa.Table, schema: Schema, counted_behaviors: Sequence[str
         location_sets=location_sets,
         extra={name: ids for name, (ids, _) in extra.items()},
         extra_sets={name: sets for name, (_, sets) in extra.items()},
-        behavior_counts={name: table[f"count_{i}"].to_numpy() for i, name in enumerate(counted_behaviors)},
+        behavior_counts=BehaviorCounts.of(behavior, composites, _flat(table["counts"])) if with_counts else None,
     )
+
+
+def _flat(lists: pa.ChunkedArray) -> NDArray[np.int32]:
+    """The numbers of all lists, one list after the other."""
+    numbers: NDArray[np.int32] = pc.list_flatten(lists).to_numpy().astype(np.int32, copy=False)
+    return numbers
 
 
 def _runs(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -309,7 +296,7 @@ def _composites(table: pa.Table, num_words: int) -> tuple[NDArray[np.int32], NDA
     return ids.astype(np.int32), words[first]
 
 
-def _empty_store(minutes: MinuteTable, counted_behaviors: Sequence[str]) -> MinuteStore:
+def _empty_store(minutes: MinuteTable, with_counts: bool) -> MinuteStore:
     none = np.array([], dtype=np.int32)
     is_text = minutes.entity_type != "BIGINT"
     return MinuteStore(
@@ -324,5 +311,5 @@ def _empty_store(minutes: MinuteTable, counted_behaviors: Sequence[str]) -> Minu
         location_sets=[],
         extra=dict.fromkeys(minutes.schema.columns.extra, none),
         extra_sets={name: [] for name in minutes.schema.columns.extra},
-        behavior_counts=dict.fromkeys(counted_behaviors, none),
+        behavior_counts=BehaviorCounts(none, none, np.array([0], dtype=np.int64)) if with_counts else None,
     )

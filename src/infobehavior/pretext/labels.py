@@ -78,11 +78,9 @@ def count_classes(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.minimum(classes, NUM_COUNT_CLASSES - 1).astype(np.int64)
 
 
-def counted_behaviors(lines: Sequence[str], schema: Schema) -> list[str]:
-    """Behaviors whose exact counts the lines ask for."""
-    if TOTALS in lines:
-        return list(schema.behavior_names)
-    return sorted({line.removeprefix("count:") for line in lines if line.startswith("count:")})
+def need_counts(lines: Sequence[str]) -> bool:
+    """Whether some of the lines ask for exact counts of behaviors."""
+    return any(line == TOTALS or line.startswith("count:") for line in lines)
 
 
 def domain_label(
@@ -171,8 +169,11 @@ def _count(kind: str, what: str, store: MinuteStore, schema: Schema) -> Callable
             return lambda windows: _per_window(windows, ids, _num_switches)
         members = [np.array(row) for row in _member_ids(sets)]
         return lambda windows: _per_window(windows, ids, lambda present: _num_distinct(present, members))
-    columns = {"failures": store.num_failures, "events": store.num_events, **_counts(store)}
-    return lambda windows: windows.sums(columns[f"count:{what}" if kind == "count" else kind])
+    if kind == "count":
+        code = schema.behavior_code(what)
+        return lambda windows: _behavior_totals(windows, store, schema)[:, code]
+    column = {"failures": store.num_failures, "events": store.num_events}[kind]
+    return lambda windows: windows.sums(column)
 
 
 def _ages(windows: Windows, store: MinuteStore) -> NDArray[np.int64]:
@@ -213,14 +214,17 @@ def _next(horizon: int, store: MinuteStore, known_until: NDArray[np.int64]) -> C
     return classes
 
 
-def _counts(store: MinuteStore) -> dict[str, NDArray[np.int32]]:
-    return {f"count:{name}": counts for name, counts in store.behavior_counts.items()}
+def _behavior_totals(windows: Windows, store: MinuteStore, schema: Schema) -> NDArray[np.int64]:
+    """Events of each behavior in each window, by code: first those that the schema doesn't list."""
+    assert store.behavior_counts is not None, "the store was read without counts"
+    rows, window = windows.rows
+    return store.behavior_counts.totals(rows, window, len(windows), 1 + len(schema.behavior_names))
 
 
 def _log_totals(store: MinuteStore, schema: Schema) -> Callable[[Windows], Tensor]:
     def logarithms(windows: Windows) -> Tensor:
-        totals = [windows.sums(store.behavior_counts[name]) for name in schema.behavior_names]
-        return torch.from_numpy(np.log1p(np.column_stack(totals)).astype(np.float32))
+        codes = [schema.behavior_code(name) for name in schema.behavior_names]
+        return torch.from_numpy(np.log1p(_behavior_totals(windows, store, schema)[:, codes]).astype(np.float32))
 
     return logarithms
 
@@ -274,15 +278,15 @@ def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> Doma
     return _label(line, "shares", num_bars, shares)
 
 
-def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.int64], Bags, int]:
-    """The id of each row, the bars of each id, and how many bars there are."""
+def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.integer], Bags, int]:
+    """The id of each row, in few bytes since there are many rows; the bars of each id; and how many bars there are."""
     if what == "behavior":
         bars = [[code for code, _ in decode_behaviors(row)] for row in store.composites.tolist()]
-        return store.behavior.astype(np.int64), Bags.of([(b, 0) for b in bars]), len(schema.behavior_names) + 1
+        return store.behavior, Bags.of([(b, 0) for b in bars]), len(schema.behavior_names) + 1
     if what == "token":
-        return store.behavior.astype(np.int64), _token_bars(store), NUM_TOKEN_BARS
+        return store.behavior, _token_bars(store), NUM_TOKEN_BARS
     if what == "location":
-        return store.location.astype(np.int64) + 1, _location_bars(store), NUM_LOCATION_BARS
+        return store.location + 1, _location_bars(store), NUM_LOCATION_BARS
     if what == "lag":
         gaps = np.maximum(1, np.diff(store.minute.astype(np.int64), prepend=0))
         ids, num_bars = lag_tokens(gaps) // LAG_BAR_WIDTH, int(lag_tokens(np.array([10**9]))[0]) // LAG_BAR_WIDTH + 1
@@ -295,7 +299,7 @@ def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.int
             "minute": (local % MINUTES_PER_HOUR, MINUTES_PER_HOUR),
             "weekday": (local // MINUTES_PER_DAY % 7, 7),
         }[what]
-    return ids, Bags.of([([bar], 0) for bar in range(num_bars)]), num_bars
+    return ids.astype(np.uint8), Bags.of([([bar], 0) for bar in range(num_bars)]), num_bars
 
 
 def _age_bars(windows: Windows, store: MinuteStore) -> NDArray[np.int64]:

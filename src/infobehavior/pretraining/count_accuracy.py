@@ -17,7 +17,7 @@ from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.model.reproducible import reproducible
-from infobehavior.pretext.labels import DomainLabel, counted_behaviors, domain_label
+from infobehavior.pretext.labels import DomainLabel, domain_label, need_counts
 
 WINDOWS_PER_BATCH = 256
 
@@ -60,7 +60,7 @@ def count_accuracy(model: str | Path, minutes: str | Path, entities: NDArray[Any
     lines = [one.name for one in told]
     end = end_of_day(day, table.schema)
     window_minutes = encoder.config.window_minutes
-    store = load_store(table, end - window_minutes, end, counted_behaviors=counted_behaviors(lines, table.schema))
+    store = load_store(table, end - window_minutes, end, with_counts=need_counts(lines))
     entity = np.flatnonzero(np.isin(store.entities, entities))
     windows = Windows.cut(store, entity, np.full(len(entity), end), window_minutes)
     windows = windows.take(np.argsort(windows.num_minutes, kind="stable"))

@@ -28,7 +28,7 @@ from infobehavior.model.readouts import module_key
 from infobehavior.pretext.coarse import CoarseTask
 from infobehavior.pretext.domain import DOMAIN_TASKS
 from infobehavior.pretext.fine import FineTask
-from infobehavior.pretext.labels import DomainLabel, check_domain_task, counted_behaviors, days_of_next, domain_label
+from infobehavior.pretext.labels import DomainLabel, check_domain_task, days_of_next, domain_label, need_counts
 from infobehavior.pretext.months import MonthPairs, pair_months
 from infobehavior.pretraining.config import PretrainConfig
 from infobehavior.pretraining.masking import draw_mask
@@ -133,7 +133,7 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         check_domain_task(line, minutes.schema)
     end = end_of_day(until or minutes.days[-1], minutes.schema)
     first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
-    store = load_store(minutes, first, end, counted_behaviors=counted_behaviors(config.domain_task, minutes.schema))
+    store = load_store(minutes, first, end, with_counts=need_counts(config.domain_task))
     until_of = known_until(store, None if as_of is None else read_moments(as_of, minutes), end)
     if as_of is not None:
         store = cut_at(store, until_of)
