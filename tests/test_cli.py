@@ -1,6 +1,9 @@
 import errno
+import os
 import subprocess
 import sys
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
@@ -137,6 +140,14 @@ def test_a_fault_of_the_program_is_not_taken_for_bad_input(monkeypatch):
 )
 def test_error_lines(error, line):
     assert error_line(error) == line
+
+
+def test_a_process_that_is_killed():
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool, pytest.raises(BrokenExecutor) as raised:
+        pool.submit(os._exit, 9).result()
+    assert error_line(raised.value).startswith(
+        "a process was killed, probably since memory ran out: give fewer --workers"
+    )
 
 
 def test_all_faults_of_a_configuration_are_in_the_line(capsys):

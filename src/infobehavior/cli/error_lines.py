@@ -1,5 +1,6 @@
 """One line for whatever a user can get wrong."""
 
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 import typer
@@ -20,6 +21,11 @@ def error_line(error: Exception) -> str | None:
         return one_line(str(error))
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return one_line(f"not enough memory: {error}")
+    if isinstance(error, BrokenExecutor):
+        return (
+            "a process was killed, probably since memory ran out: give fewer --workers; what is finished is kept, and "
+            "the same command goes on from there"
+        )
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, OSError) or libraries & {"pyarrow", "safetensors", "safetensors_rust"}:
