@@ -51,7 +51,7 @@ def real_windows(minutes: Path, window_days: int, num_pairs: int, num_batches: i
     store = load_store(table)
     model = _model(store, table.hash, window_days)
     last = int(store.minute.max()) + 1
-    sampler = PairSampler(store, model.config.window_minutes, "anywhere", last, 2, num_pairs, SEED)
+    sampler = PairSampler(store, model.config.window_minutes, "anywhere", last, 2, num_pairs, SEED, "UTC")
     tokenizer = model.tokenizer(store)
     return Workload(
         f"git_activity, {window_days} days",

@@ -1,5 +1,6 @@
 import shutil
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.schema import BEHAVIORS_PER_WORD, ONE_TIME, SET_SEPARATOR
-from infobehavior.data.store import MinuteStore, entities_of, load_store
+from infobehavior.data.store import MinuteStore, content_hash, entities_of, load_store
 from infobehavior.errors import InputError
 from small_minutes import (
     BEHAVIORS,
@@ -309,3 +310,10 @@ def test_a_day_in_the_folder_of_another(spoiled):
         InputError, match=r"has a minute of entity user \d twice, so a day's file may be in the folder of"
     ):
         load_store(spoiled)
+
+
+def test_counts_are_a_part_of_the_content(many_counts):
+    counts = many_counts.behavior_counts
+    other = replace(many_counts, behavior_counts=replace(counts, count=counts.count[::-1]))
+    assert content_hash(many_counts) == content_hash(replace(many_counts))
+    assert content_hash(other) != content_hash(many_counts)

@@ -159,6 +159,32 @@ def test_table2_changes_what_the_paper_changes(data, monkeypatch):
     assert "(0.1825)" in as_lines(rows)[1]
 
 
+def test_scores_of_table2_stand_in_the_row_and_at_the_seed_of_their_configuration(data, monkeypatch):
+    judged = []
+
+    def judge_by_config(features, *_, **__):
+        return {name: {"auc": float(features[0, 0]), "nmi": 0.0} for name in ("lr", "gbdt", "mlp", "clusters")}
+
+    def represent(_, config):
+        judged.append(config)
+        return np.full((2, 1), config.encoder.span_minutes + config.seed / 10, np.float32)
+
+    monkeypatch.setattr(tables, "representation", represent)
+    monkeypatch.setattr(tables, "judge", judge_by_config)
+    base = config(span_minutes=180, stride_minutes=160)
+    rows = table2(data, base, range(2))
+    assert [row.values["lr"] for row in rows[:4]] == [
+        pytest.approx([span, span + 0.1]) for span in (180, 180, 720, 360)
+    ]
+    assert len(judged) == 2 * (len(ABLATIONS) - 1), "two rows have one configuration"
+
+
+def test_table2_with_two_rows_of_one_configuration_and_two_processes(market, minutes, tmp_path):
+    base = config(span_minutes=180, stride_minutes=160, checkpoint_every=5)
+    one, two = (table2(read(market, minutes, tmp_path / str(n)), base, range(1), n) for n in (1, 2))
+    assert one == two
+
+
 def test_a_split_is_four_fifths_and_one_and_the_seed_decides():
     random = np.random.default_rng(0)
     positive = random.random(200) < 0.3

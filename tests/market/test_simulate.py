@@ -326,6 +326,13 @@ def test_a_folder_of_something_else_is_refused(market, tmp_path):
         simulate(market.events.parent, MarketConfig(**(SMALL | {"seed": 5})))
 
 
+def test_a_market_of_another_version_is_refused(tmp_path, monkeypatch):
+    simulate(tmp_path, MarketConfig(num_sellers=5, num_days=1))
+    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+    with pytest.raises(InputError, match="holds another market, or one of another version of the simulator"):
+        simulate(tmp_path, MarketConfig(num_sellers=5, num_days=1))
+
+
 def test_the_command(tmp_path, capsys):
     arguments = ["simulate", "--out", str(tmp_path / "market"), "--num-sellers", "20", "--num-days", "3"]
     assert main([*arguments, "--first-day", "2020-02-28", "--bought", "1"]) == 0

@@ -4,10 +4,12 @@ from datetime import datetime, timedelta
 from math import isfinite
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 import torch
 
 from infobehavior import InfoBehavior, aggregate, pretrain
+from infobehavior.data.clock import MINUTES_PER_DAY, local_minutes
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import CONFIG_FILE
 from infobehavior.pretraining.pretrain import TRAINING_LOG
@@ -326,3 +328,11 @@ def test_a_later_cut_without_events_between_is_another_training_if_it_says_what_
             keys[lines, days] = prepare_training(minutes.path, tiny_config(domain_task=lines), until, moments).key
     assert keys[("failures",), 1] == keys[("failures",), 2]
     assert keys[("failures", "next:1"), 1] != keys[("failures", "next:1"), 2]
+
+
+def test_any_day_ends_by_the_clock_of_the_log(minutes):
+    training = prepare_training(minutes.path, tiny_config(pairs="any_day"), None, None)
+    windows = [training.sampler.windows(step) for step in range(5)]
+    borders = np.concatenate([of_step.end[: len(of_step) // 2] for of_step in windows])
+    assert minutes.schema.time.time_zone != "UTC"
+    assert (local_minutes(borders, minutes.schema.time.time_zone) % MINUTES_PER_DAY == 0).all()

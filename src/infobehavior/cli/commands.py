@@ -215,7 +215,9 @@ def _offline_evaluation(name: str, what: str) -> None:
             Path, typer.Option(help="folder for models, embeddings, scores and the table as JSON", metavar="OUT")
         ],
         seeds: Annotated[int, typer.Option(min=1, help="from 0 on: each pre-trains, splits and classifies anew")] = 3,
-        workers: Annotated[int, typer.Option(min=1, help="processes, an encoder each; they change no figure")] = 1,
+        workers: Annotated[
+            int, typer.Option(min=1, help="processes, an encoder and --num-threads each; they change no figure")
+        ] = 1,
         max_negatives: Annotated[
             int | None, typer.Option(min=1, help="draw so many negatives at random (4.2.1); by default all")
         ] = None,

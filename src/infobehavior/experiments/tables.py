@@ -1,7 +1,7 @@
 """Tables 1 and 2 of the paper (4.2.4, 4.2.5), beside the paper's figures."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from multiprocessing import get_context
@@ -136,43 +136,72 @@ def _seeded(config: PretrainConfig, seed: int) -> PretrainConfig:
 def _all_scores(
     data: OfflineData, configs: Sequence[PretrainConfig], feature_sets: Sequence[str], workers: int
 ) -> list[dict[str, dict[str, Scores]]]:
-    """The scores of each feature set with each configuration."""
-    if "manual" in feature_sets:
+    """The scores of each feature set with each configuration; those that are kept aren't made again."""
+    missing = {
+        config.model_dump_json(): config  # Two rows of a table may have the same one.
+        for config in configs
+        if not all(_score_file(data, features, config).exists() for features in feature_sets)
+    }
+    if missing and "manual" in feature_sets:
         _ = data.manual  # Made once, before other processes get it.
-    work = partial(_scores_of_sets, data, feature_sets)
+    work = partial(_score_sets, data, feature_sets)
     if workers == 1:
-        return [work(config) for config in configs]
-    found = []
+        for config in missing.values():
+            work(config)
+    else:
+        _in_processes(work, list(missing.values()), workers)
+    return [
+        {features: read_json(_score_file(data, features, config), "scores")["scores"] for features in feature_sets}
+        for config in configs
+    ]
+
+
+def _in_processes(work: Callable[[PretrainConfig], None], configs: Sequence[PretrainConfig], workers: int) -> None:
+    """Call for each configuration. None waits in a queue, from which it couldn't be taken back once one has failed."""
     with (
         ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool,
         progress("training and judging encoders", len(configs)) as advance,
     ):
-        for scores in pool.map(work, configs):
-            found.append(scores)
-            advance(1)
-    return found
+        running: set[Future[None]] = set()
+        for config in configs:
+            if len(running) == workers:
+                running = _after_the_next(running, advance)
+            running.add(pool.submit(work, config))
+        while running:
+            running = _after_the_next(running, advance)
 
 
-def _scores_of_sets(
-    data: OfflineData, feature_sets: Sequence[str], config: PretrainConfig
-) -> dict[str, dict[str, Scores]]:
+def _after_the_next(running: set[Future[None]], advance: Callable[[int], None]) -> set[Future[None]]:
+    """Those that still run when the next one is done."""
+    done, running = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        future.result()
+        advance(1)
+    return running
+
+
+def _score_sets(data: OfflineData, feature_sets: Sequence[str], config: PretrainConfig) -> None:
     learnt = cache(partial(representation, data, config))
-    return {features: _scores(data, features, config, learnt) for features in feature_sets}
+    for features in feature_sets:
+        _score(data, features, config, learnt)
 
 
-def _scores(
-    data: OfflineData, features: str, config: PretrainConfig, learnt: Callable[[], NDArray[np.float32]]
-) -> dict[str, Scores]:
+def _score(data: OfflineData, features: str, config: PretrainConfig, learnt: Callable[[], NDArray[np.float32]]) -> None:
     """How well a feature set does with the seed of a configuration; kept, so that a rerun goes on where it stopped."""
-    decides = {"seed": config.seed} if features == "manual" else config.model_dump(mode="json")
-    key = definition_hash([data.hash, features, decides])
-    file = data.folder / SCORES_FOLDER / f"{key}.json"
-    if file.exists():
-        kept: dict[str, Scores] = read_json(file, "scores")["scores"]
-        return kept
-    scores = judge(_features(data, features, learnt), data.positive, config.seed, kind=data.kind)
-    write_json(file, {"features": features, "decided by": decides, "scores": scores})
-    return scores
+    file = _score_file(data, features, config)
+    if not file.exists():
+        scores = judge(_features(data, features, learnt), data.positive, config.seed, kind=data.kind)
+        write_json(file, {"features": features, "decided by": _decides(features, config), "scores": scores})
+
+
+def _score_file(data: OfflineData, features: str, config: PretrainConfig) -> Path:
+    key = definition_hash([data.hash, features, _decides(features, config)])
+    return data.folder / SCORES_FOLDER / f"{key}.json"
+
+
+def _decides(features: str, config: PretrainConfig) -> dict[str, Any]:
+    """What decides the scores of a feature set, beside the data."""
+    return {"seed": config.seed} if features == "manual" else config.model_dump(mode="json")
 
 
 def _features(data: OfflineData, features: str, learnt: Callable[[], NDArray[np.float32]]) -> NDArray[np.floating]:

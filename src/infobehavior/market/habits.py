@@ -105,8 +105,9 @@ class Habits:
     def blended(self, other: "Habits", strength: float, random: np.random.Generator) -> "Habits":
         """Habits of accounts that others took over: in other cities, with the others' staff, rhythm, pace and routine.
 
-        Numbers move by `strength`; of what can't move by a part, each is theirs as often. The account's tools stay, and
-        how often it fails and is changed: what becomes of those has parameters of its own.
+        Numbers move by `strength`, the mix by half as much; of what can't move by a part, each is theirs as often. The
+        account's tools stay, how often the usual next operation is done, and how often it fails and is changed: what
+        becomes of the last two has parameters of its own.
         """
         count = len(self.habit)
         taken = random.random((count, len(REGULAR))) < strength

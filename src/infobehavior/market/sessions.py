@@ -75,8 +75,8 @@ def work(habits: Habits, row: Indices, failure: Numbers, num_sessions: Indices, 
 
 def chance_to_fail(operation: Indices | int, times: Numbers) -> Numbers:
     """How often operations fail where the odds are so many times the median seller's."""
-    odds = _ODDS[operation] * times
-    chance: Numbers = odds / (1 + odds)
+    with np.errstate(divide="ignore"):
+        chance: Numbers = 1 / (1 + 1 / (_ODDS[operation] * times))
     return chance
 
 

@@ -125,7 +125,10 @@ def _refuse_another(folder: Path, definition: dict[str, Any]) -> None:
     there = folder / DEFINITION_FILE
     if there.exists():
         if read_json(there, "a market") != definition:
-            raise InputError(f"{folder} holds another market; choose another --out, or remove that folder first")
+            raise InputError(
+                f"{folder} holds another market, or one of another version of the simulator; choose another --out, or "
+                "remove that folder first"
+            )
     elif folder.exists() and any(entry.name != UNFINISHED_FILE for entry in folder.iterdir()):
         raise InputError(f"{folder} has files that aren't a market's (no {DEFINITION_FILE}); give a new folder")
 

@@ -37,10 +37,10 @@ class PairSampler:
         min_minutes: see above.
         batch_size: entities of a step.
         seed: seed of the order of entities, of the borders and of the lengths.
+        time_zone: IANA name; decides when days end.
         lengths: "whole": all minutes of both windows; "several": in each step what is nearest to the borders, a whole
             window on either side, a half, a quarter or an eighth; it stands where a window ends. It is the same for
             all pairs of a step that have enough minutes there, since their length would tell others apart.
-        time_zone: IANA name; decides when days end.
     """
 
     store: MinuteStore
@@ -50,8 +50,8 @@ class PairSampler:
     min_minutes: int
     batch_size: int
     seed: int
+    time_zone: str
     lengths: Literal["whole", "several"] = "whole"
-    time_zone: str = "UTC"
     _border_entity: NDArray[np.int64] = field(init=False, repr=False)
     _border: NDArray[np.int64] = field(init=False, repr=False)
     _entities: NDArray[np.int64] = field(init=False, repr=False)

@@ -151,8 +151,8 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         config.min_minutes,
         config.batch_size,
         config.seed,
-        config.lengths,
         minutes.schema.time.time_zone,
+        config.lengths,
     )
     lines = _known_tasks(config, sampler, until_of)
     labels = [domain_label(line, store, minutes.schema, until_of) for line in lines]
