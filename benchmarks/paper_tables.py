@@ -19,6 +19,7 @@ from machine import ROOT, machine
 
 from infobehavior.artefacts import read_json, write_json
 from infobehavior.experiments.tables import TABLES, count_rows, write_table
+from infobehavior.market.simulate import VERSION
 from infobehavior.pretraining.config import PRESETS, preset
 from market import TENTH, third_month
 
@@ -44,6 +45,7 @@ def main() -> int:
     told = {
         "machine": machine(),
         "market": MARKET.model_dump(mode="json"),
+        "simulator": VERSION,
         "preset": given.preset,
         "table": given.table,
     }

@@ -317,7 +317,8 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
         "rows": [asdict(row)],
         "data": ["10 accounts"],
         "seeds": [0, 1],
-        "config": {"num_steps": 7, "precision": "float32"},
+        "config": {"num_steps": 7, "precision": "float32", "num_threads": 1},
+        "simulator": 2,
         "market": {"num_sellers": 1_000, "seed": 3, "abnormal_share": 0.0472},
         "preset": "paper",
         "table": "table1",
@@ -328,7 +329,7 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
     page.write_page()
     text = (tmp_path / "results.md").read_text()
     assert "## Table 1 on the simulated market, preset `paper`" in text
-    assert "1,000 sellers of seed 3, 4.72% of them abnormal; products of the encoder are in float32." in text
+    assert "1,000 sellers of seed 3, 4.72% of them abnormal, by version 2 of the simulator; products" in text
     assert "| manual, LightGBM | 0.8500 ± 0.071 (0.9099) | 0.1500 ± 0.071 |" in text
     assert "| failures, 9 accounts never seen | 0.5000 (0.9752) |" in text
 
