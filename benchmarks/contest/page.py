@@ -122,8 +122,8 @@ def _table(content: dict[str, Any]) -> str:
     lines = [
         f"## {table.replace('table', 'Table ')} on the simulated market, preset `{preset}`",
         "",
-        f"{market['num_sellers']:,} sellers of seed {market['seed']}, {market['abnormal_share']:.2%} of them abnormal, by "
-        f"version {content['simulator']} of the simulator; products of the encoder are in {precision}.",
+        f"{market['num_sellers']:,} sellers of seed {market['seed']}, {market['abnormal_share']:.2%} of them abnormal, "
+        f"by version {content['simulator']} of the simulator; products of the encoder are in {precision}.",
         " ".join(f"{line}." for line in content["data"]),
         f"Means ± standard deviations over {len(content['seeds'])} seeds, each of which pre-trains, splits and "
         "classifies anew; in brackets the paper's figures, on its own data. Nothing was chosen by this market: "
@@ -131,7 +131,8 @@ def _table(content: dict[str, Any]) -> str:
         "kind of positives against all negatives; `normal` are sellers labelled abnormal by mistake, and few.",
         "",
         f"`PYTHONPATH=benchmarks python benchmarks/paper_tables.py --table {table} --preset {preset} "
-        f"--num-steps {steps} --seeds {len(content['seeds'])} --num-threads {threads}`, simulated, {in_words(content['machine'])}.",
+        f"--num-steps {steps} --seeds {len(content['seeds'])} --num-threads {threads}`, simulated, "
+        f"{in_words(content['machine'])}.",
         "",
     ]
     return "\n".join([*lines, *_markdown(rows), "", *(_markdown(counts) if counts else []), ""])
