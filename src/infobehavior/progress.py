@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from typing import Protocol
 
 from rich.console import Console
@@ -31,7 +32,7 @@ def progress(description: str, total: int) -> Iterator[Advance]:
     Yields:
         The function to call when units are finished.
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and parent_process() is None:
         with Progress(
             *Progress.get_default_columns(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
         ) as bar:
@@ -39,6 +40,19 @@ def progress(description: str, total: int) -> Iterator[Advance]:
             yield lambda done=1, note="": bar.update(task, advance=done, note=note)
     else:
         yield _lines(description, total)
+
+
+def log_lines_of_worker(enabled: bool) -> None:
+    """Let a process that works for another tell what it does, a line at a time and without a bar of its own.
+
+    Args:
+        enabled: whether the other one's log lines are shown.
+    """
+    if enabled:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(processName)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
 
 
 def _lines(description: str, total: int) -> Advance:

@@ -1,6 +1,7 @@
 """Tables 1 and 2 on a small simulated market: who is judged by what, what is kept, and what is refused."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -179,10 +180,13 @@ def test_scores_of_table2_stand_in_the_row_and_at_the_seed_of_their_configuratio
     assert len(judged) == 2 * (len(ABLATIONS) - 1), "two rows have one configuration"
 
 
-def test_table2_with_two_rows_of_one_configuration_and_two_processes(market, minutes, tmp_path):
+def test_table2_with_two_rows_of_one_configuration_and_two_processes(market, minutes, tmp_path, caplog, capfd):
+    caplog.set_level("INFO", "infobehavior")
     base = config(span_minutes=180, stride_minutes=160, checkpoint_every=5)
     one, two = (table2(read(market, minutes, tmp_path / str(n)), base, range(1), n) for n in (1, 2))
     assert one == two
+    assert re.search(r"SpawnProcess-\d+: pre-training: ", capfd.readouterr().err)
+    assert "training and judging encoders: 6 of 6" in caplog.text
 
 
 def test_a_split_is_four_fifths_and_one_and_the_seed_decides():

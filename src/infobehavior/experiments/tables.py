@@ -1,5 +1,6 @@
 """Tables 1 and 2 of the paper (4.2.4, 4.2.5), beside the paper's figures."""
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from infobehavior.artefacts import definition_hash, read_json, write_json
 from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.experiments.offline import CLUSTERS, OfflineData, Scores, judge, representation, tried_counts
 from infobehavior.pretraining.config import PretrainConfig
-from infobehavior.progress import progress
+from infobehavior.progress import log_lines_of_worker, logger, progress
 
 SCORES_FOLDER = "scores"
 FEATURE_SETS = ("manual", "infobehavior", "both")
@@ -158,8 +159,9 @@ def _all_scores(
 
 def _in_processes(work: Callable[[PretrainConfig], None], configs: Sequence[PretrainConfig], workers: int) -> None:
     """Call for each configuration. None waits in a queue, from which it couldn't be taken back once one has failed."""
+    lines = (logger.isEnabledFor(logging.INFO),)
     with (
-        ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool,
+        ProcessPoolExecutor(workers, get_context("spawn"), log_lines_of_worker, lines, max_tasks_per_child=1) as pool,
         progress("training and judging encoders", len(configs)) as advance,
     ):
         running: set[Future[None]] = set()
