@@ -304,6 +304,17 @@ def test_a_day_with_other_columns(spoiled):
         load_store(spoiled)
 
 
+def test_counts_that_are_not_the_behaviors(spoiled):
+    file = spoiled.file(spoiled.days[2])
+    table = pq.read_table(file, partitioning=None)
+    counts = table["counts"].to_pylist()
+    longer = pa.array([counts[0] + [1], *counts[1:]], table.schema.field("counts").type)
+    pq.write_table(table.set_column(table.column_names.index("counts"), "counts", longer), file)
+    load_store(spoiled)
+    with pytest.raises(InputError, match=r"has [\d,]+ counts of behaviors for [\d,]+ behaviors, so a file is damaged"):
+        load_store(spoiled, with_counts=True)
+
+
 def test_a_day_in_the_folder_of_another(spoiled):
     shutil.copyfile(spoiled.file(spoiled.days[4]), spoiled.file(spoiled.days[3]))
     with pytest.raises(

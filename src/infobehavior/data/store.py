@@ -116,7 +116,7 @@ def load_store(
         last_entity: entities after this one are not read.
 
     Raises:
-        InputError: a file is missing or damaged, or holds a minute that another holds too.
+        InputError: a file is missing or damaged, or holds a minute that another holds too, or other counts.
     """
     schema = minutes.schema
     files = minutes.files(first_minute, end_minute)
@@ -144,6 +144,12 @@ def load_store(
         ).to_arrow_table()
     store = _from_arrow(table, schema, with_counts)
     _refuse_repeated_minutes(store, minutes.path)
+    counts = store.behavior_counts
+    if counts is not None and len(counts.count) != counts.offsets[-1]:
+        raise InputError(
+            f"{minutes.path} has {len(counts.count):,} counts of behaviors for {counts.offsets[-1]:,} behaviors, so a "
+            "file is damaged; run `infobehavior aggregate` again"
+        )
     return store
 
 
