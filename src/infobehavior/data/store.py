@@ -144,12 +144,7 @@ def load_store(
         ).to_arrow_table()
     store = _from_arrow(table, schema, with_counts)
     _refuse_repeated_minutes(store, minutes.path)
-    counts = store.behavior_counts
-    if counts is not None and len(counts.count) != counts.offsets[-1]:
-        raise InputError(
-            f"{minutes.path} has {len(counts.count):,} counts of behaviors for {counts.offsets[-1]:,} behaviors, so a "
-            "file is damaged; run `infobehavior aggregate` again"
-        )
+    _refuse_other_counts(store, minutes.path)
     return store
 
 
@@ -160,6 +155,15 @@ def _refuse_repeated_minutes(store: MinuteStore, folder: Path) -> None:
         raise InputError(
             f"{folder} has a minute of entity {entity} twice, so a day's file may be in the folder of another day; "
             "run `infobehavior aggregate` again"
+        )
+
+
+def _refuse_other_counts(store: MinuteStore, folder: Path) -> None:
+    counts = store.behavior_counts
+    if counts is not None and len(counts.count) != counts.offsets[-1]:
+        raise InputError(
+            f"{folder} has {len(counts.count):,} counts of behaviors for {counts.offsets[-1]:,} behaviors, so a file "
+            "is damaged; run `infobehavior aggregate` again"
         )
 
 

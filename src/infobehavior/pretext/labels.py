@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infobehavior.data.batches import MINUTES_SINCE_MONDAY
+from infobehavior.data.behavior_counts import BehaviorCounts
 from infobehavior.data.clock import MINUTES_PER_DAY, local_minutes
 from infobehavior.data.schema import SET_SEPARATOR, Schema, decode_behaviors
 from infobehavior.data.store import MinuteStore
@@ -170,9 +171,9 @@ def _count(kind: str, what: str, store: MinuteStore, schema: Schema) -> Callable
         members = [np.array(row) for row in _member_ids(sets)]
         return lambda windows: _per_window(windows, ids, lambda present: _num_distinct(present, members))
     if kind == "count":
-        code = schema.behavior_code(what)
-        return lambda windows: _behavior_totals(windows, store, schema)[:, code]
-    column = {"failures": store.num_failures, "events": store.num_events}[kind]
+        column = _behavior_counts(store).of_behavior(schema.behavior_code(what))
+    else:
+        column = {"failures": store.num_failures, "events": store.num_events}[kind]
     return lambda windows: windows.sums(column)
 
 
@@ -214,17 +215,18 @@ def _next(horizon: int, store: MinuteStore, known_until: NDArray[np.int64]) -> C
     return classes
 
 
-def _behavior_totals(windows: Windows, store: MinuteStore, schema: Schema) -> NDArray[np.int64]:
-    """Events of each behavior in each window, by code: first those that the schema doesn't list."""
+def _behavior_counts(store: MinuteStore) -> BehaviorCounts:
     assert store.behavior_counts is not None, "the store was read without counts"
-    rows, window = windows.rows
-    return store.behavior_counts.totals(rows, window, len(windows), 1 + len(schema.behavior_names))
+    return store.behavior_counts
 
 
 def _log_totals(store: MinuteStore, schema: Schema) -> Callable[[Windows], Tensor]:
+    counts, codes = _behavior_counts(store), [schema.behavior_code(name) for name in schema.behavior_names]
+
     def logarithms(windows: Windows) -> Tensor:
-        codes = [schema.behavior_code(name) for name in schema.behavior_names]
-        return torch.from_numpy(np.log1p(_behavior_totals(windows, store, schema)[:, codes]).astype(np.float32))
+        rows, window = windows.rows
+        totals = counts.totals(rows, window, len(windows), 1 + len(codes))
+        return torch.from_numpy(np.log1p(totals[:, codes]).astype(np.float32))
 
     return logarithms
 
