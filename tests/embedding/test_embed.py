@@ -15,7 +15,7 @@ import pytest
 from infobehavior import InfoBehavior, embed, pretrain
 from infobehavior.artefacts import refuse_interrupted
 from infobehavior.data.schema import SET_SEPARATOR
-from infobehavior.embedding import encode
+from infobehavior.embedding import bundles, encode, table as table_module
 from infobehavior.errors import InputError
 from small_minutes import (
     FIRST_DAY,
@@ -85,6 +85,13 @@ def assert_equal_vectors(one, other, tolerance=0.0):
     assert one.keys() == other.keys()
     for key in one:
         np.testing.assert_allclose(one[key], other[key], rtol=0, atol=tolerance, err_msg=str(key))
+
+
+def set_limits(monkeypatch, limits):
+    """Set what limits batches, bundles, shards and row groups."""
+    for name, limit in limits.items():
+        (module,) = (module for module in (encode, bundles, table_module) if hasattr(module, name))
+        monkeypatch.setattr(module, name, limit)
 
 
 def microseconds(moment):
@@ -346,6 +353,7 @@ def test_entities_of_any_name_find_their_minutes(events, model_folder, tmp_path,
     names = ["Z", "a", "a'b", 'a"b', "é", "e\u0301", "\uff61", "\U0001f600", "1", "-"]
     renamed = [replace(event, who=names[int(event.who[-1])]) for event in events]
     minutes = small_minutes(tmp_path, renamed)
+    monkeypatch.setattr(bundles, "ENTITIES_PER_BUNDLE", 2)
     monkeypatch.setattr(encode, "MINUTES_PER_SHARD", 40)
     rows = [(who, DAY_END) for who in names]
     embed(minutes.path, model_folder, tmp_path / "out", as_of=write_moments(rows, tmp_path / "as_of.parquet"))
@@ -397,16 +405,17 @@ def test_a_rerun_and_the_order_of_rows_change_no_byte(minutes, model_folder, mom
         {"MINUTES_PER_BATCH": 70},
         {"MINUTES_OF_PART": 10},
         {"WINDOWS_PER_BATCH": 3},
-        {"MINUTES_PER_SHARD": 30},
-        {"MINUTES_PER_SHARD": 1, "WINDOWS_PER_BATCH": 2},
-        {"MOMENTS_PER_SHARD": 3},
-        {"MOMENTS_PER_SHARD": 1},
+        {"ENTITIES_PER_BUNDLE": 1},
+        {"ENTITIES_PER_BUNDLE": 3, "MINUTES_PER_SHARD": 1},
+        {"MINUTES_PER_BUNDLE": 30, "WINDOWS_PER_BATCH": 2, "MINUTES_PER_SHARD": 1},
+        {"MOMENTS_PER_BUNDLE": 3, "MOMENTS_PER_SHARD": 1},
     ],
 )
-def test_batches_and_shards_change_nothing(minutes, model_folder, moments, table, tmp_path, monkeypatch, limits):
+def test_other_batches_and_bundles_change_last_digits_at_most(
+    minutes, model_folder, moments, table, tmp_path, monkeypatch, limits
+):
     folder, expected = table
-    for name, limit in limits.items():
-        monkeypatch.setattr(encode, name, limit)
+    set_limits(monkeypatch, limits)
     path = write_moments(moments, tmp_path / "as_of.parquet")
     summary = embed(minutes.path, model_folder, tmp_path / "out", as_of=path)
     assert_equal_vectors(vectors(tmp_path / "out"), vectors(folder), 1e-5)
@@ -416,8 +425,27 @@ def test_batches_and_shards_change_nothing(minutes, model_folder, moments, table
     assert summary.fallbacks == expected.fallbacks
 
 
+@pytest.mark.parametrize("moments_of", ["a day", "a table"])
+@pytest.mark.parametrize("limits", [{"MINUTES_PER_SHARD": 1}, {"MINUTES_PER_SHARD": 60}, {"MOMENTS_PER_SHARD": 7}])
+def test_shards_change_no_byte(minutes, model_folder, moments, tmp_path, monkeypatch, limits, moments_of):
+    """Whatever is in memory at once, the same entities are encoded together and the same rows are a row group."""
+    set_limits(monkeypatch, {"ENTITIES_PER_BUNDLE": 3, "BYTES_PER_ROW_GROUP": 4 * EMBEDDING_DIM * 4})
+    path = write_moments(moments, tmp_path / "as_of.parquet")
+    given = {"date": DAY} if moments_of == "a day" else {"as_of": path}
+    embed(minutes.path, model_folder, tmp_path / "whole", **given)
+    opened, embed_shard = [], encode._embed_shard
+    monkeypatch.setattr(encode, "_embed_shard", lambda *args: opened.append(args) or embed_shard(*args))
+    set_limits(monkeypatch, limits)
+    embed(minutes.path, model_folder, tmp_path / "out", **given)
+    assert len(opened) > 1
+    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "whole")
+    files = list((tmp_path / "out").glob("ds=*/*.parquet"))
+    assert sum(pq.ParquetFile(file).num_row_groups for file in files) > len(files)
+
+
 @pytest.mark.parametrize("limit", [1, 40])
 def test_fewer_minutes_at_once_change_nothing(minutes, model_folder, moments, table, tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(bundles, "ENTITIES_PER_BUNDLE", 1)
     opened = []
     embed_shard = encode._embed_shard
     monkeypatch.setattr(encode, "_embed_shard", lambda *args: opened.append(args) or embed_shard(*args))
@@ -432,8 +460,7 @@ def test_fewer_minutes_at_once_change_nothing(minutes, model_folder, moments, ta
 @pytest.mark.parametrize("limits", [{"MOMENTS_PER_SHARD": 2}, {"MINUTES_PER_SHARD": 1}])
 def test_a_day_that_is_written_shard_by_shard_is_the_same_day(minutes, model_folder, tmp_path, monkeypatch, limits):
     expected = embed(minutes.path, model_folder, tmp_path / "whole", date="2024-04-02")
-    for name, limit in limits.items():
-        monkeypatch.setattr(encode, name, limit)
+    set_limits(monkeypatch, {"ENTITIES_PER_BUNDLE": 1, **limits})
     summary = embed(minutes.path, model_folder, tmp_path / "out", date="2024-04-02")
     assert rows_of(tmp_path / "out").keys() == rows_of(tmp_path / "whole").keys()
     assert_equal_vectors(vectors(tmp_path / "out"), vectors(tmp_path / "whole"), 1e-5)
@@ -448,7 +475,7 @@ def test_a_table_can_be_read_while_a_day_is_embedded_and_is_untouched_if_that_st
     out = tmp_path / "out"
     embed(minutes.path, model_folder, out, date="2024-04-01")
     before = folder_bytes(out)
-    monkeypatch.setattr(encode, "MOMENTS_PER_SHARD", 2)
+    set_limits(monkeypatch, {"ENTITIES_PER_BUNDLE": 1, "MOMENTS_PER_SHARD": 2})
     shards = iter([encode._embed_shard, encode._embed_shard])
 
     def embed_shard(*args):

@@ -20,7 +20,7 @@ from infobehavior.data.store import load_store
 from infobehavior.data.windows import Windows
 from infobehavior.downstream.embeddings import read_embeddings
 from infobehavior.embedding import embed as embed_module
-from infobehavior.embedding import encode, kept_spans, spans_file
+from infobehavior.embedding import bundles, encode, kept_spans, spans_file
 from infobehavior.embedding.kept_spans import SpanContents
 from infobehavior.embedding.spans_file import SPANS_FILE
 from infobehavior.model.float32_products import rows_are_independent
@@ -195,6 +195,7 @@ def test_what_another_encoder_of_the_same_name_made_is_not_found(minutes, keepab
 def test_shards_and_many_writes_change_nothing(minutes, keepable, tmp_path, monkeypatch):
     monkeypatch.setattr(spans_file, "SPANS_PER_WRITE", 3)
     monkeypatch.setattr(encode, "MINUTES_PER_BATCH", 50)
+    monkeypatch.setattr(bundles, "ENTITIES_PER_BUNDLE", 1)
     monkeypatch.setattr(encode, "MINUTES_PER_SHARD", 200)
     shards, embed_shard = [], encode._embed_shard
     monkeypatch.setattr(encode, "_embed_shard", lambda *given: shards.append(given) or embed_shard(*given))
@@ -250,6 +251,7 @@ def test_a_day_without_long_spans_leaves_what_was_kept(minutes, keepable, tmp_pa
 def test_two_runs_at_once_leave_both_days(minutes, keepable, tmp_path, monkeypatch):
     """The one that began first may keep nothing, and says so."""
     monkeypatch.setattr(spans_file, "SPANS_PER_WRITE", 1)
+    monkeypatch.setattr(bundles, "ENTITIES_PER_BUNDLE", 1)
     monkeypatch.setattr(encode, "MINUTES_PER_SHARD", 200)
     embed_days(minutes, keepable, tmp_path / "anew", False, DAYS[:2])
     write_partitions, others = embed_module.write_partitions, []

@@ -97,8 +97,8 @@ def embed(
         keep_spans: with a date, keep the representations of long spans beside the table, and take those that an
             earlier run kept; the embeddings are the same bytes. Needs a model whose `span_origin` is "epoch". Where
             they can't be kept, the table is written all the same.
-        minutes_per_shard: about how many minutes with events are in memory at once, 10 million by default; an entity's
-            are never parted, and the last digits of embeddings depend on which entities are together.
+        minutes_per_shard: about how many minutes with events are in memory at once, 10 million by default; those of a
+            bundle (see `bundles`) are never parted. It changes no byte.
 
     Raises:
         InputError: these parts don't belong together, or no window has any events.

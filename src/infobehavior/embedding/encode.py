@@ -1,4 +1,4 @@
-"""Windows to global representations, shard by shard and batch by batch, without gradients."""
+"""Windows to global representations, shard by shard, bundle by bundle and batch by batch, without gradients."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,9 +12,10 @@ from torch import Tensor
 from infobehavior.data.batches import Spans, Tokenizer
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import Moments
-from infobehavior.data.store import entities_of, load_store
+from infobehavior.data.store import load_store
 from infobehavior.data.vocabulary import FROM_NOTHING, FROM_PARTS
 from infobehavior.data.windows import Windows
+from infobehavior.embedding.bundles import Bundles
 from infobehavior.embedding.kept_spans import KeptSpans, Represent
 from infobehavior.errors import InputError
 from infobehavior.model.device import find_device
@@ -133,7 +134,8 @@ def embed_moments(
         moments: at which windows end; the shards are runs of them.
         device: where to encode.
         kept: representations of spans that need not be computed again.
-        minutes_per_shard: about how many minutes are in memory at once; MINUTES_PER_SHARD by default.
+        minutes_per_shard: about how many minutes are in memory at once, at least a bundle's; MINUTES_PER_SHARD by
+            default. It changes no byte.
 
     Raises:
         InputError: there is no such device, or the minutes can't be read, or representations of spans can't be kept.
@@ -142,12 +144,15 @@ def embed_moments(
     if kept:
         with torch.inference_mode(), reproducible(model.num_threads):
             _refuse_dependent_rows(model)
+    bundles = Bundles.of(minutes, moments, model.config.window_minutes)
     with progress("embedding", len(moments)) as advance:
-        for shard in _shards(minutes, moments, model.config.window_minutes, minutes_per_shard or MINUTES_PER_SHARD):
+        for shard in bundles.shards(minutes_per_shard or MINUTES_PER_SHARD, MOMENTS_PER_SHARD):
+            starts = bundles.starts[shard.start : shard.stop + 1]
+            of_shard = moments.take(slice(starts[0], starts[-1]))
             with torch.inference_mode(), reproducible(model.num_threads):
-                embedded = _embed_shard(minutes, model, moments.take(shard), kept)
+                embedded = _embed_shard(minutes, model, of_shard, starts[:-1] - starts[0], kept)
             yield embedded
-            advance(shard.stop - shard.start)
+            advance(len(of_shard))
 
 
 def _refuse_dependent_rows(model: InfoBehavior) -> None:
@@ -172,8 +177,9 @@ def _refuse_dependent_rows(model: InfoBehavior) -> None:
 
 
 def _embed_shard(
-    minutes: MinuteTable, model: InfoBehavior, moments: Moments, kept: KeptSpans | None
+    minutes: MinuteTable, model: InfoBehavior, moments: Moments, starts: NDArray[np.int64], kept: KeptSpans | None
 ) -> EmbeddedWindows:
+    """Embed some bundles; `starts` are their first moments."""
     result = EmbeddedWindows.zeros(moments, model.embedding_dim)
     tokenizer, windows, place = _open_shard(minutes, model, moments)
     device = next(model.parameters()).device
@@ -183,7 +189,7 @@ def _embed_shard(
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     represent_unknown = kept.reusing(represent, tokenizer) if kept else represent
-    for chosen in _batches(windows):
+    for chosen in _batches(windows, np.searchsorted(starts, place, side="right")):
         _embed_batch(model, tokenizer, represent_unknown, windows.take(chosen), place[chosen], result)
     return result
 
@@ -196,27 +202,6 @@ def _parts(spans: Spans) -> Iterator[Spans]:
         return
     for number in np.unique(part):
         yield spans.take(part == number)
-
-
-def _shards(minutes: MinuteTable, moments: Moments, window_minutes: int, minutes_per_shard: int) -> Iterator[slice]:
-    """Runs of moments whose entities have together about so many minutes, and no more than MOMENTS_PER_SHARD of them.
-
-    Counted are all minutes that are in the span of time of all windows together, since that is what a shard reads.
-    """
-    if len(moments) == 0:
-        return
-    entities, num_minutes = entities_of(
-        minutes, int(moments.end.max()), first_minute=int(moments.end.min()) - window_minutes
-    )
-    _, first = np.unique(moments.entity_id, return_index=True)
-    before = np.zeros(len(first), dtype=np.int64)
-    if len(entities):
-        position = np.searchsorted(entities, moments.entity_id[first])
-        before = np.concatenate([[0], np.cumsum(num_minutes)])[position]
-    shard = np.maximum.accumulate(before // minutes_per_shard + first // MOMENTS_PER_SHARD)
-    starts = first[np.flatnonzero(np.diff(shard, prepend=-1))]
-    for start, end in zip(starts, [*starts[1:], len(moments)], strict=True):
-        yield slice(int(start), int(end))
 
 
 def _open_shard(
@@ -245,15 +230,16 @@ def _plain(entity_id: object) -> object:
     return int(entity_id) if isinstance(entity_id, np.integer) else entity_id
 
 
-def _batches(windows: Windows) -> Iterator[NDArray[np.int64]]:
-    """Windows of about the same size together; the order, and so each byte, depends on the windows alone."""
-    order = np.lexsort((windows.end, windows.entity, windows.num_minutes))
-    sizes = np.cumsum(windows.num_minutes[order])
+def _batches(windows: Windows, bundle: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Windows of a bundle that have about the same size; the order, and so each byte, depends on the bundle alone."""
+    order = np.lexsort((windows.end, windows.entity, windows.num_minutes, bundle))
+    sizes, bundle = np.cumsum(windows.num_minutes[order]), bundle[order]
     start = 0
     while start < len(order):
         before = sizes[start - 1] if start else 0
         end = int(np.searchsorted(sizes, before + MINUTES_PER_BATCH, side="right"))
-        end = min(max(end, start + 1), start + WINDOWS_PER_BATCH)
+        of_bundle = int(np.searchsorted(bundle, bundle[start], side="right"))
+        end = min(max(end, start + 1), start + WINDOWS_PER_BATCH, of_bundle)
         yield order[start:end]
         start = end
 

@@ -42,6 +42,8 @@ NO_EVENTS_FOLDER = "_no_events"
 KIND = "embeddings"
 FORMAT = 1
 KEYS = ["entity_id", "as_of"]
+BYTES_PER_ROW_GROUP = 64 << 20
+"""Of embeddings; a row group is so large whatever is written at a time, so that shards change no byte."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -202,25 +204,41 @@ class _Partition:
 
     def write(self, shards: Iterator[EmbeddedWindows], model_id: str) -> None:
         """Write the windows that have events, shard by shard."""
-        keys = []
+        keys: list[pa.Table] = []
         with ExitStack() as stack:
             writer = None
-            for shard in shards:
-                embedded = shard.take(shard.num_minutes > 0)
-                rows = _rows(embedded, model_id)
+            for rows in _row_groups(self._rows_of(shards, keys, model_id)):
                 writer = writer or stack.enter_context(
                     pq.ParquetWriter(self.temporary, rows.schema, compression="zstd")
                 )
-                writer.write_table(rows)
-                keys.append(_keys(embedded))
-                self.keys_without.append(_keys(shard.take(shard.num_minutes == 0)))
+                writer.write_table(rows, row_group_size=max(1, len(rows)))
         self.num_removed = _num_removed(self.target, pa.concat_tables(keys))
+
+    def _rows_of(self, shards: Iterator[EmbeddedWindows], keys: list[pa.Table], model_id: str) -> Iterator[pa.Table]:
+        for shard in shards:
+            embedded = shard.take(shard.num_minutes > 0)
+            keys.append(_keys(embedded))
+            self.keys_without.append(_keys(shard.take(shard.num_minutes == 0)))
+            yield _rows(embedded, model_id)
 
     def move(self) -> None:
         """Put both into their places."""
         self.target.parent.mkdir(exist_ok=True)
         move_into_place(self.temporary, self.target)
         _write_no_events(pa.concat_tables(self.keys_without), self.without_target)
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of one size; the last is smaller, and the only one where there are no rows."""
+    waiting: pa.Table | None = None
+    for table in tables:
+        waiting = table if waiting is None else pa.concat_tables([waiting, table])
+        size = max(1, BYTES_PER_ROW_GROUP // (4 * waiting.schema.field("embedding").type.list_size))
+        while len(waiting) > size:
+            yield waiting.slice(0, size)
+            waiting = waiting.slice(size)
+    if waiting is not None:
+        yield waiting
 
 
 def _num_removed(partition: Path, keys: pa.Table) -> int:

@@ -1,0 +1,102 @@
+"""Bundles: entities that are encoded together, told from ids and minutes alone, whatever the shards, workers or engine.
+
+The last digits of a product can depend on what else is multiplied, so it must be the same each time. A bundle begins at
+an entity whose id hashes to a certain number, and where it would be too large it is cut; so an entity that comes or
+goes, or does more, changes its own bundle and no other.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infobehavior.data.minutes import MinuteTable
+from infobehavior.data.moments import Moments
+from infobehavior.data.store import entities_of
+
+ENTITIES_PER_BUNDLE = 1_024
+"""On average: one id in so many begins a bundle."""
+
+MINUTES_PER_BUNDLE = 500_000
+MOMENTS_PER_BUNDLE = 65_536
+"""About where a bundle is cut, between two entities."""
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """Runs of moments, each of whole entities.
+
+    Attributes:
+        starts: the first moment of each bundle, and the number of moments.
+        num_minutes: of each bundle, the minutes that its entities have in the time that all windows span together,
+            which is what has to be read.
+    """
+
+    starts: NDArray[np.int64]
+    num_minutes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, minutes: MinuteTable, moments: Moments, window_minutes: int) -> Self:
+        """Cut moments into bundles.
+
+        Args:
+            minutes: the table.
+            moments: sorted by entity.
+            window_minutes: length of the windows that end at them.
+        """
+        if len(moments) == 0:
+            return cls(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        entity, first = np.unique(moments.entity_id, return_index=True)
+        num_minutes = _num_minutes(minutes, moments, window_minutes, entity)
+        begins = np.array([_begins_bundle(who) for who in entity.tolist()])
+        begins[0] = True
+        run = np.cumsum(begins) - 1
+        size = np.stack([_in_run(num_minutes, begins, run), _in_run(np.diff(first, append=len(moments)), begins, run)])
+        part = (size // [[MINUTES_PER_BUNDLE], [MOMENTS_PER_BUNDLE]]).sum(axis=0)
+        is_start = (np.diff(run, prepend=-1) != 0) | (np.diff(part, prepend=-1) != 0)
+        starts = first[is_start]
+        totals = np.add.reduceat(num_minutes, np.flatnonzero(is_start))
+        return cls(np.append(starts, len(moments)), totals)
+
+    def __len__(self) -> int:
+        return len(self.num_minutes)
+
+    def shards(self, minutes_per_shard: int, moments_per_shard: int) -> Iterator[slice]:
+        """Runs of bundles that together have about so many minutes and moments, or one bundle that has more."""
+        start = 0
+        before = np.concatenate([[0], np.cumsum(self.num_minutes)])
+        while start < len(self):
+            by_minutes = np.searchsorted(before, before[start] + minutes_per_shard, side="right") - 1
+            by_moments = np.searchsorted(self.starts, self.starts[start] + moments_per_shard, side="right") - 1
+            end = max(start + 1, int(min(by_minutes, by_moments)))
+            yield slice(start, end)
+            start = end
+
+
+def _begins_bundle(entity: object) -> bool:
+    digest = hashlib.blake2b(str(entity).encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % ENTITIES_PER_BUNDLE == 0
+
+
+def _in_run(sizes: NDArray[np.int64], begins: NDArray[np.bool_], run: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What is before each entity in its run."""
+    before = np.cumsum(sizes) - sizes
+    result: NDArray[np.int64] = before - before[begins][run]
+    return result
+
+
+def _num_minutes(
+    minutes: MinuteTable, moments: Moments, window_minutes: int, entity: NDArray[np.object_]
+) -> NDArray[np.int64]:
+    """Minutes of each entity in the time that all windows span together."""
+    first, end = int(moments.end.min()) - window_minutes, int(moments.end.max())
+    known, counts = entities_of(minutes, end, first_minute=first)
+    result = np.zeros(len(entity), dtype=np.int64)
+    if len(known):
+        place = np.minimum(np.searchsorted(known, entity), len(known) - 1)
+        is_known = known[place] == entity
+        result[is_known] = counts[place[is_known]]
+    return result
