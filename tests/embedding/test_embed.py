@@ -15,7 +15,8 @@ import pytest
 from infobehavior import InfoBehavior, embed, pretrain
 from infobehavior.artefacts import refuse_interrupted
 from infobehavior.data.schema import SET_SEPARATOR
-from infobehavior.embedding import bundles, encode, table as table_module
+from infobehavior.embedding import bundles, encode
+from infobehavior.embedding import table as table_module
 from infobehavior.errors import InputError
 from small_minutes import (
     FIRST_DAY,

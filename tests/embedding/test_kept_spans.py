@@ -19,8 +19,8 @@ from infobehavior.cli import main
 from infobehavior.data.store import load_store
 from infobehavior.data.windows import Windows
 from infobehavior.downstream.embeddings import read_embeddings
-from infobehavior.embedding import embed as embed_module
 from infobehavior.embedding import bundles, encode, kept_spans, spans_file
+from infobehavior.embedding import embed as embed_module
 from infobehavior.embedding.kept_spans import SpanContents
 from infobehavior.embedding.spans_file import SPANS_FILE
 from infobehavior.model.float32_products import rows_are_independent
