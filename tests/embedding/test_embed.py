@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -93,6 +94,11 @@ def set_limits(monkeypatch, limits):
     for name, limit in limits.items():
         (module,) = (module for module in (encode, bundles, table_module) if hasattr(module, name))
         monkeypatch.setattr(module, name, limit)
+
+
+def table_bytes(folder):
+    """The files of a table, but for what is kept of spans."""
+    return {name: content for name, content in folder_bytes(folder).items() if name != "_spans.arrow"}
 
 
 def microseconds(moment):
@@ -442,6 +448,100 @@ def test_shards_change_no_byte(minutes, model_folder, moments, tmp_path, monkeyp
     assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "whole")
     files = list((tmp_path / "out").glob("ds=*/*.parquet"))
     assert sum(pq.ParquetFile(file).num_row_groups for file in files) > len(files)
+
+
+@pytest.mark.parametrize("keep_spans", [False, True])
+def test_after_late_events_only_what_they_touch_is_encoded(
+    events, minutes, model_of_origin, tmp_path, monkeypatch, keep_spans
+):
+    """To the same bytes as if all were, whatever the shards; and what kept spans a later day finds is as much."""
+    set_limits(monkeypatch, {"ENTITIES_PER_BUNDLE": 2})
+    monkeypatch.setattr("infobehavior.embedding.kept_spans.MINUTES_OF_KEPT_SPANS", 2)
+    keep_spans = keep_spans and InfoBehavior.from_pretrained(model_of_origin).config.span_origin == "epoch"
+    given = {"date": DAY, "keep_spans": keep_spans}
+    out = tmp_path / "out"
+    first = embed(minutes.path, model_of_origin, out, reuse=True, **given)
+    assert first.num_reused == 0
+    encoded, embed_batch = [], encode._embed_batch
+    monkeypatch.setattr(encode, "_embed_batch", lambda *args: encoded.append(len(args[3])) or embed_batch(*args))
+    before = folder_bytes(out)
+    again = embed(minutes.path, model_of_origin, out, reuse=True, **given)
+    assert (again.num_reused, encoded) == (first.num_embedded, [])
+    assert replace(again, num_reused=0, kept_spans=first.kept_spans) == first
+    assert folder_bytes(out) == before
+    late = [*events, Event("user 4", DAY_END - timedelta(days=1), "login"), Event("user 4", DAY_END, "login")]
+    changed = small_minutes(tmp_path / "late", late)
+    embed(changed.path, model_of_origin, tmp_path / "anew", **given)
+    encoded.clear()
+    summary = embed(changed.path, model_of_origin, out, reuse=True, **given)
+    assert 0 < sum(encoded) == first.num_embedded - summary.num_reused < first.num_embedded
+    assert table_bytes(out) == table_bytes(tmp_path / "anew") != before
+    assert summary.fallbacks == embed(changed.path, model_of_origin, tmp_path / "anew", **given).fallbacks
+    if keep_spans:
+        given["date"] = "2024-04-01"
+        nights = [embed(changed.path, model_of_origin, folder, **given) for folder in (out, tmp_path / "anew")]
+        assert nights[0].kept_spans == nights[1].kept_spans
+
+
+def test_a_minute_that_says_something_else_is_encoded_anew(events, minutes, model_folder, tmp_path, monkeypatch):
+    """Though the account has as many minutes and events: another place, another behavior, another minute."""
+    set_limits(monkeypatch, {"ENTITIES_PER_BUNDLE": 1})
+    alone = Event("user 4", DAY_END - timedelta(hours=30), "login", "Bonn")
+    embed(small_minutes(tmp_path / "log", [*events, alone]).path, model_folder, tmp_path / "out", date=DAY)
+    changes = {"place": "Aachen", "what": "sign up", "at": alone.at + timedelta(minutes=1)}
+    for name, value in changes.items():
+        other = small_minutes(tmp_path / name, [*events, replace(alone, **{name: value})])
+        shutil.copytree(tmp_path / "out", tmp_path / name / "out")
+        summary = embed(other.path, model_folder, tmp_path / name / "out", date=DAY, reuse=True)
+        assert summary.num_reused == summary.num_embedded - 1
+        embed(other.path, model_folder, tmp_path / name / "anew", date=DAY)
+        assert folder_bytes(tmp_path / name / "out") == folder_bytes(tmp_path / name / "anew")
+
+
+def test_what_is_damaged_or_made_otherwise_is_not_reused(minutes, model_folder, tmp_path, monkeypatch):
+    set_limits(monkeypatch, {"ENTITIES_PER_BUNDLE": 2})
+    out = tmp_path / "out"
+    embed(minutes.path, model_folder, out, date=DAY)
+    before = folder_bytes(out)
+    partition = out / f"ds={DAY}" / "embeddings.parquet"
+    whole = partition.read_bytes()
+    rows = pq.ParquetFile(partition)
+    table = rows.read()
+    changed = table.set_column(
+        2,
+        "embedding",
+        pa.FixedSizeListArray.from_arrays(
+            pa.array(table["embedding"].combine_chunks().flatten().to_numpy() + np.float32(1)), EMBEDDING_DIM
+        ),
+    )
+
+    def write_changed(path):
+        pq.write_table(changed.replace_schema_metadata(rows.metadata.metadata), path)
+
+    for damage in (
+        write_changed,
+        lambda path: pq.write_table(table.replace_schema_metadata(None), path),
+        lambda path: path.write_bytes(whole[: len(whole) // 2]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+    ):
+        damage(partition)
+        assert embed(minutes.path, model_folder, out, date=DAY, reuse=True).num_reused == 0
+        assert folder_bytes(out) == before
+    assert embed(minutes.path, model_folder, out, date=DAY, reuse=True).num_reused > 0
+    monkeypatch.setattr("infobehavior.embedding.made_by.version", lambda _: "another")
+    assert embed(minutes.path, model_folder, out, date=DAY, reuse=True).num_reused == 0
+
+
+def test_reuse_is_for_a_day(minutes, model_folder, moments, tmp_path):
+    with pytest.raises(InputError, match="reuse is for a day that is embedded again: give a date"):
+        embed(
+            minutes.path,
+            model_folder,
+            tmp_path / "out",
+            as_of=write_moments(moments, tmp_path / "a.parquet"),
+            reuse=True,
+        )
 
 
 @pytest.mark.parametrize("limit", [1, 40])

@@ -187,7 +187,7 @@ def test_what_another_encoder_of_the_same_name_made_is_not_found(minutes, keepab
         (other,) = embed_days(minutes, keepable, tmp_path, True, DAYS[1:2])
         (again,) = embed_days(minutes, keepable, tmp_path, True, DAYS[1:2])
     assert other.kept_spans[0] == 0 < again.kept_spans[0]
-    monkeypatch.setattr("infobehavior.embedding.kept_spans.version", lambda _: "another")
+    monkeypatch.setattr("infobehavior.embedding.made_by.version", lambda _: "another")
     (other,) = embed_days(minutes, keepable, tmp_path, True, DAYS[1:2])
     assert other.kept_spans[0] == 0
 

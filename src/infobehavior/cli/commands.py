@@ -134,6 +134,12 @@ def embed(
             "--span-origin epoch",
         ),
     ] = False,
+    reuse: Annotated[
+        bool,
+        typer.Option(
+            "--reuse", help="keep the embeddings that the table has of DATE, but of accounts whose minutes have changed"
+        ),
+    ] = False,
     minutes_per_shard: Annotated[
         int | None, typer.Option(min=1, help="about how many minutes to have in memory at once; default 10 million")
     ] = None,
@@ -149,6 +155,7 @@ def embed(
         as_of=as_of,
         device=device,
         keep_spans=keep_spans,
+        reuse=reuse,
         minutes_per_shard=minutes_per_shard,
     )
     _print(summary.lines())

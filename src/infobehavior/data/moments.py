@@ -42,6 +42,11 @@ class Moments:
         return Moments(self.entity_id[which], self.as_of[which])
 
     @property
+    def are_one(self) -> bool:
+        """Whether all windows end at the same moment."""
+        return len(self) > 0 and bool((self.as_of == self.as_of[0]).all())
+
+    @property
     def hash(self) -> str:
         """Tells one table of moments from another."""
         digest = hashlib.sha256(self.as_of.tobytes())

@@ -7,15 +7,15 @@ goes, or does more, changes its own bundle and no other.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import Moments
-from infobehavior.data.store import entities_of
+from infobehavior.data.store import contents_of, entities_of
 
 ENTITIES_PER_BUNDLE = 1_024
 """On average: one id in so many begins a bundle."""
@@ -33,24 +33,29 @@ class Bundles:
         starts: the first moment of each bundle, and the number of moments.
         num_minutes: of each bundle, the minutes that its entities have in the time that all windows span together,
             which is what has to be read.
+        contents: names what the windows of each bundle hold, for the encoder; empty where that wasn't asked for.
     """
 
     starts: NDArray[np.int64]
     num_minutes: NDArray[np.int64]
+    contents: list[str]
 
     @classmethod
-    def of(cls, minutes: MinuteTable, moments: Moments, window_minutes: int) -> Self:
+    def of(cls, minutes: MinuteTable, moments: Moments, window_minutes: int, *, with_contents: bool = False) -> Self:
         """Cut moments into bundles.
 
         Args:
             minutes: the table.
             moments: sorted by entity.
             window_minutes: length of the windows that end at them.
+            with_contents: name what the windows hold; they must all end at the same moment.
         """
         if len(moments) == 0:
-            return cls(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+            return cls(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), [])
         entity, first = np.unique(moments.entity_id, return_index=True)
-        num_minutes = _num_minutes(minutes, moments, window_minutes, entity)
+        start, end = int(moments.end.min()) - window_minutes, int(moments.end.max())
+        known, counts = entities_of(minutes, end, first_minute=start)
+        num_minutes = _placed(counts, known, entity)
         begins = np.array([_begins_bundle(who) for who in entity.tolist()])
         begins[0] = True
         run = np.cumsum(begins) - 1
@@ -59,10 +64,23 @@ class Bundles:
         is_start = (np.diff(run, prepend=-1) != 0) | (np.diff(part, prepend=-1) != 0)
         starts = first[is_start]
         totals = np.add.reduceat(num_minutes, np.flatnonzero(is_start))
-        return cls(np.append(starts, len(moments)), totals)
+        bundles = cls(np.append(starts, len(moments)), totals, [""] * len(starts))
+        if not with_contents:
+            return bundles
+        assert start == int(moments.end.max()) - window_minutes
+        known, sums = contents_of(minutes, end, first_minute=start)
+        return replace(bundles, contents=list(_contents(bundles, moments, _placed(sums, known, entity))))
 
     def __len__(self) -> int:
         return len(self.num_minutes)
+
+    def take(self, which: slice) -> "Bundles":
+        """Some bundles, one after the other."""
+        return Bundles(self.starts[which.start : which.stop + 1], self.num_minutes[which], self.contents[which])
+
+    def moments(self, start: int, end: int) -> slice:
+        """The moments of some bundles, one after the other."""
+        return slice(int(self.starts[start]), int(self.starts[end]))
 
     def shards(self, minutes_per_shard: int, moments_per_shard: int) -> Iterator[slice]:
         """Runs of bundles that together have about so many minutes and moments, or one bundle that has more."""
@@ -88,15 +106,19 @@ def _in_run(sizes: NDArray[np.int64], begins: NDArray[np.bool_], run: NDArray[np
     return result
 
 
-def _num_minutes(
-    minutes: MinuteTable, moments: Moments, window_minutes: int, entity: NDArray[np.object_]
-) -> NDArray[np.int64]:
-    """Minutes of each entity in the time that all windows span together."""
-    first, end = int(moments.end.min()) - window_minutes, int(moments.end.max())
-    known, counts = entities_of(minutes, end, first_minute=first)
-    result = np.zeros(len(entity), dtype=np.int64)
+def _placed(values: NDArray[Any], known: NDArray[Any], entity: NDArray[Any]) -> NDArray[Any]:
+    """The value of each entity, zeros where it isn't known; both are sorted."""
+    result = np.zeros((len(entity), *values.shape[1:]), dtype=values.dtype)
     if len(known):
         place = np.minimum(np.searchsorted(known, entity), len(known) - 1)
         is_known = known[place] == entity
-        result[is_known] = counts[place[is_known]]
+        result[is_known] = values[place[is_known]]
     return result
+
+
+def _contents(bundles: Bundles, moments: Moments, sums: NDArray[np.uint64]) -> Iterator[str]:
+    """Names who is in each bundle, where their windows end, and what these hold."""
+    for at in range(len(bundles)):
+        which = bundles.moments(at, at + 1)
+        named = [moments.take(which).hash.encode(), sums[which].tobytes()]
+        yield hashlib.blake2b(b"".join(named), digest_size=16).hexdigest()

@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from datetime import date as Date
 from pathlib import Path
 
+import duckdb
 import numpy as np
 
 from infobehavior.artefacts import refuse_another_run, remove_leftovers
 from infobehavior.data.clock import MINUTES_PER_DAY
 from infobehavior.data.minutes import MinuteTable, open_minutes
-from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day, read_moments
+from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, day_before, end_of_day, read_moments
+from infobehavior.data.schema import Schema
 from infobehavior.data.store import entities_of
+from infobehavior.embedding.earlier import EarlierDay
 from infobehavior.embedding.encode import EmbeddedWindows, embed_moments
 from infobehavior.embedding.kept_spans import keep_spans_beside
+from infobehavior.embedding.made_by import made_by
 from infobehavior.embedding.spans_file import SPANS_FILE
-from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, write_partitions
+from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, partition_file, write_partitions
 from infobehavior.errors import InputError
+from infobehavior.model.device import find_device
 from infobehavior.model.infobehavior import InfoBehavior
 
 
@@ -35,6 +40,8 @@ class Summary:
         fallbacks: shares of minutes whose behavior or location the model doesn't know as it is, see `Fallbacks`.
         kept_spans: of the long spans, how many an earlier run had kept, and all; None where none are kept.
         not_kept: why those of this run couldn't be kept for a later one; None where they were, or weren't to be.
+        num_reused: embeddings that an earlier run for that day had made of the same minutes; None where they weren't
+            looked for.
     """
 
     out: Path
@@ -46,6 +53,7 @@ class Summary:
     fallbacks: dict[str, float]
     kept_spans: tuple[int, int] | None = None
     not_kept: str | None = None
+    num_reused: int | None = None
 
     def lines(self) -> list[str]:
         """For the terminal."""
@@ -66,6 +74,8 @@ class Summary:
             lines.append("representations of {:,} of {:,} long spans were kept from before".format(*self.kept_spans))
         if self.not_kept:
             lines.append(f"representations of long spans could not be kept for a later day: {self.not_kept}")
+        if self.num_reused is not None:
+            lines.append(f"{self.num_reused} of them are from before: the minutes of those accounts are the same")
         if self.num_removed:
             lines.append(
                 f"{self.num_removed} embeddings that the table had of these days are gone: not among these windows"
@@ -82,6 +92,7 @@ def embed(
     as_of: str | Path | None = None,
     device: str = "cpu",
     keep_spans: bool = False,
+    reuse: bool = False,
     minutes_per_shard: int | None = None,
 ) -> Summary:
     """Write the global representation of entities for the windows that end with a day, or at each row of a table.
@@ -97,6 +108,9 @@ def embed(
         keep_spans: with a date, keep the representations of long spans beside the table, and take those that an
             earlier run kept; the embeddings are the same bytes. Needs a model whose `span_origin` is "epoch". Where
             they can't be kept, the table is written all the same.
+        reuse: with a date, take the embeddings that an earlier run for the same day made of the same minutes, bundle by
+            bundle (see `bundles`), so that after late events only those that they touch are encoded; the embeddings are
+            the same bytes.
         minutes_per_shard: about how many minutes with events are in memory at once, 10 million by default; those of a
             bundle (see `bundles`) are never parted. It changes no byte.
 
@@ -109,6 +123,8 @@ def embed(
         raise InputError(f"minutes_per_shard must be 1 or more, got {minutes_per_shard}")
     if keep_spans and date is None:
         raise InputError("keep_spans is for one day after another: give a date, not a table of moments (as_of)")
+    if reuse and date is None:
+        raise InputError("reuse is for a day that is embedded again: give a date, not a table of moments (as_of)")
     table, encoder, out = open_minutes(minutes), InfoBehavior.from_pretrained(model), Path(out)
     encoder.check_minutes(table)
     check_table(out, encoder, table)
@@ -120,12 +136,27 @@ def embed(
     run = f"the embedding by model {encoder.model_id} for {date or as_of} ({moments.hash[:8]})"
     refuse_another_run(out, run)
     remove_leftovers(out / SPANS_FILE)
+    encoder.eval().to(find_device(device))
+    maker = f"{made_by(encoder)}, DuckDB {duckdb.__version__}" if moments.are_one else None
+    earlier = EarlierDay(_partition_of(out, moments, table.schema), maker) if reuse and maker else None
     with keep_spans_beside(out, encoder, device) if keep_spans else nullcontext() as kept:
-        shards = _from_the_first_event(embed_moments(table, encoder, moments, device, kept, minutes_per_shard))
+        embedded = embed_moments(
+            table,
+            encoder,
+            moments,
+            device,
+            kept,
+            minutes_per_shard,
+            find=earlier.find if earlier else None,
+            with_contents=maker is not None,
+        )
+        shards = _from_the_first_event(embedded)
         if shards is None:
             window = f"{encoder.config.window_days} days"
             raise InputError(f"none of {len(moments)} windows of {window} {_why(table, moments)}")
-        written = write_partitions(out, run, encoder, table, moments, shards, Path(model))
+        written = write_partitions(out, run, encoder, table, moments, shards, Path(model), maker)
+        if kept and kept.num_long and earlier and earlier.num_found:
+            kept.keep_earlier()
     return Summary(
         out,
         encoder.model_id,
@@ -136,7 +167,13 @@ def embed(
         written.fallbacks.shares(),
         (kept.num_found, kept.num_long) if kept else None,
         str(kept.error.strerror or kept.error) if kept and kept.error else None,
+        earlier.num_found if earlier else None,
     )
+
+
+def _partition_of(out: Path, moments: Moments, schema: Schema) -> Path:
+    """The partition of the day that ends at all moments."""
+    return partition_file(out, day_before(int(moments.as_of[0]), schema))
 
 
 def _from_the_first_event(shards: Iterator[EmbeddedWindows]) -> Iterator[EmbeddedWindows] | None:

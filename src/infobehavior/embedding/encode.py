@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import accumulate
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -78,6 +79,21 @@ class Fallbacks:
         return {name: round(count / total, 6) for name, count in vars(self).items() if name != "minutes"}
 
 
+@dataclass(frozen=True)
+class EmbeddedBundle:
+    """What was embedded together, see `bundles`.
+
+    Attributes:
+        contents: names what its windows hold; empty where that wasn't asked for.
+        num_moments: its windows.
+        fallbacks: unknown tokens met.
+    """
+
+    contents: str
+    num_moments: int
+    fallbacks: Fallbacks
+
+
 @dataclass
 class EmbeddedWindows:
     """One row per moment, in the moments' order; those without events have zeros everywhere.
@@ -88,7 +104,7 @@ class EmbeddedWindows:
         num_events: events of each window.
         num_minutes: minutes with events.
         num_spans: spans with events.
-        fallbacks: unknown tokens met.
+        bundles: the bundles that they are, one after the other; not of some of the windows.
     """
 
     moments: Moments
@@ -96,7 +112,7 @@ class EmbeddedWindows:
     num_events: NDArray[np.int64]
     num_minutes: NDArray[np.int32]
     num_spans: NDArray[np.int32]
-    fallbacks: Fallbacks = field(default_factory=Fallbacks)
+    bundles: list[EmbeddedBundle] = field(default_factory=list)
 
     @classmethod
     def zeros(cls, moments: Moments, embedding_dim: int) -> "EmbeddedWindows":
@@ -110,12 +126,26 @@ class EmbeddedWindows:
             num_spans=np.zeros(count, dtype=np.int32),
         )
 
-    def take(self, which: NDArray[Any]) -> "EmbeddedWindows":
+    @property
+    def bundle_starts(self) -> list[int]:
+        """The first window of each bundle, and the number of windows."""
+        return list(accumulate((bundle.num_moments for bundle in self.bundles), initial=0))
+
+    def take(self, which: slice | NDArray[Any]) -> "EmbeddedWindows":
         """Some of the windows, by position or by a mask."""
         return EmbeddedWindows(
             self.moments.take(which),
-            *(column[which] for column in (self.embedding, self.num_events, self.num_minutes, self.num_spans)),
+            embedding=self.embedding[which],
+            num_events=self.num_events[which],
+            num_minutes=self.num_minutes[which],
+            num_spans=self.num_spans[which],
         )
+
+
+class FindBundle(Protocol):
+    """Gives the windows of a bundle that need not be encoded, told by what they hold and where they end."""
+
+    def __call__(self, contents: str, moments: Moments) -> EmbeddedWindows | None: ...
 
 
 def embed_moments(
@@ -125,6 +155,8 @@ def embed_moments(
     device: str = "cpu",
     kept: KeptSpans | None = None,
     minutes_per_shard: int | None = None,
+    find: FindBundle | None = None,
+    with_contents: bool = False,
 ) -> Iterator[EmbeddedWindows]:
     """Embed the window of each moment, shard by shard; a shard's minutes and embeddings are all that is in memory.
 
@@ -136,6 +168,8 @@ def embed_moments(
         kept: representations of spans that need not be computed again.
         minutes_per_shard: about how many minutes are in memory at once, at least a bundle's; MINUTES_PER_SHARD by
             default. It changes no byte.
+        find: looks for bundles that need not be encoded, by their contents.
+        with_contents: name the contents of bundles; the moments must all be the same.
 
     Raises:
         InputError: there is no such device, or the minutes can't be read, or representations of spans can't be kept.
@@ -144,15 +178,33 @@ def embed_moments(
     if kept:
         with torch.inference_mode(), reproducible(model.num_threads):
             _refuse_dependent_rows(model)
-    bundles = Bundles.of(minutes, moments, model.config.window_minutes)
+    bundles = Bundles.of(minutes, moments, model.config.window_minutes, with_contents=with_contents)
     with progress("embedding", len(moments)) as advance:
         for shard in bundles.shards(minutes_per_shard or MINUTES_PER_SHARD, MOMENTS_PER_SHARD):
-            starts = bundles.starts[shard.start : shard.stop + 1]
-            of_shard = moments.take(slice(starts[0], starts[-1]))
-            with torch.inference_mode(), reproducible(model.num_threads):
-                embedded = _embed_shard(minutes, model, of_shard, starts[:-1] - starts[0], kept)
-            yield embedded
-            advance(len(of_shard))
+            for embedded in _embed_bundles(minutes, model, moments, bundles.take(shard), kept, find):
+                yield embedded
+                advance(len(embedded.moments))
+
+
+def _embed_bundles(
+    minutes: MinuteTable,
+    model: InfoBehavior,
+    moments: Moments,
+    bundles: Bundles,
+    kept: KeptSpans | None,
+    find: FindBundle | None,
+) -> Iterator[EmbeddedWindows]:
+    """Embed the bundles of a shard, those that aren't found in runs."""
+    start = 0
+    for at, contents in enumerate(bundles.contents if find else []):
+        found = find(contents, moments.take(bundles.moments(at, at + 1))) if find else None
+        if found:
+            if start < at:
+                yield _embed_shard(minutes, model, moments, bundles.take(slice(start, at)), kept)
+            yield found
+            start = at + 1
+    if start < len(bundles):
+        yield _embed_shard(minutes, model, moments, bundles.take(slice(start, len(bundles))), kept)
 
 
 def _refuse_dependent_rows(model: InfoBehavior) -> None:
@@ -177,21 +229,30 @@ def _refuse_dependent_rows(model: InfoBehavior) -> None:
 
 
 def _embed_shard(
-    minutes: MinuteTable, model: InfoBehavior, moments: Moments, starts: NDArray[np.int64], kept: KeptSpans | None
+    minutes: MinuteTable, model: InfoBehavior, moments: Moments, bundles: Bundles, kept: KeptSpans | None
 ) -> EmbeddedWindows:
-    """Embed some bundles; `starts` are their first moments."""
-    result = EmbeddedWindows.zeros(moments, model.embedding_dim)
-    tokenizer, windows, place = _open_shard(minutes, model, moments)
-    device = next(model.parameters()).device
+    """Embed some bundles, reading all their minutes at once."""
+    with torch.inference_mode(), reproducible(model.num_threads):
+        moments = moments.take(bundles.moments(0, len(bundles)))
+        starts = bundles.starts - bundles.starts[0]
+        result = EmbeddedWindows.zeros(moments, model.embedding_dim)
+        result.bundles = [
+            EmbeddedBundle(contents, int(count), Fallbacks())
+            for contents, count in zip(bundles.contents, np.diff(starts), strict=True)
+        ]
+        tokenizer, windows, place = _open_shard(minutes, model, moments)
+        device = next(model.parameters()).device
 
-    def represent(spans: Spans) -> Tensor:
-        parts = [model.represent_spans(tokenizer.tokens(part).to(device)) for part in _parts(spans)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        def represent(spans: Spans) -> Tensor:
+            parts = [model.represent_spans(tokenizer.tokens(part).to(device)) for part in _parts(spans)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    represent_unknown = kept.reusing(represent, tokenizer) if kept else represent
-    for chosen in _batches(windows, np.searchsorted(starts, place, side="right")):
-        _embed_batch(model, tokenizer, represent_unknown, windows.take(chosen), place[chosen], result)
-    return result
+        represent_unknown = kept.reusing(represent, tokenizer) if kept else represent
+        bundle = np.searchsorted(starts, place, side="right") - 1
+        for chosen in _batches(windows, bundle):
+            fallbacks = result.bundles[bundle[chosen[0]]].fallbacks
+            _embed_batch(model, tokenizer, represent_unknown, windows.take(chosen), place[chosen], result, fallbacks)
+        return result
 
 
 def _parts(spans: Spans) -> Iterator[Spans]:
@@ -251,13 +312,14 @@ def _embed_batch(
     windows: Windows,
     place: NDArray[np.int64],
     result: EmbeddedWindows,
+    fallbacks: Fallbacks,
 ) -> None:
     spans = tokenizer.spans(windows)
     span_repr = represent(spans)
     places = (spans.index, spans.window_lengths, spans.lengths)
     embedded = model.embed(span_repr, *(torch.from_numpy(part).to(span_repr.device) for part in places))
     result.embedding[place] = embedded.cpu().numpy()
-    result.fallbacks.add(tokenizer, windows.rows[0])
+    fallbacks.add(tokenizer, windows.rows[0])
     result.num_events[place] = windows.sums(tokenizer.store.num_events)
     result.num_minutes[place] = windows.num_minutes
     result.num_spans[place] = spans.window_lengths

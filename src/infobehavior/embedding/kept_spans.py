@@ -6,29 +6,25 @@ it is kept only where computing it again would give the same bytes.
 
 import hashlib
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from infobehavior.data.batches import MINUTES_OF, Rows, Spans, Tokenizer, WindowBatch
+from infobehavior.data.batches import Spans, Tokenizer
 from infobehavior.data.vocabulary import NUM_LAG_TOKENS
+from infobehavior.embedding.made_by import made_by
 from infobehavior.embedding.spans_file import SPANS_FILE, EarlierSpans, Keys, LaterSpans, spans_schema
 from infobehavior.errors import InputError
 from infobehavior.model.device import find_device
 from infobehavior.model.infobehavior import InfoBehavior
-from infobehavior.model.reproducible import reproducible
 
 MINUTES_OF_KEPT_SPANS = 32
 """Minutes with events from which on a span is kept. There are many shorter ones: keeping them would save little and
 fill the disk, where each takes 784 bytes for the paper's encoder."""
-
-SPANS_OF_TRIAL = (1, 40, 360)
-"""Minutes of the spans whose representations name what makes them."""
 
 Represent = Callable[[Spans], Float[Tensor, "spans model_dim"]]
 
@@ -57,6 +53,11 @@ class KeptSpans:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """After a run that came to its end, what it met takes the place of what was kept before."""
         self._later.end(is_whole=kind is None)
+
+    def keep_earlier(self) -> None:
+        """Keep what an earlier run kept beside what this one met, which wasn't all that a later one will ask for."""
+        for keys, representations in self._earlier.all():
+            self._later.add(keys, representations)
 
     @property
     def error(self) -> OSError | None:
@@ -106,7 +107,7 @@ def keep_spans_beside(table: Path, model: InfoBehavior, device: str) -> KeptSpan
             "one with span_origin epoch, or embed without keep_spans"
         )
     model.eval().to(find_device(device))
-    return KeptSpans(table / SPANS_FILE, _definition(model), model.config.model_dim)
+    return KeptSpans(table / SPANS_FILE, made_by(model), model.config.model_dim)
 
 
 class SpanContents:
@@ -132,40 +133,6 @@ class SpanContents:
         minute = _mixed(_mixed(_mixed(when.astype(np.uint64))[:, None] + location) + behavior)
         first = np.cumsum(spans.lengths) - spans.lengths
         return np.add.reduceat(minute, first, axis=0) if len(first) else minute
-
-
-def _definition(model: InfoBehavior) -> str:
-    """Names whatever decides the bytes of a representation, but for the span.
-
-    Described are the model and the versions; processor, device, libraries and threads are known by the bytes that they
-    give.
-    """
-    with torch.inference_mode(), reproducible(model.num_threads):
-        tried = model.represent_spans(_trial_batch(model)).cpu().numpy()
-    sha256 = hashlib.sha256(tried.tobytes()).hexdigest()
-    return f"infobehavior {version('infobehavior')}, torch {torch.__version__}, model {model.model_id}, {sha256}"
-
-
-def _trial_batch(model: InfoBehavior) -> WindowBatch:
-    """A few spans of made-up minutes."""
-    embedding, spans = model.minute_embedding, torch.arange(len(SPANS_OF_TRIAL))
-    minute = torch.arange(sum(SPANS_OF_TRIAL))
-    batch = WindowBatch(
-        behavior=_sums_of_two(embedding.behavior.num_embeddings, minute),
-        location=_sums_of_two(embedding.location.num_embeddings, minute),
-        time_point=minute % MINUTES_OF[model.config.time_point],
-        time_lag=minute % embedding.time_lag.num_embeddings,
-        span_lengths=torch.tensor(SPANS_OF_TRIAL),
-        span_index=spans,
-        window_lengths=torch.tensor([len(spans)]),
-    )
-    return batch.to(next(model.parameters()).device)
-
-
-def _sums_of_two(num_tokens: int, minute: Int[Tensor, " minutes"]) -> Rows:
-    """Each minute's own row, the scaled sum of two tokens."""
-    tokens = torch.arange(2 * len(minute)) % num_tokens
-    return Rows(tokens, offsets=2 * minute, weights=torch.full(tokens.shape, 0.7), of_minute=minute)
 
 
 def _digests(contents: Iterable[bytes]) -> Keys:

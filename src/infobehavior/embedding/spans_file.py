@@ -1,8 +1,9 @@
 """Representations of spans on disk, found by key: what an earlier run kept, and what a later one will find."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,6 +76,15 @@ class EarlierSpans:
         for i in np.unique(chunk):
             known[chunk == i] = self._chunks[i][row[chunk == i] - self._first_of_chunk[i]]
         return is_known, known
+
+    def all(self) -> Iterator[tuple[Keys, Vectors]]:
+        """What was kept, chunk by chunk; what is damaged isn't among it."""
+        first_of_chunk = [*self._first_of_chunk.tolist(), len(self._keys)]
+        keys = np.empty_like(self._keys)
+        keys[self._order] = self._keys
+        for chunk, (start, end) in enumerate(pairwise(first_of_chunk)):
+            if self._check(chunk):
+                yield keys[start:end], self._chunks[chunk]
 
     def _check(self, chunk: int) -> bool:
         """Whether a chunk is still what was written; looked at once, when it is first used."""

@@ -33,6 +33,7 @@ from infobehavior.artefacts import (
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import Moments, day_before
 from infobehavior.data.schema import Schema
+from infobehavior.embedding.earlier import BundleLog
 from infobehavior.embedding.encode import EmbeddedWindows, Fallbacks
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
@@ -64,6 +65,11 @@ class Written:
     num_without_events: int
     num_removed: int
     fallbacks: Fallbacks
+
+
+def partition_file(out: Path, day: date) -> Path:
+    """Where the embeddings of a day are."""
+    return out / f"ds={day}" / PARTITION_FILE
 
 
 def definition(model: InfoBehavior, minutes: MinuteTable) -> dict[str, Any]:
@@ -118,6 +124,7 @@ def write_partitions(
     moments: Moments,
     shards: Iterable[EmbeddedWindows],
     model_folder: Path,
+    made_by: str | None = None,
 ) -> Written:
     """Write the partition of each day among the windows, the entities that had no events, and the training curve.
 
@@ -133,10 +140,11 @@ def write_partitions(
         shards: the windows, in the moments' order. Those of a single moment go to disk shard by shard; those of
             several days, which a table of moments asks for, are gathered first.
         model_folder: whose training curve is kept with its embeddings, for the report.
+        made_by: where the contents of bundles are named; the partition then tells of them, see `earlier`.
     """
     counts, model_id = _Counts(), model.model_id
     counted = (counts.count(shard) for shard in shards)
-    if len(np.unique(moments.as_of)) == 1:
+    if moments.are_one:
         windows_of_day: dict[date, Iterator[EmbeddedWindows]] = {
             day_before(int(moments.as_of[0]), minutes.schema): counted
         }
@@ -145,7 +153,7 @@ def write_partitions(
     with ExitStack() as stack:
         partitions = [_Partition(out, day, stack) for day in windows_of_day]
         for partition, windows in zip(partitions, windows_of_day.values(), strict=True):
-            partition.write(windows, model_id)
+            partition.write(windows, model_id, BundleLog(made_by) if made_by else None)
         with writing(out, run):
             write_json(out / DEFINITION_FILE, definition(model, minutes))
             for partition in partitions:
@@ -167,7 +175,8 @@ class _Counts:
         num_embedded = int(np.count_nonzero(shard.num_minutes))
         self.num_embedded += num_embedded
         self.num_without_events += len(shard.moments) - num_embedded
-        self.fallbacks.include(shard.fallbacks)
+        for bundle in shard.bundles:
+            self.fallbacks.include(bundle.fallbacks)
         return shard
 
 
@@ -194,7 +203,7 @@ class _Partition:
     """
 
     def __init__(self, out: Path, day: date, stack: ExitStack) -> None:
-        self.target = out / f"ds={day}" / PARTITION_FILE
+        self.target = partition_file(out, day)
         self.without_target = out / NO_EVENTS_FOLDER / f"ds={day}.csv"
         # Not in the partition's folder: a kill must leave nothing that looks like a table of another kind.
         self.temporary = stack.enter_context(beside(out / f"{day}.parquet"))
@@ -202,20 +211,26 @@ class _Partition:
         self.num_removed = 0
         """Windows that are gone from the partition once it is moved."""
 
-    def write(self, shards: Iterator[EmbeddedWindows], model_id: str) -> None:
-        """Write the windows that have events, shard by shard."""
+    def write(self, shards: Iterable[EmbeddedWindows], model_id: str, log: BundleLog | None) -> None:
+        """Write the windows that have events, shard by shard, and what is to be said of their bundles."""
         keys: list[pa.Table] = []
         with ExitStack() as stack:
             writer = None
-            for rows in _row_groups(self._rows_of(shards, keys, model_id)):
+            for rows in _row_groups(self._rows_of(shards, keys, model_id, log)):
                 writer = writer or stack.enter_context(
                     pq.ParquetWriter(self.temporary, rows.schema, compression="zstd")
                 )
                 writer.write_table(rows, row_group_size=max(1, len(rows)))
+            if writer and log:
+                writer.add_key_value_metadata(log.metadata)
         self.num_removed = _num_removed(self.target, pa.concat_tables(keys))
 
-    def _rows_of(self, shards: Iterator[EmbeddedWindows], keys: list[pa.Table], model_id: str) -> Iterator[pa.Table]:
+    def _rows_of(
+        self, shards: Iterable[EmbeddedWindows], keys: list[pa.Table], model_id: str, log: BundleLog | None
+    ) -> Iterator[pa.Table]:
         for shard in shards:
+            if log:
+                log.add(shard)
             embedded = shard.take(shard.num_minutes > 0)
             keys.append(_keys(embedded))
             self.keys_without.append(_keys(shard.take(shard.num_minutes == 0)))

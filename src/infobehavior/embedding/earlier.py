@@ -1,0 +1,153 @@
+"""What a partition says of its bundles, so that a later run for the same day encodes only those that have changed.
+
+It stands in the metadata of the partition's file, where other readers pass it over and it can't be another file's.
+"""
+
+import hashlib
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from infobehavior.data.moments import Moments
+from infobehavior.embedding.encode import EmbeddedBundle, EmbeddedWindows, Fallbacks
+
+METADATA_KEY = b"infobehavior bundles"
+
+
+class _Bundle(BaseModel):
+    """What is said of a bundle: what its windows hold, its rows, what they are, and the unknown tokens met."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    contents: str
+    num_rows: int
+    digest: str
+    fallbacks: dict[str, int]
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    made_by: str
+    bundles: list[_Bundle]
+
+
+class EarlierDay:
+    """The embeddings of a day that an earlier run wrote.
+
+    Args:
+        partition: its file. One that isn't there, is damaged, or was made by another model, version or processor is as
+            good as empty.
+        made_by: see `made_by`.
+
+    Attributes:
+        num_found: windows that were found.
+    """
+
+    def __init__(self, partition: Path, made_by: str) -> None:
+        self.num_found = 0
+        self._first_row: dict[str, int] = {}
+        self._bundles: dict[str, _Bundle] = {}
+        try:
+            self._file = pq.ParquetFile(partition)
+            said = _Said.model_validate_json((self._file.metadata.metadata or {}).get(METADATA_KEY, b""))
+        except (OSError, ValidationError, pa.ArrowException):
+            return
+        first = 0
+        for bundle in said.bundles if said.made_by == made_by else []:
+            self._bundles[bundle.contents], self._first_row[bundle.contents] = bundle, first
+            first += bundle.num_rows
+        self._row_group = lru_cache(maxsize=2)(self._file.read_row_group)
+
+    def find(self, contents: str, moments: Moments) -> EmbeddedWindows | None:
+        """The windows of a bundle, if they held the same.
+
+        Args:
+            contents: names what they hold now.
+            moments: at which they end.
+        """
+        bundle = self._bundles.get(contents)
+        if bundle is None or bundle.num_rows == 0:
+            return None
+        try:
+            rows = self._rows(self._first_row[contents], bundle.num_rows)
+        except (OSError, KeyError, pa.ArrowException):
+            return None
+        found = _as_windows(rows, moments)
+        if found is None or _digest(found) != bundle.digest:
+            return None
+        self.num_found += bundle.num_rows
+        found.bundles = [EmbeddedBundle(contents, len(moments), Fallbacks(**bundle.fallbacks))]
+        return found
+
+    def _rows(self, start: int, num_rows: int) -> pa.Table:
+        """Some rows of the file, whichever row groups they are in."""
+        ends = np.cumsum([self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)])
+        first, last = np.searchsorted(ends, [start, start + num_rows - 1], side="right").tolist()
+        if last == len(ends):
+            raise KeyError(f"row {start + num_rows - 1}")
+        rows = pa.concat_tables([self._row_group(group) for group in range(first, last + 1)])
+        return rows.slice(start - (int(ends[first - 1]) if first else 0), num_rows)
+
+
+class BundleLog:
+    """Gathers what a partition says of its bundles, as its windows pass by.
+
+    Args:
+        made_by: see `made_by`.
+    """
+
+    def __init__(self, made_by: str) -> None:
+        self._made_by = made_by
+        self._bundles: list[_Bundle] = []
+
+    def add(self, windows: EmbeddedWindows) -> None:
+        """Describe the bundles of some windows."""
+        for bundle, (start, end) in zip(windows.bundles, pairwise(windows.bundle_starts), strict=True):
+            of_bundle = windows.take(slice(start, end))
+            self._bundles.append(
+                _Bundle(
+                    contents=bundle.contents,
+                    num_rows=int(np.count_nonzero(of_bundle.num_minutes)),
+                    digest=_digest(of_bundle),
+                    fallbacks=vars(bundle.fallbacks),
+                )
+            )
+
+    @property
+    def metadata(self) -> dict[bytes, bytes]:
+        """For the partition's file."""
+        return {METADATA_KEY: _Said(made_by=self._made_by, bundles=self._bundles).model_dump_json().encode()}
+
+
+def _as_windows(rows: pa.Table, moments: Moments) -> EmbeddedWindows | None:
+    """Rows of a partition as all windows of a bundle; None where a row is none of them."""
+    entity_id = rows["entity_id"].to_numpy()
+    embedding = rows["embedding"].combine_chunks()
+    place = np.minimum(np.searchsorted(moments.entity_id, entity_id), len(moments) - 1)
+    if not np.array_equal(moments.entity_id[place], entity_id):
+        return None
+    windows = EmbeddedWindows.zeros(moments, embedding.type.list_size)
+    windows.embedding[place] = embedding.flatten().to_numpy().reshape(len(rows), -1)
+    for name in ("num_events", "num_minutes", "num_spans"):
+        getattr(windows, name)[place] = rows[name].to_numpy()
+    return windows
+
+
+def _digest(windows: EmbeddedWindows) -> str:
+    """Names the rows of a bundle."""
+    digest = hashlib.blake2b(digest_size=16)
+    for column in (
+        windows.moments.as_of,
+        windows.embedding,
+        windows.num_events,
+        windows.num_minutes,
+        windows.num_spans,
+    ):
+        digest.update(column.tobytes())
+    return digest.hexdigest()
