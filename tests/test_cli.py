@@ -20,7 +20,10 @@ from infobehavior.errors import InputError
 from infobehavior.pretraining.config import PRESETS, PretrainConfig
 
 EVALUATE = ["evaluate", "e", "--labels", "l", "--label", "y", "--minutes", "m", "--out", "r"]
-COMMANDS = ["inspect", "aggregate", "pretrain", "embed", "evaluate", "simulate", "table1", "table2", "demo"]
+COMMANDS = [
+    *("inspect", "aggregate", "pretrain", "embed", "daily", "evaluate"),
+    *("simulate", "table1", "table2", "demo"),
+]
 FIELDS = {path[-1]: path for path, _ in config_fields(PretrainConfig)}
 
 

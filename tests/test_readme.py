@@ -69,7 +69,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_path_is_there_in_its_order():
-    assert [command[1] for command in PATH] == ["inspect", "aggregate", "pretrain", "embed", "evaluate"]
+    assert [command[1] for command in PATH] == ["inspect", "aggregate", "pretrain", "embed", "evaluate", "daily"]
     assert [command[1] for command in EXPERIMENT] == ["simulate", "inspect", "aggregate", "table1"]
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from infobehavior.embedding.transformer import BehaviorTransformer
     from infobehavior.errors import InputError
     from infobehavior.model.infobehavior import InfoBehavior
+    from infobehavior.nightly.daily import daily
     from infobehavior.pretraining.config import PretrainConfig
     from infobehavior.pretraining.pretrain import pretrain
 
@@ -28,6 +29,7 @@ __all__ = [
     "PretrainConfig",
     "Schema",
     "aggregate",
+    "daily",
     "embed",
     "evaluate",
     "inspect",
@@ -42,6 +44,7 @@ _HOMES = {
     "PretrainConfig": "infobehavior.pretraining.config",
     "Schema": "infobehavior.data.schema",
     "aggregate": "infobehavior.data.aggregation",
+    "daily": "infobehavior.nightly.daily",
     "embed": "infobehavior.embedding.embed",
     "evaluate": "infobehavior.downstream.evaluation",
     "inspect": "infobehavior.data.inspection",

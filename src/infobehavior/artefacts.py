@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ DEFINITION_FILE = "_definition.json"
 
 TRAINING_LOG = "_training_log.jsonl"
 """One JSON object a step; beside a model, and beside the embeddings made by it."""
+
+DAILY_LOG = "_daily.jsonl"
+"""One JSON object a stage of each nightly run; beside the embeddings."""
 
 UNFINISHED_FILE = "_unfinished.json"
 
@@ -105,7 +109,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 @contextmanager
-def writing(folder: Path, what: str) -> Iterator[None]:
+def writing(folder: Path, what: str, day: date | None = None) -> Iterator[None]:
     """Mark a folder of several files as unfinished while it is written.
 
     The mark stays after a kill or an error, so that no reader takes a half for the whole; the same run again removes
@@ -114,14 +118,22 @@ def writing(folder: Path, what: str) -> Iterator[None]:
     Args:
         folder: is created.
         what: what is being written, for the message and to know the same run again.
+        day: the only day that is written, see `unfinished_day`.
 
     Raises:
         InputError: another run was interrupted here.
     """
     refuse_another_run(folder, what)
-    write_json(folder / UNFINISHED_FILE, {"what": what})
+    write_json(folder / UNFINISHED_FILE, {"what": what} | ({"day": day.isoformat()} if day else {}))
     yield
     (folder / UNFINISHED_FILE).unlink()
+
+
+def unfinished_day(folder: Path) -> date | None:
+    """The day at which a run that writes a day was interrupted; None if none was."""
+    mark = folder / UNFINISHED_FILE
+    day = read_json(mark, "an unfinished folder").get("day") if mark.exists() else None
+    return date.fromisoformat(day) if day else None
 
 
 def refuse_another_run(folder: Path, what: str) -> None:

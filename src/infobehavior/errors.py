@@ -9,6 +9,13 @@ class InputError(ValueError):
     """
 
 
+class BusyError(RuntimeError):
+    """Another process is at work where this one would write; later it may not be.
+
+    The command line prints the message, one line, and exits with 75, as programs do that are to be tried again.
+    """
+
+
 def one_line(error: Exception | str) -> str:
     """A message without its line breaks."""
     return " ".join(str(error).split())

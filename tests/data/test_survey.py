@@ -1,3 +1,4 @@
+from infobehavior.data.clock import day_of_number
 from infobehavior.data.survey import Survey, chunks
 
 
@@ -9,3 +10,12 @@ def test_days_are_read_together_up_to_a_number_of_events() -> None:
 def test_a_day_of_more_events_is_a_chunk_of_its_own() -> None:
     survey = Survey(num_rows=40, first_day=0, events_of_day=[5, 30, 5])
     assert list(chunks(survey, 10)) == [range(1), range(1, 2), range(2, 3)]
+
+
+def test_days_that_are_not_wanted_are_not_read() -> None:
+    survey = Survey(num_rows=60, first_day=100, events_of_day=[0, 10, 10, 0, 11, 9, 20, 0])
+    some = survey.only({day_of_number(number) for number in (101, 103, 104, 105, 107)})
+    assert list(chunks(some, 20)) == [range(101, 102), range(103, 105), range(105, 106), range(107, 108)]
+    assert some.days == {day_of_number(number) for number in (101, 103, 104, 105, 107)}
+    assert survey.only(None) == survey
+    assert list(chunks(survey.only(set()), 20)) == []

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from infobehavior.cli.commands import app
 from infobehavior.cli.error_lines import error_line
+from infobehavior.errors import BusyError
 from infobehavior.threads import spin_briefly
 
 EXIT_BAD_INPUT = 2
+EXIT_BUSY = 75
 EXIT_INTERRUPTED = 130
 DEBUG_VARIABLE = "INFOBEHAVIOR_DEBUG"
 
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; by default the process's own arguments.
 
     Returns:
-        The exit code: 0, 2 after bad input, 130 after an interruption.
+        The exit code: 0, 2 after bad input, 75 where another process is at work, 130 after an interruption.
     """
     spin_briefly()
     _log_to_stderr()
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if line is None or os.environ.get(DEBUG_VARIABLE) == "1":
             raise
         print(f"infobehavior: error: {line}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return EXIT_BUSY if isinstance(error, BusyError) else EXIT_BAD_INPUT
 
 
 def _log_to_stderr() -> None:

@@ -162,6 +162,60 @@ def embed(
 
 
 @app.command()
+def daily(
+    events: Events,
+    schema: Annotated[Path, typer.Option(help="schema of the events", metavar="SCHEMA.toml")],
+    model: Annotated[Path, typer.Option(help="a folder that `pretrain` wrote", metavar="MODEL")],
+    minutes: Annotated[Path, typer.Option(help="folder of minutes to bring up to date", metavar="MINUTES")],
+    out: Annotated[Path, typer.Option(help="folder of the embeddings table", metavar="EMBEDDINGS")],
+    date: Annotated[str, typer.Option(help="the last local day of the windows", metavar="YYYY-MM-DD")],
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="make embeddings of each day from this one to DATE; by default of those since the last one there",
+            metavar="YYYY-MM-DD",
+        ),
+    ] = None,
+    keep_days: Annotated[
+        int | None, typer.Option(min=1, help="keep embeddings of so many days; by default of all")
+    ] = None,
+    keep_spans: Annotated[bool, typer.Option("--keep-spans", help="see `embed`")] = False,
+    allow_fewer: Annotated[
+        bool,
+        typer.Option("--allow-fewer", help="make a day again though the log has fewer events of it than before"),
+    ] = False,
+    drop_duplicates: Annotated[bool, typer.Option("--drop-duplicates", help="see `aggregate`")] = False,
+    device: Annotated[str, typer.Option(help="where to encode: cpu, cuda or cuda:N")] = "cpu",
+    wait: Annotated[float, typer.Option(min=0, help="seconds to wait for another nightly run to end")] = 0.0,
+    memory_limit: Annotated[str | None, typer.Option(help="memory that DuckDB may use, such as 2GB")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads that DuckDB may use")] = None,
+    minutes_per_shard: Annotated[int | None, typer.Option(min=1, help="see `embed`")] = None,
+) -> None:
+    """Aggregate what is new or late, and embed the windows that end with a day: for cron."""
+    from infobehavior.nightly.daily import daily as run
+
+    summary = run(
+        events,
+        schema,
+        model,
+        minutes,
+        out,
+        date=date,
+        since=since,
+        keep_days=keep_days,
+        keep_spans=keep_spans,
+        allow_fewer=allow_fewer,
+        drop_duplicates=drop_duplicates,
+        device=device,
+        wait=wait,
+        memory_limit=memory_limit,
+        threads=threads,
+        minutes_per_shard=minutes_per_shard,
+    )
+    _print(summary.lines())
+
+
+@app.command()
 def evaluate(
     embeddings: Annotated[Path, typer.Argument(help="a folder that `embed` wrote", metavar="EMBEDDINGS")],
     labels: Annotated[Path, typer.Option(help="table of labels, Parquet or CSV", metavar="LABELS")],

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel, ValidationError
 
-from infobehavior.errors import InputError, one_line
+from infobehavior.errors import BusyError, InputError, one_line
 
 
 def error_line(error: Exception) -> str | None:
@@ -17,7 +17,7 @@ def error_line(error: Exception) -> str | None:
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         return one_line(error.format_message()) + (f" (see {context.command_path} --help)" if context else "")
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | BusyError):
         return one_line(str(error))
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return one_line(f"not enough memory: {error}")

@@ -3,7 +3,7 @@
 A few days at a time: `coded_events` has their events sorted, `tokens` folds these into minutes, batch by batch.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -84,19 +84,52 @@ def aggregate(
         InputError: the events can't be read or none is usable, the schema has a fault, or `out` holds minutes of
             another schema.
     """
-    schema = schema if isinstance(schema, Schema) else read_schema(schema)
-    folder = Path(out)
+    return aggregate_days(
+        events,
+        schema if isinstance(schema, Schema) else read_schema(schema),
+        Path(out),
+        drop_duplicates=drop_duplicates,
+        memory_limit=memory_limit,
+        threads=threads,
+    )
+
+
+def aggregate_days(
+    events: str | Path,
+    schema: Schema,
+    folder: Path,
+    *,
+    files: Sequence[Path] | None = None,
+    days: Collection[date] | None = None,
+    run: str | None = None,
+    drop_duplicates: bool = False,
+    memory_limit: str | None = None,
+    threads: int | None = None,
+) -> Summary:
+    """`aggregate`, of some days of some files alone.
+
+    Args:
+        events: the log.
+        schema: its schema.
+        folder: the folder to write.
+        files: those of its files that have events of the days; all by default.
+        days: of other days nothing is written; all by default.
+        run: what aggregates, in words, see `artefacts.writing`; by default each log is a run of its own.
+        drop_duplicates: see `aggregate`.
+        memory_limit: see `aggregate`.
+        threads: see `aggregate`.
+    """
     with connect(memory_limit, threads) as connection:
-        source = open_events(connection, events)
+        source = open_events(connection, events, files)
         clean = clean_events(connection, source, schema, drop_duplicates=drop_duplicates)
         existing = _existing_days(folder, schema, clean.entity_type)
         with readable(source.description):
-            survey = survey_events(connection, source, clean, schema)
+            survey = survey_events(connection, source, clean, schema).only(days)
             try:
                 _remove_failed(folder)
                 older = _num_events(connection, folder, existing & survey.days)
                 log = definition_hash([survey.first_day, survey.events_of_day, drop_duplicates])
-                with writing(folder, f"the aggregation of {source.description} (log {log[:8]})"):
+                with writing(folder, run or f"the aggregation of {source.description} (log {log[:8]})"):
                     _write_definition(folder, schema, clean.entity_type)
                     written = _write_minutes(connection, clean, schema, survey, folder)
                     rows_of_day = written.rows_of_day
@@ -183,7 +216,7 @@ def _write_minutes(
     events = read_once(connection, clean) if clean.is_scanned_whole and survey.num_rows > EVENTS_PER_CHUNK else clean
     layout = Layout.of(schema, number_values(connection, events, schema))
     with (
-        progress("Aggregating minutes", sum(count > 0 for count in survey.events_of_day)) as advance,
+        progress("Aggregating minutes", sum(bool(count) for count in survey.events_of_day)) as advance,
         ahead(_read_batches(connection, events, layout, schema, survey), NUM_AHEAD) as batches,
         ahead(_fold_batches(batches, layout, schema, written), NUM_AHEAD) as minutes,
         ThreadPoolExecutor(NUM_WRITERS) as writers,

@@ -97,7 +97,7 @@ def read_sorted_events(
     member = _value(layout.beside) if layout.beside else "0"
     packed = layout.packed_sql(minute, _number("behavior", "behavior"), "failed::INTEGER", member)
     num_bits = (end - first).bit_length() + layout.bits_below_minute
-    day, key = ("0", "") if len(day_starts) == 2 else (_day(minute, day_starts), "day, ")
+    day, key = ("0", "") if len(day_starts) == 2 else (day_sql(minute, day_starts), "day, ")
     others = "".join(f", {_value(column)} AS {column.column}" for column in layout.others)
     result = connection.sql(
         f"SELECT ({day})::INTEGER AS day, entity_id, ({packed})::{'INTEGER' if num_bits < 32 else 'BIGINT'} AS packed"
@@ -116,8 +116,11 @@ def _value(column: SetColumn) -> str:
     return column.column if column.values is None else _number(f"{column.column}_text", column.column)
 
 
-def _day(minute: str, day_starts: Sequence[int]) -> str:
-    """SQL of an event's day: one division where all days have 1,440 minutes, and one more after each that hasn't."""
+def day_sql(minute: str, day_starts: Sequence[int]) -> str:
+    """SQL of an event's day, from 0, by its minute since the first one begins.
+
+    One division where all days have 1,440 minutes, and one more after each that hasn't.
+    """
     lengths = np.diff(day_starts)
     firsts = [0, *(np.flatnonzero(lengths[:-1] != MINUTES_PER_DAY) + 1).tolist()]
     ends = [*firsts[1:], len(lengths)]

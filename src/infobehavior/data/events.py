@@ -136,31 +136,44 @@ def first_line(error: Exception | str) -> str:
     return one_line(next(iter(str(error).strip().splitlines()), ""))
 
 
-def open_events(connection: duckdb.DuckDBPyConnection, source: str | Path) -> EventSource:
+def open_events(
+    connection: duckdb.DuckDBPyConnection,
+    source: str | Path,
+    files: Sequence[Path] | None = None,
+    *,
+    may_be_empty: bool = False,
+) -> EventSource:
     """Open an event log.
 
     Args:
         connection: from `connect`; what a CSV needs is kept in its temporary folder.
         source: a file, a glob, a folder, or a Hive-partitioned folder, of Parquet files or of CSV files. Files
             and folders whose names begin with ``_`` or ``.`` are left out.
+        files: some of its files, sorted; all by default.
+        may_be_empty: whether a log without rows is one.
 
     Raises:
         InputError: nothing is there, formats are mixed, a file can't be read, or there are no rows.
     """
-    files = _find_files(source)
+    files = find_files(source) if files is None else files
     description = str(source)
     with readable(description):
         if _is_parquet(files[0]):
             opened = _open_parquet(connection, files, description)
         else:
             opened = open_csv(connection, files, description)
-    if opened.num_rows == 0:
+    if opened.num_rows == 0 and not may_be_empty:
         malformed = f" that can be read ({opened.num_malformed} malformed)" if opened.num_malformed else ""
         raise InputError(f"{description} has no rows{malformed}")
     return opened
 
 
-def _find_files(source: str | Path) -> list[Path]:
+def find_files(source: str | Path) -> list[Path]:
+    """The files of an event log, sorted; see `open_events`.
+
+    Raises:
+        InputError: there are none, one is empty or neither Parquet nor CSV, or there are both.
+    """
     matches = [Path(source)] if Path(source).exists() else _glob(str(source))
     odd = next((file for file in matches if file.is_file() and not _is_parquet(file) and not is_csv(file)), None)
     if odd:

@@ -88,10 +88,11 @@ def read_definition(folder: Path) -> MinuteTable:
             f"{folder / DEFINITION_FILE} was edited: it records hash {definition.get('hash')}, but its schema has "
             f"{schema.hash}; aggregate again"
         )
-    return MinuteTable(folder, schema, schema.hash, str(definition.get("entity_type")), _days(folder))
+    return MinuteTable(folder, schema, schema.hash, str(definition.get("entity_type")), days_of(folder))
 
 
-def _days(folder: Path) -> tuple[date, ...]:
+def days_of(folder: Path) -> tuple[date, ...]:
+    """The local days that a folder has minutes of, ascending."""
     names = (file.parent.name.removeprefix("ds=") for file in folder.glob(f"ds=*/{PARTITION_FILE}"))
     try:
         return tuple(sorted(date.fromisoformat(name) for name in names))

@@ -1,7 +1,7 @@
 """Looks through a log before it is aggregated: when its events happened, and which days to read together."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
 import duckdb
@@ -32,12 +32,12 @@ class Survey:
         num_rows: rows, without the duplicates that are dropped.
         first_day: the first local day that may have events, as days since 1970.
         events_of_day: how many events that day and each following one has at most; those near a midnight may be the
-            other day's.
+            other day's. None of a day that isn't wanted.
     """
 
     num_rows: int
     first_day: int
-    events_of_day: list[int]
+    events_of_day: Sequence[int | None]
 
     @property
     def days(self) -> frozenset[date]:
@@ -45,6 +45,14 @@ class Survey:
         return frozenset(
             day_of_number(self.first_day + i) for i, num_events in enumerate(self.events_of_day) if num_events
         )
+
+    def only(self, days: Collection[date] | None) -> "Survey":
+        """The same of some days alone, which are read even if no event seems to be theirs; None wants all."""
+        if days is None:
+            return self
+        counted = enumerate(self.events_of_day, start=self.first_day)
+        counts = [max(1, count or 0) if day_of_number(number) in days else None for number, count in counted]
+        return replace(self, events_of_day=counts)
 
 
 def survey_events(
@@ -90,9 +98,13 @@ def chunks(survey: Survey, num_events: int) -> Iterator[range]:
     """Consecutive days (since 1970) with at most so many events together, or one day with more."""
     first, so_far = survey.first_day, 0
     for day, num_events_of_day in enumerate(survey.events_of_day, start=survey.first_day):
-        if so_far and so_far + num_events_of_day > num_events:
+        is_wanted = num_events_of_day is not None
+        if so_far and not (is_wanted and so_far + (num_events_of_day or 0) <= num_events):
             yield range(first, day)
             first, so_far = day, 0
-        so_far += num_events_of_day
+        if is_wanted:
+            so_far += num_events_of_day or 0
+        else:
+            first = day + 1
     if so_far:
         yield range(first, survey.first_day + len(survey.events_of_day))

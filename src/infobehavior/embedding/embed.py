@@ -133,7 +133,9 @@ def embed(
         if date is not None
         else read_moments(as_of or "", table)
     )
-    run = f"the embedding by model {encoder.model_id} for {date or as_of} ({moments.hash[:8]})"
+    # A day's embedding is brought to its end by that of the same day, even if more events have come meanwhile.
+    which = str(date) if date is not None else f"{as_of} ({moments.hash[:8]})"
+    run = f"the embedding by model {encoder.model_id} for {which}"
     refuse_another_run(out, run)
     remove_leftovers(out / SPANS_FILE)
     encoder.eval().to(find_device(device))

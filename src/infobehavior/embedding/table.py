@@ -7,7 +7,7 @@ events are listed beside it as CSV, `_no_events/ds=….csv`.
 import csv
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infobehavior.artefacts import (
+    DAILY_LOG,
     DEFINITION_FILE,
     TRAINING_LOG,
     UNFINISHED_FILE,
@@ -72,6 +73,20 @@ def partition_file(out: Path, day: date) -> Path:
     return out / f"ds={day}" / PARTITION_FILE
 
 
+def days_of(out: Path) -> list[date]:
+    """The days of a table, ascending; none if it isn't there."""
+    names = (file.parent.name.removeprefix("ds=") for file in out.glob(f"ds=*/{PARTITION_FILE}"))
+    return sorted(date.fromisoformat(name) for name in names)
+
+
+def remove_day(out: Path, day: date) -> None:
+    """Take a day out of a table: no reader finds a part of it."""
+    partition_file(out, day).unlink()
+    with suppress(OSError):
+        partition_file(out, day).parent.rmdir()
+    (out / NO_EVENTS_FOLDER / f"ds={day}.csv").unlink(missing_ok=True)
+
+
 def definition(model: InfoBehavior, minutes: MinuteTable) -> dict[str, Any]:
     """What the table says of itself."""
     return {
@@ -112,7 +127,7 @@ def check_table(out: Path, model: InfoBehavior, minutes: MinuteTable) -> None:
 def _refuse_foreign_files(out: Path) -> None:
     """Refuse a folder that holds anything but what a run that was interrupted at its start left."""
     entries = out.iterdir() if out.exists() else iter(())
-    if any(not entry.name.startswith(".") and entry.name != UNFINISHED_FILE for entry in entries):
+    if any(not entry.name.startswith(".") and entry.name not in (UNFINISHED_FILE, DAILY_LOG) for entry in entries):
         raise InputError(f"{out} has files that aren't {KIND} (no {DEFINITION_FILE}); give a new folder")
 
 
@@ -144,17 +159,16 @@ def write_partitions(
     """
     counts, model_id = _Counts(), model.model_id
     counted = (counts.count(shard) for shard in shards)
-    if moments.are_one:
-        windows_of_day: dict[date, Iterator[EmbeddedWindows]] = {
-            day_before(int(moments.as_of[0]), minutes.schema): counted
-        }
+    only_day = day_before(int(moments.as_of[0]), minutes.schema) if moments.are_one else None
+    if only_day:
+        windows_of_day: dict[date, Iterator[EmbeddedWindows]] = {only_day: counted}
     else:
         windows_of_day = _by_day(list(counted), minutes.schema)
     with ExitStack() as stack:
         partitions = [_Partition(out, day, stack) for day in windows_of_day]
         for partition, windows in zip(partitions, windows_of_day.values(), strict=True):
             partition.write(windows, model_id, BundleLog(made_by) if made_by else None)
-        with writing(out, run):
+        with writing(out, run, only_day):
             write_json(out / DEFINITION_FILE, definition(model, minutes))
             for partition in partitions:
                 partition.move()

@@ -1,0 +1,260 @@
+"""What a folder of minutes was made of, by file and by day, so that only days whose events have changed are made again.
+
+A file that hasn't changed since it was last looked at isn't read. Of the others each local day is told by what its
+events are: a log that was written again with the same events changes nothing, and late events their own days alone.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Self
+
+import duckdb
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from infobehavior.artefacts import definition_hash, read_json, write_json
+from infobehavior.data.cleaning import CleanEvents, clean_events, floor_divided
+from infobehavior.data.clock import MICROSECONDS, SECONDS_PER_MINUTE, day_bounds, local_date
+from infobehavior.data.coded_events import day_sql
+from infobehavior.data.events import connect, find_files, only_row, open_events, readable
+from infobehavior.data.minutes import partition_file
+from infobehavior.data.schema import Schema
+from infobehavior.data.survey import count_quarantined
+from infobehavior.errors import InputError
+from infobehavior.progress import progress
+
+LEDGER_FILE = "_events.json"
+FORMAT = 1
+HASHES = 1 << 64
+
+_MICROSECONDS_PER_MINUTE = SECONDS_PER_MINUTE * MICROSECONDS
+
+
+class Stamp(BaseModel):
+    """What tells without reading a file that it hasn't changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, file: Path) -> Self:
+        """The stamp of a file."""
+        found = file.stat()
+        return cls(size=found.st_size, mtime_ns=found.st_mtime_ns)
+
+
+class DayContents(BaseModel):
+    """The usable events of a local day: how many, and a sum of their hashes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_events: int = 0
+    sum_of_hashes: int = 0
+
+    def __add__(self, other: "DayContents") -> "DayContents":
+        return DayContents(
+            num_events=self.num_events + other.num_events,
+            sum_of_hashes=(self.sum_of_hashes + other.sum_of_hashes) % HASHES,
+        )
+
+
+class FileRecord(BaseModel):
+    """What was found in a file of the log.
+
+    Attributes:
+        stamp: of the file.
+        num_rows: of the file, malformed ones too.
+        quarantined: rows set aside, by reason.
+        days: its usable events.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stamp: Stamp
+    num_rows: int
+    quarantined: dict[str, int]
+    days: dict[date, DayContents]
+
+
+class DayRecord(BaseModel):
+    """What the minutes of a day were made of, and their file, which others may write too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    contents: DayContents
+    minutes: Stamp
+
+
+class Ledger(BaseModel):
+    """What a folder of minutes was made of.
+
+    Attributes:
+        format: of this file.
+        reading: names what decides how events are read and told apart.
+        files: of the log, when it was last looked at.
+        days: of the folder of minutes.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = FORMAT
+    reading: str
+    files: dict[str, FileRecord] = {}
+    days: dict[date, DayRecord] = {}
+
+    @classmethod
+    def read(cls, folder: Path, reading: str) -> Self:
+        """The ledger of a folder; one that isn't there, is damaged or is of another reading is as good as empty."""
+        try:
+            ledger = cls.model_validate(read_json(folder / LEDGER_FILE, "a folder of minutes"))
+        except (InputError, ValidationError):
+            return cls(reading=reading)
+        return ledger if ledger.format == FORMAT and ledger.reading == reading else cls(reading=reading)
+
+    def write(self, folder: Path) -> None:
+        """Put it beside the minutes."""
+        write_json(folder / LEDGER_FILE, self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How a log differs from what a folder of minutes was made of.
+
+    Attributes:
+        ledger: knows all files of the log as they are now, and the days as they are in the folder.
+        num_files: files of the log.
+        read: those that are new or have changed, by name.
+        gone: names of files that were there before.
+        contents: of each day that has events now.
+    """
+
+    ledger: Ledger
+    num_files: int
+    read: Mapping[str, FileRecord] = field(repr=False)
+    gone: Sequence[str]
+    contents: Mapping[date, DayContents] = field(repr=False)
+
+    @property
+    def quarantined(self) -> dict[str, int]:
+        """Rows of the files read that were set aside, by reason, the most frequent first."""
+        total = Counter[str]()
+        for record in self.read.values():
+            total.update(record.quarantined)
+        return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+    def stale_days(self, folder: Path, until: date) -> list[date]:
+        """Days up to one, included, whose minutes aren't of the events that they have now, if they still have any."""
+        days = sorted(day for day in self.contents.keys() | self.ledger.days.keys() if day <= until)
+        return [day for day in days if not self._is_up_to_date(folder, day)]
+
+    def fewer(self, days: Sequence[date]) -> list[date]:
+        """Those of some days that have fewer events now than their minutes were made of."""
+        none = DayContents()
+        return [
+            day
+            for day in days
+            if day in self.ledger.days
+            and self.contents.get(day, none).num_events < self.ledger.days[day].contents.num_events
+        ]
+
+    def files_of(self, days: Sequence[date]) -> list[Path]:
+        """The files that have events of some days."""
+        wanted = frozenset(days)
+        return [Path(name) for name, record in self.ledger.files.items() if not wanted.isdisjoint(record.days)]
+
+    def _is_up_to_date(self, folder: Path, day: date) -> bool:
+        record = self.ledger.days.get(day)
+        if record is None or day not in self.contents or record.contents != self.contents[day]:
+            return False
+        try:
+            return Stamp.of(partition_file(folder, day)) == record.minutes
+        except OSError:
+            return False
+
+
+def find_changes(
+    events: str | Path,
+    schema: Schema,
+    folder: Path,
+    *,
+    drop_duplicates: bool = False,
+    memory_limit: str | None = None,
+    threads: int | None = None,
+) -> Changes:
+    """Look through those files of a log that are new or have changed.
+
+    Args:
+        events: the log, see `aggregate`.
+        schema: its schema.
+        folder: of the minutes.
+        drop_duplicates: see `aggregate`.
+        memory_limit: of DuckDB.
+        threads: of DuckDB.
+
+    Raises:
+        InputError: the log can't be read.
+    """
+    files = find_files(events)
+    # How DuckDB hashes may change with its version.
+    reading = definition_hash([schema.hash, schema.definition(), drop_duplicates, duckdb.__version__, str(events)])
+    before = Ledger.read(folder, reading)
+    records = dict[str, FileRecord]()
+    read = dict[str, FileRecord]()
+    with progress("looking through the log", len(files)) as advance:
+        for file in files:
+            name, stamp = str(file), Stamp.of(file)
+            known = before.files.get(name)
+            if known is None or known.stamp != stamp:
+                known = read[name] = _look_through(file, stamp, schema, drop_duplicates, memory_limit, threads)
+            records[name] = known
+            advance(note=file.name)
+    contents = dict[date, DayContents]()
+    for record in records.values():
+        for day, found in record.days.items():
+            contents[day] = contents.get(day, DayContents()) + found
+    ledger = Ledger(reading=reading, files=records, days=before.days)
+    return Changes(ledger, len(files), read, sorted(before.files.keys() - records.keys()), contents)
+
+
+def _look_through(
+    file: Path, stamp: Stamp, schema: Schema, drop_duplicates: bool, memory_limit: str | None, threads: int | None
+) -> FileRecord:
+    """What is in a file. What changes meanwhile is found by its stamp the next time."""
+    with connect(memory_limit, threads) as connection, readable(str(file)):
+        source = open_events(connection, file, [file], may_be_empty=True)
+        clean = clean_events(connection, source, schema, drop_duplicates=drop_duplicates)
+        days = _contents_of_days(connection, clean, schema)
+        return FileRecord(
+            stamp=stamp,
+            num_rows=source.num_rows + source.num_malformed,
+            quarantined=count_quarantined(connection, source, clean),
+            days=days,
+        )
+
+
+def _contents_of_days(
+    connection: duckdb.DuckDBPyConnection, clean: CleanEvents, schema: Schema
+) -> dict[date, DayContents]:
+    usable = f"FROM ({clean.sql}) WHERE usable"
+    first, last = only_row(connection, f"SELECT min(microsecond), max(microsecond) {usable}")
+    if first is None:
+        return {}
+    zone = schema.time.time_zone
+    first_day, last_day = (local_date(moment // _MICROSECONDS_PER_MINUTE, zone) for moment in (first, last))
+    numbers = range(first_day.toordinal(), last_day.toordinal() + 1)
+    days = [date.fromordinal(number) for number in numbers]
+    starts = [*(day_bounds(day, zone)[0] for day in days), day_bounds(last_day, zone)[1]]
+    minute = f"(microsecond - ({starts[0] * _MICROSECONDS_PER_MINUTE})) // {_MICROSECONDS_PER_MINUTE}"
+    extra = "".join(f", extra_{i}" for i in range(len(schema.columns.extra)))
+    told_by = (
+        f"hash(entity_id, {floor_divided('microsecond', _MICROSECONDS_PER_MINUTE)}, behavior, location, failed{extra})"
+    )
+    sum_of_hashes = f"(sum({told_by}::HUGEINT) % {HASHES})::HUGEINT"
+    rows = connection.execute(
+        f"SELECT {day_sql(minute, starts)} AS day, count(*), {sum_of_hashes} {usable} GROUP BY day"
+    ).fetchall()
+    return {days[day]: DayContents(num_events=count, sum_of_hashes=int(total)) for day, count, total in rows}

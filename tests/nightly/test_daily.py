@@ -1,0 +1,361 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from infobehavior import InputError, aggregate, daily, embed, pretrain
+from infobehavior.cli import main
+from infobehavior.data.schema import write_schema
+from infobehavior.embedding import bundles
+from infobehavior.errors import BusyError
+from small_minutes import (
+    TIME_ZONE,
+    Event,
+    folder_bytes,
+    random_events,
+    small_schema,
+    tiny_config,
+    write_csv,
+    write_parquet,
+)
+
+DAY = date(2024, 3, 31)
+NEXT = DAY + timedelta(days=1)
+
+
+def local_day(event):
+    return event.at.astimezone(ZoneInfo(TIME_ZONE)).date()
+
+
+def write_log(events, folder):
+    """A file for each local day of a log."""
+    for day in sorted({local_day(event) for event in events}):
+        write_parquet([event for event in events if local_day(event) == day], folder / f"{day}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def events():
+    return random_events(seed=3)
+
+
+@pytest.fixture(scope="module")
+def model(events, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    aggregate(write_log(events, folder / "log"), small_schema(), folder / "minutes", threads=1)
+    pretrain(folder / "minutes", folder / "model", config=tiny_config())
+    return folder / "model"
+
+
+@pytest.fixture
+def night(model, tmp_path, monkeypatch):
+    """Runs a night in this test's folders."""
+    monkeypatch.setattr(bundles, "ENTITIES_PER_BUNDLE", 2)
+
+    def run(folder=tmp_path, day=DAY, **given):
+        return daily(
+            folder / "log", small_schema(), model, folder / "minutes", folder / "out", date=day, threads=1, **given
+        )
+
+    return run
+
+
+def artefacts(folder):
+    """What nights leave, without what tells of the run and of the files that it read."""
+    untold = ("_daily.jsonl", ".lock", "_events.json", "_summary.json")
+    return {
+        f"{part}/{name}": content
+        for part in ("minutes", "out")
+        for name, content in folder_bytes(folder / part).items()
+        if not name.endswith(untold)
+    }
+
+
+def told(folder):
+    return [json.loads(line) for line in (folder / "out" / "_daily.jsonl").read_text().splitlines()]
+
+
+# ------------------------------------------------------------------------------------------------ what a night does
+
+
+def test_a_night_does_what_aggregate_and_embed_do(events, night, model, tmp_path):
+    write_log(events, tmp_path / "log")
+    summary = night()
+    up_to_date = [event for event in events if local_day(event) <= DAY]
+    other = tmp_path / "other"
+    aggregate(write_log(up_to_date, other / "log"), small_schema(), other / "minutes")
+    expected = embed(other / "minutes", model, other / "out", date=DAY)
+    assert artefacts(tmp_path) == artefacts(other)
+    assert replace(summary.embedded[0], out=expected.out, num_reused=None) == expected
+    assert summary.days_aggregated == tuple(sorted({local_day(event) for event in up_to_date}))
+    assert [line["stage"] for line in told(tmp_path)] == ["look through", "aggregate", "embed"]
+    assert all(line["date"] == str(DAY) and line["seconds"] >= 0 and "error" not in line for line in told(tmp_path))
+
+
+def test_a_second_run_reads_and_encodes_nothing_and_leaves_the_same_bytes(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    first, before = night(), artefacts(tmp_path)
+    again = night()
+    assert artefacts(tmp_path) == before
+    assert (again.num_files_read, again.days_aggregated) == (0, ())
+    assert again.embedded[0].num_reused == again.embedded[0].num_embedded == first.embedded[0].num_embedded > 0
+
+
+def test_late_events_change_their_day_and_what_it_touches_alone(events, night, tmp_path):
+    late = Event("user 4", datetime(2024, 3, 30, 12, tzinfo=UTC), "login", "Berlin")
+    log = write_log(events, tmp_path / "log")
+    before = night()
+    minutes = folder_bytes(tmp_path / "minutes")
+    write_parquet([late], log / "late.parquet")
+    summary = night()
+    assert (summary.num_files_read, summary.days_aggregated) == (1, (date(2024, 3, 30),))
+    assert 0 < summary.embedded[0].num_reused < before.embedded[0].num_embedded
+    after = folder_bytes(tmp_path / "minutes")
+    changed = {name for name in after if after[name] != minutes.get(name)}
+    assert changed == {"ds=2024-03-30/minutes.parquet", "_events.json", "_summary.json"}
+    write_log([*events, late], tmp_path / "anew" / "log")
+    night(tmp_path / "anew")
+    assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
+    aggregated, embedded = told(tmp_path)[-2:]
+    assert aggregated["days"] == ["2024-03-30"]
+    assert embedded["reused"] == summary.embedded[0].num_reused
+
+
+def test_missed_nights_are_caught_up(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    night()
+    caught_up = night(day=DAY + timedelta(days=3))
+    assert caught_up.dates == tuple(DAY + timedelta(days=i) for i in (1, 2, 3))
+    write_log(events, tmp_path / "anew" / "log")
+    for i in range(4):
+        night(tmp_path / "anew", day=DAY + timedelta(days=i))
+    assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
+
+
+def test_days_that_late_events_made_stale_are_told_and_made_again_since_one(events, night, tmp_path):
+    log = write_log(events, tmp_path / "log")
+    for i in range(4):
+        night(day=DAY + timedelta(days=i))
+    write_parquet([Event("user 4", datetime(2024, 3, 31, 12, tzinfo=UTC), "login")], log / "late.parquet")
+    last = DAY + timedelta(days=3)
+    summary = night(day=last)
+    assert summary.stale == (DAY, NEXT, NEXT + timedelta(days=1))  # the window of three days of the last has gone by
+    assert "late events lie in the windows of 3 days, 2024-03-31 to 2024-04-02, too" in "\n".join(summary.lines())
+    assert "give --since 2024-03-31 to make them again" in "\n".join(summary.lines())
+    summary = night(day=last, since=DAY)
+    assert (summary.dates, summary.stale) == (tuple(DAY + timedelta(days=i) for i in range(4)), ())
+    shutil.copytree(log, tmp_path / "anew" / "log")
+    night(tmp_path / "anew", day=last, since=DAY)
+    assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
+
+
+def test_a_log_that_was_written_again_with_the_same_events_changes_nothing(events, night, tmp_path):
+    log = write_log(events, tmp_path / "log")
+    night()
+    before = artefacts(tmp_path)
+    for file in log.iterdir():
+        file.unlink()
+    write_parquet(events[::-1], log / "all.parquet")
+    summary = night()
+    assert (summary.num_files_read, summary.days_aggregated) == (1, ())
+    assert summary.num_files_gone > 5
+    assert artefacts(tmp_path) == before
+
+
+def test_minutes_outlive_their_log_unless_fewer_events_are_meant(events, night, tmp_path):
+    """A file is gone; of another day a part is gone while something came late."""
+    log = write_log(events, tmp_path / "log")
+    night()
+    before = artefacts(tmp_path)
+    (log / "2024-03-29.parquet").unlink()
+    (log / "2024-03-30.parquet").unlink()
+    late = Event("user 4", datetime(2024, 3, 30, 12, tzinfo=UTC), "login")
+    write_parquet([late], log / "late.parquet")
+    summary = night()
+    assert (summary.num_files_gone, summary.days_aggregated) == (2, ())
+    assert summary.days_left == (date(2024, 3, 29), date(2024, 3, 30))
+    assert "fewer events of 2 days, 2024-03-29 to 2024-03-30, than their minutes" in "\n".join(summary.lines())
+    assert artefacts(tmp_path) == before
+    summary = night(allow_fewer=True)
+    assert (summary.days_removed, summary.days_aggregated) == ((date(2024, 3, 29),), (date(2024, 3, 30),))
+    assert "minutes of 2024-03-29 are gone" in "\n".join(summary.lines())
+    shutil.copytree(log, tmp_path / "anew" / "log")
+    night(tmp_path / "anew")
+    assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
+
+
+def test_minutes_that_something_else_wrote_are_made_again(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    night()
+    before = artefacts(tmp_path)
+    one = write_parquet([min(events, key=lambda event: event.at)], tmp_path / "one.parquet")
+    aggregate(one, small_schema(), tmp_path / "minutes")
+    assert artefacts(tmp_path) != before
+    assert night().days_aggregated == (min(map(local_day, events)),)
+    assert artefacts(tmp_path) == before
+
+
+def test_old_embeddings_are_dropped_by_the_rule(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    night(day=DAY + timedelta(days=3), since=DAY)
+    summary = night(day=DAY + timedelta(days=4), keep_days=2)
+    assert summary.dropped == (DAY, NEXT, DAY + timedelta(days=2))
+    left = {name.split("/")[1] for name in artefacts(tmp_path) if name.startswith("out/ds=")}
+    assert left == {"ds=2024-04-03", "ds=2024-04-04"}
+    listed = sorted(file.name for file in (tmp_path / "out" / "_no_events").iterdir())
+    assert listed == ["ds=2024-04-03.csv", "ds=2024-04-04.csv"]
+
+
+def test_csv_files_bad_rows_and_empty_files(events, night, tmp_path):
+    log = tmp_path / "log"
+    for part in range(3):
+        write_csv(events[part::3], log / f"{part}.csv")
+    header = (log / "0.csv").read_text().splitlines()[0]
+    (log / "bad.csv").write_text(
+        f"{header}\nuser 1,not a time,login,Bonn,ok,\nuser 1,2024-03-30T10:00:00+00:00,,Bonn,ok,\n"
+    )
+    (log / "none.csv").write_text(f"{header}\n")
+    summary = night()
+    assert summary.num_files_read == summary.num_files == 5
+    assert summary.quarantined == {"no behavior": 1, "time doesn't parse": 1}
+    write_log(events, tmp_path / "other" / "log")
+    night(tmp_path / "other")
+    assert artefacts(tmp_path) == artefacts(tmp_path / "other")
+    assert night().num_files_read == 0
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_what_can_not_be_done_is_told_in_a_line(events, night, model, tmp_path, capsys):
+    with pytest.raises(InputError, match="no events at"):
+        night()
+    log = write_log(events, tmp_path / "log")
+    for given, message in (
+        ({"day": "yesterday"}, "'yesterday' is not a date"),
+        ({"since": NEXT}, "--since 2024-04-01 is after --date 2024-03-31"),
+        ({"keep_days": 0}, "keep_days must be 1 or more"),
+        ({"day": date(2020, 1, 1)}, "has no events up to 2020-01-01"),
+    ):
+        with pytest.raises(InputError, match=message):
+            night(**given)
+    (log / "half.parquet").write_bytes((log / "2024-03-30.parquet").read_bytes()[:300])
+    write_schema(small_schema(), tmp_path / "schema.toml")
+    parts = {
+        "--schema": tmp_path / "schema.toml",
+        "--model": model,
+        "--minutes": tmp_path / "minutes",
+        "--out": tmp_path / "out",
+    }
+    line = ["daily", str(log), *(str(part) for option in parts.items() for part in option), "--date", str(DAY)]
+    assert main(line) == 2
+    assert "half.parquet is not a whole Parquet file" in capsys.readouterr().err
+    assert told(tmp_path)[-1]["error"].startswith(f"{log / 'half.parquet'} is not a whole Parquet file")
+    (log / "half.parquet").unlink()
+    assert main(line) == 0
+    assert "embeddings of model" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------- real processes
+
+
+HOLD = (
+    "import sys; from filelock import FileLock\nwith FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+)
+
+
+def test_a_second_night_at_once_leaves_or_waits(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    night()
+    other = [sys.executable, "-c", HOLD, str(tmp_path / "out" / ".lock")]
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(
+            BusyError, match=f"another nightly run is at work in {tmp_path / 'out'}: let it end, or give"
+        ):
+            night()
+        process.stdin.close()
+        assert night(wait=60).num_files_read == 0
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        process.kill()
+    assert night().num_files_read == 0
+
+
+KILLED_NIGHTS = """
+import json, os, signal, sys
+from pathlib import Path
+from infobehavior import artefacts, daily
+from infobehavior.data import day_files
+from infobehavior.embedding import bundles
+from small_minutes import small_schema
+
+bundles.ENTITIES_PER_BUNDLE = 2
+day_files.NUM_WRITERS = 1
+calls, number, ends = 0, 0, []
+
+def dying(call):
+    def run(*given, **options):
+        global calls
+        calls += 1
+        return os.kill(os.getpid(), signal.SIGKILL) if calls == number else call(*given, **options)
+    return run
+
+# Before a file is flushed, before it is moved, and before one is removed.
+artefacts._flush, Path.replace, Path.unlink = map(dying, (artefacts._flush, Path.replace, Path.unlink))
+for folder, model, since, day, number in json.loads(sys.stdin.read()):
+    child = os.fork()
+    if child == 0:
+        folder = Path(folder)
+        daily(
+            folder / "log", small_schema(), model, folder / "minutes", folder / "out", date=day, since=since, threads=1
+        )
+        os._exit(0 if number else min(calls, 255))
+    ends.append(os.waitpid(child, 0)[1])
+print(json.dumps(ends))
+"""
+
+
+def run_killed(jobs):
+    """Run nights in processes of their own, each killed at the call of its number; gives how each ended."""
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_NIGHTS],
+        input=json.dumps(jobs),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    return json.loads(process.stdout)
+
+
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_and_a_rerun_ends_alike(events, night, model, tmp_path):
+    """A night with late events and two days to make; a reader finds each partition as it was or as it will be."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    log = write_log(events, old / "log")
+    night(old)
+    write_parquet([Event("user 4", datetime(2024, 3, 30, 12, tzinfo=UTC), "login")], log / "late.parquet")
+    shutil.copytree(old, new)
+    (end,) = run_killed([(str(new), str(model), str(DAY), str(NEXT), 0)])
+    num_calls = os.waitstatus_to_exitcode(end)
+    assert 20 < num_calls < 255
+    numbers = range(1, num_calls + 1, 11)
+    for number in numbers:
+        shutil.copytree(old, tmp_path / str(number))
+    ends = run_killed([(str(tmp_path / str(n)), str(model), str(DAY), str(NEXT), n) for n in numbers])
+    assert [os.waitstatus_to_exitcode(end) for end in ends] == [-signal.SIGKILL] * len(numbers)
+    before, after = artefacts(old), artefacts(new)
+    for number in numbers:
+        folder = tmp_path / str(number)
+        left = {name: content for name, content in artefacts(folder).items() if name.endswith("s.parquet")}
+        assert all(content in (before.get(name), after.get(name)) for name, content in left.items())
+        assert left.keys() >= {name for name in before if name.endswith("s.parquet")}
+        night(folder, day=NEXT, since=DAY)
+        assert artefacts(folder) == after, number
