@@ -69,7 +69,7 @@ def night(model, tmp_path, monkeypatch):
 
 def artefacts(folder):
     """What nights leave, without what tells of the run and of the files that it read."""
-    untold = ("_daily.jsonl", ".lock", "_events.json", "_summary.json")
+    untold = ("_daily.jsonl", ".lock", "_events.json", "_summary.json", "_reference.json")
     return {
         f"{part}/{name}": content
         for part in ("minutes", "out")
@@ -95,7 +95,7 @@ def test_a_night_does_what_aggregate_and_embed_do(events, night, model, tmp_path
     assert artefacts(tmp_path) == artefacts(other)
     assert replace(summary.embedded[0], out=expected.out, num_reused=None) == expected
     assert summary.days_aggregated == tuple(sorted({local_day(event) for event in up_to_date}))
-    assert [line["stage"] for line in told(tmp_path)] == ["look through", "aggregate", "embed"]
+    assert [line["stage"] for line in told(tmp_path)] == ["look through", "aggregate", "embed", "drift"]
     assert all(line["date"] == str(DAY) and line["seconds"] >= 0 and "error" not in line for line in told(tmp_path))
 
 
@@ -123,7 +123,7 @@ def test_late_events_change_their_day_and_what_it_touches_alone(events, night, t
     write_log([*events, late], tmp_path / "anew" / "log")
     night(tmp_path / "anew")
     assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
-    aggregated, embedded = told(tmp_path)[-2:]
+    aggregated, embedded = told(tmp_path)[-3:-1]
     assert aggregated["days"] == ["2024-03-30"]
     assert embedded["reused"] == summary.embedded[0].num_reused
 

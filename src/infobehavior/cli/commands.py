@@ -12,6 +12,8 @@ from infobehavior.errors import InputError
 from infobehavior.market.config import MarketConfig
 from infobehavior.pretraining.config import PRESETS, PretrainConfig
 
+EXIT_DRIFTED = 3
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Events = Annotated[
@@ -190,6 +192,10 @@ def daily(
     memory_limit: Annotated[str | None, typer.Option(help="memory that DuckDB may use, such as 2GB")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads that DuckDB may use")] = None,
     minutes_per_shard: Annotated[int | None, typer.Option(min=1, help="see `embed`")] = None,
+    max_drift: Annotated[
+        float | None,
+        typer.Option(min=0, help="exit with 3, after all is written, if a population stability index is larger"),
+    ] = None,
 ) -> None:
     """Aggregate what is new or late, and embed the windows that end with a day: for cron."""
     from infobehavior.nightly.daily import daily as run
@@ -213,6 +219,11 @@ def daily(
         minutes_per_shard=minutes_per_shard,
     )
     _print(summary.lines())
+    if max_drift is not None and summary.drift.largest > max_drift:
+        typer.echo(
+            f"the data have drifted: {summary.drift.largest:.3f} is more than --max-drift {max_drift:g}", err=True
+        )
+        raise typer.Exit(EXIT_DRIFTED)
 
 
 @app.command()

@@ -212,6 +212,48 @@ def contents_of(minutes: MinuteTable, end_minute: int, *, first_minute: int) -> 
     return table[0].to_numpy(), np.column_stack([table[1].to_numpy(), table[2].to_numpy()])
 
 
+@dataclass(frozen=True)
+class TokenCounts:
+    """How often tokens occur.
+
+    Attributes:
+        composites: packed words of each distinct behavior token.
+        of_composite: minutes that have it.
+        location_sets: the distinct sets of locations.
+        of_location_set: minutes without a location, and then those of each set.
+    """
+
+    composites: NDArray[np.int64]
+    of_composite: NDArray[np.int64]
+    location_sets: list[str]
+    of_location_set: NDArray[np.int64]
+
+
+def count_tokens(minutes: MinuteTable, first_minute: int, end_minute: int) -> TokenCounts:
+    """Count the tokens of the minutes [first_minute, end_minute).
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    files, words = minutes.files(first_minute, end_minute), _word_columns(minutes.schema)
+    if not files:
+        return TokenCounts(np.zeros((0, len(words)), np.int64), np.zeros(0, np.int64), [], np.zeros(1, np.int64))
+    with reading_minutes(minutes.path, files), connect() as connection:
+        chosen = "FROM read_parquet(?, hive_partitioning = false) WHERE minute >= ? AND minute < ? GROUP BY ALL"
+        params = [files, first_minute, end_minute]
+        behaviors = connection.sql(f"SELECT {', '.join(words)}, count(*) AS n {chosen} ORDER BY ALL", params=params)
+        table = behaviors.to_arrow_table()
+        locations = connection.sql(f"SELECT location, count(*) AS n {chosen} ORDER BY location", params=params)
+        of_location = dict(locations.fetchall())
+    nowhere = of_location.pop(None, 0)
+    return TokenCounts(
+        np.column_stack([table[word].to_numpy() for word in words]),
+        table["n"].to_numpy(),
+        list(of_location),
+        np.array([nowhere, *of_location.values()], dtype=np.int64),
+    )
+
+
 def _sum_of_hashes(sql: str) -> str:
     return f"(sum({sql}::HUGEINT) % 18446744073709551616)::UBIGINT"
 

@@ -26,6 +26,7 @@ from infobehavior.embedding.embed import embed
 from infobehavior.embedding.table import days_of, remove_day
 from infobehavior.errors import BusyError, InputError
 from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.nightly.drift import Drift, measure_drift
 from infobehavior.nightly.stage_log import StageLog
 
 LOCK_FILE = ".lock"
@@ -48,6 +49,7 @@ class Summary:
         embedded: what `embed` did for each of the dates.
         stale: days of the table whose windows hold minutes that were made again now, and that stay as they were.
         dropped: days of the table that were dropped as too old.
+        drift: how the last of the dates differs from what the model was trained on.
     """
 
     dates: tuple[Date, ...]
@@ -61,6 +63,7 @@ class Summary:
     embedded: tuple[Embedded, ...]
     stale: tuple[Date, ...]
     dropped: tuple[Date, ...]
+    drift: Drift
 
     def lines(self) -> list[str]:
         """For the terminal."""
@@ -84,7 +87,7 @@ class Summary:
             )
         if self.dropped:
             lines.append(f"embeddings of {_days(self.dropped)} were dropped as too old")
-        return lines
+        return lines + self.drift.lines()
 
 
 def daily(
@@ -177,6 +180,9 @@ def daily(
                 )
                 facts |= _facts(summary)
             embedded.append(summary)
+        with log.stage("drift", ds=last) as facts:
+            drift = measure_drift(last, minutes, Path(model), out, device)
+            facts |= vars(drift) | {"largest": drift.largest}
         dropped = _drop(out, last, keep_days, log)
     return Summary(
         tuple(sorted(dates)),
@@ -190,6 +196,7 @@ def daily(
         tuple(embedded),
         _stale(out, [*aggregated.made, *aggregated.removed], dates, window_days),
         tuple(dropped),
+        drift,
     )
 
 
