@@ -21,7 +21,7 @@ from infobehavior.pretraining.config import PRESETS, PretrainConfig
 
 EVALUATE = ["evaluate", "e", "--labels", "l", "--label", "y", "--minutes", "m", "--out", "r"]
 COMMANDS = [
-    *("inspect", "aggregate", "pretrain", "embed", "daily", "evaluate"),
+    *("inspect", "aggregate", "pretrain", "embed", "daily", "align", "evaluate"),
     *("simulate", "table1", "table2", "demo"),
 ]
 FIELDS = {path[-1]: path for path, _ in config_fields(PretrainConfig)}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from infobehavior.data.inspection import inspect
     from infobehavior.data.schema import Schema, read_schema
     from infobehavior.downstream.evaluation import evaluate
+    from infobehavior.embedding.alignment import align
     from infobehavior.embedding.embed import embed
     from infobehavior.embedding.transformer import BehaviorTransformer
     from infobehavior.errors import InputError
@@ -29,6 +30,7 @@ __all__ = [
     "PretrainConfig",
     "Schema",
     "aggregate",
+    "align",
     "daily",
     "embed",
     "evaluate",
@@ -44,6 +46,7 @@ _HOMES = {
     "PretrainConfig": "infobehavior.pretraining.config",
     "Schema": "infobehavior.data.schema",
     "aggregate": "infobehavior.data.aggregation",
+    "align": "infobehavior.embedding.alignment",
     "daily": "infobehavior.nightly.daily",
     "embed": "infobehavior.embedding.embed",
     "evaluate": "infobehavior.downstream.evaluation",

@@ -227,6 +227,23 @@ def daily(
 
 
 @app.command()
+def align(
+    new: Annotated[Path, typer.Argument(help="embeddings of the new model", metavar="NEW")],
+    out: Annotated[Path, typer.Option(help="folder of the table to write", metavar="ALIGNED")],
+    to: Annotated[
+        Path | None, typer.Option(help="embeddings of the older model; needed the first time", metavar="OLD")
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option(help="day of the fit; by default the last that both have", metavar="YYYY-MM-DD")
+    ] = None,
+) -> None:
+    """Turn a new model's embeddings into the space of an older one."""
+    from infobehavior.embedding.alignment import align as run
+
+    _print(run(new, out, to=to, date=date).lines())
+
+
+@app.command()
 def evaluate(
     embeddings: Annotated[Path, typer.Argument(help="a folder that `embed` wrote", metavar="EMBEDDINGS")],
     labels: Annotated[Path, typer.Option(help="table of labels, Parquet or CSV", metavar="LABELS")],

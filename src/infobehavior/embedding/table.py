@@ -79,6 +79,23 @@ def days_of(out: Path) -> list[date]:
     return sorted(date.fromisoformat(name) for name in names)
 
 
+def read_chosen(file: pq.ParquetFile, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """The embeddings of some rows of a partition, a row group in memory at a time.
+
+    Args:
+        file: the partition.
+        rows: ascending.
+    """
+    first = 0
+    for group in range(file.num_row_groups):
+        after = first + file.metadata.row_group(group).num_rows
+        inside = rows[(rows >= first) & (rows < after)] - first
+        if len(inside):
+            column = file.read_row_group(group, ["embedding"])["embedding"].combine_chunks().take(pa.array(inside))
+            yield column.flatten().to_numpy().reshape(len(inside), -1)
+        first = after
+
+
 def remove_day(out: Path, day: date) -> None:
     """Take a day out of a table: no reader finds a part of it."""
     partition_file(out, day).unlink()

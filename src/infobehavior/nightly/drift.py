@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -19,7 +18,7 @@ from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day
 from infobehavior.data.store import entities_of
 from infobehavior.embedding.encode import embed_moments
-from infobehavior.embedding.table import partition_file
+from infobehavior.embedding.table import partition_file, read_chosen
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.nightly.profile import Profile
@@ -167,20 +166,8 @@ def _profile_of_partition(
 ) -> Profile:
     file = pq.ParquetFile(partition_file(out, day))
     num_minutes = file.read(["num_minutes"])["num_minutes"].to_numpy()
-    embedding = np.concatenate(list(_chosen_embeddings(file, _evenly(len(num_minutes)))))
+    embedding = np.concatenate(list(read_chosen(file, _evenly(len(num_minutes)))))
     return Profile.of(day, table, model, num_minutes, embedding, reference.edges if reference else None)
-
-
-def _chosen_embeddings(file: pq.ParquetFile, rows: NDArray[np.int64]) -> Iterable[NDArray[np.float32]]:
-    """The embeddings of some rows, a row group in memory at a time."""
-    first = 0
-    for group in range(file.num_row_groups):
-        after = first + file.metadata.row_group(group).num_rows
-        inside = rows[(rows >= first) & (rows < after)] - first
-        if len(inside):
-            column = file.read_row_group(group, ["embedding"])["embedding"].combine_chunks().take(pa.array(inside))
-            yield column.flatten().to_numpy().reshape(len(inside), -1)
-        first = after
 
 
 def _evenly(count: int) -> NDArray[np.int64]:
