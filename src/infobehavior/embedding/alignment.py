@@ -1,7 +1,7 @@
 """`align`: embeddings of a new model, turned into the space of an older one, for classifiers that know that one.
 
-Two trainings find spaces that differ by a turn, a reflection, a shift and a scale, and by what the models see otherwise.
-The first three are found by orthogonal Procrustes on accounts that both have embedded on the same day (Schönemann,
+Two trainings find spaces that differ by a turn, a reflection, a shift, a scale, and by what the models see otherwise.
+The first four are found by orthogonal Procrustes on accounts that both have embedded on the same day (Schönemann,
 1966); what is left is the residual. The alignment is kept with the table that it made, so the older model isn't needed
 on later days.
 """
@@ -75,7 +75,8 @@ class Alignment:
         centered, target = new - new_mean, old - old_mean
         left, values, right = np.linalg.svd(centered.T @ target, full_matrices=False)
         scale = float(values.sum() / max(np.square(centered).sum(), np.finfo(float).tiny))
-        return cls(*(part.astype(np.float32) for part in (new_mean, old_mean, left @ right)), scale)
+        means = new_mean.astype(np.float32), old_mean.astype(np.float32)
+        return cls(*means, turn=(left @ right).astype(np.float32), scale=scale)
 
     def apply(self, new: Vectors) -> Vectors:
         """New embeddings in the old space."""
