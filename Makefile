@@ -39,6 +39,10 @@ tables: $(BENCH_INSTALLED)
 bench: $(BENCH_INSTALLED)
 	PYTHONPATH=benchmarks $(BIN)/python -m performance $(addprefix --part ,$(PART)) $(addprefix --device ,$(DEVICE))
 
+# Kills each command at random moments while a reader reads; writes docs/kills.md. It takes about an hour.
+kills: $(BENCH_INSTALLED)
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/kills.py
+
 # The hand-made features as a table.
 features: $(DEV_INSTALLED)
 	PYTHONPATH=tests $(BIN)/python tests/manual_features_page.py
@@ -65,4 +69,4 @@ $(DEV_INSTALLED): pyproject.toml constraints.txt
 	@touch $(DEMO_INSTALLED) $@
 
 clean:
-	rm -rf $(VENV) demo-output bench-work .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) demo-output bench-work kills-work .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,57 @@
+import json
+
+import kills
+import pytest
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A command that writes a table, and the folder in which it stands half-way."""
+    (tmp_path / "table" / "ds=1").mkdir(parents=True)
+    return kills.Case("one", "", ("table",)), tmp_path
+
+
+def test_the_reader_finds_what_is_neither_old_nor_new(case):
+    one, folder = case
+    (folder / "table" / "a.json").write_text("old")
+    before = kills._bytes(one, folder)
+    (folder / "table" / "a.json").write_text("new")
+    after = kills._bytes(one, folder)
+    for content, half in (("old", False), ("new", False), ("ne", True)):
+        (folder / "table" / "a.json").write_text(content)
+        found = kills.Found()
+        with kills._reading(one, folder, before, after, found):
+            pass
+        assert found.reads > 0
+        assert (found.half > 0) == half
+    (folder / "table" / "a.json").write_text("new")
+    (folder / "table" / "b.json").write_text("neither before nor after")
+    (folder / "table" / "ds=1" / "c.parquet").write_bytes(b"PAR1 and no more")
+    found = kills.Found()
+    with kills._reading(one, folder, before, after, found):
+        pass
+    assert found.half > 0
+    assert found.unreadable > 0
+    assert {example.split(":")[0] for example in found.examples} >= {"half"}
+
+
+def test_what_tells_of_a_run_is_not_compared(case):
+    one, folder = case
+    for name in (".a.tmp", "_daily.jsonl", "_unfinished.json"):
+        (folder / "table" / name).write_text("")
+    assert kills._bytes(one, folder) == {}
+
+
+def test_the_page_shows_all_that_was_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(kills, "RESULTS", tmp_path / "kills.json")
+    monkeypatch.setattr(kills, "PAGE", tmp_path / "kills.md")
+    found = kills.Found(kills=50, at_work=49, reads=12_345, half=1, failed=2, seconds=1.5, examples=["half: a.json"])
+    machine = kills.machine()
+    (tmp_path / "kills.json").write_text(
+        json.dumps({"machine": machine, "seed": 7, "commands": {"daily": vars(found)}})
+    )
+    kills.write_page()
+    page = (tmp_path / "kills.md").read_text()
+    assert "| `daily` | 50 | 49 | 12,345 | 1 | 0 | 2 | 0 | 0 | 1.5 s |" in page
+    assert "- `daily`: half: a.json" in page
+    assert "Seed 7" in page
