@@ -22,17 +22,20 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Advance]:
+def progress(description: str, total: int, *, told: bool = True) -> Iterator[Advance]:
     """Show how far a long piece of work is.
 
     Args:
         description: what is being done, in a few words.
         total: how many units there are.
+        told: False where another process that does the same work shows it.
 
     Yields:
         The function to call when units are finished.
     """
-    if sys.stderr.isatty() and parent_process() is None:
+    if not told:
+        yield lambda done=1, note="": None
+    elif sys.stderr.isatty() and parent_process() is None:
         with Progress(
             *Progress.get_default_columns(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
         ) as bar:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infobehavior.data.schema import SET_SEPARATOR
-from infobehavior.data.store import load_store
+from infobehavior.data.store import Occurrences, load_store
 from infobehavior.data.vocabulary import (
     FIRST_OF_WINDOW,
     FROM_NOTHING,
@@ -34,10 +34,12 @@ def store_of(behaviors, locations=()):
     composites = list(dict.fromkeys(behaviors))
     sets = list(dict.fromkeys(place for place in locations if place is not None))
     return SimpleNamespace(
-        behavior=np.array([composites.index(name) for name in behaviors], dtype=np.int32),
         composites=np.array(composites, dtype=np.int64).reshape(len(composites), -1),
-        location=np.array([-1 if place is None else sets.index(place) for place in locations], dtype=np.int32),
         location_sets=sets,
+        occurrences=Occurrences(
+            np.array([behaviors.count(name) for name in composites], dtype=np.int64),
+            np.array([list(locations).count(name) for name in sets], dtype=np.int64),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from infobehavior.cli.commands import app
 from infobehavior.cli.error_lines import error_line
 from infobehavior.errors import BusyError
+from infobehavior.pretraining.launch import tell_once
 from infobehavior.threads import spin_briefly
 
 EXIT_BAD_INPUT = 2
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = error_line(error)
         if line is None or os.environ.get(DEBUG_VARIABLE) == "1":
             raise
-        print(f"infobehavior: error: {line}", file=sys.stderr)
+        tell_once(lambda: print(f"infobehavior: error: {line}", file=sys.stderr, flush=True))
         return EXIT_BUSY if isinstance(error, BusyError) else EXIT_BAD_INPUT
 
 

@@ -11,6 +11,7 @@ from infobehavior.cli.config_flags import replaced_by_flags, resolve_config, wit
 from infobehavior.errors import InputError
 from infobehavior.market.config import MarketConfig
 from infobehavior.pretraining.config import PRESETS, PretrainConfig
+from infobehavior.pretraining.launch import num_processes, process_rank
 
 EXIT_DRIFTED = 3
 
@@ -36,12 +37,15 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _program(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", help="show the version and exit", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Learn representations of accounts from their behavior logs."""
+    if num_processes() > 1 and context.invoked_subcommand != "pretrain":
+        raise InputError(f"{context.invoked_subcommand} is the work of one process: run it without torchrun")
 
 
 @app.command()
@@ -113,7 +117,8 @@ def pretrain(
     from infobehavior.pretraining.pretrain import pretrain as run
 
     run(minutes, out, config=resolved, resume=resume, until=until, as_of=as_of)
-    typer.echo(f"model: {out}")
+    if process_rank() == 0:
+        typer.echo(f"model: {out}")
 
 
 @app.command()

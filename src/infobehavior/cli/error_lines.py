@@ -7,6 +7,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from infobehavior.errors import BusyError, InputError, one_line
+from infobehavior.pretraining.launch import ProcessLostError
 
 
 def error_line(error: Exception) -> str | None:
@@ -26,6 +27,8 @@ def error_line(error: Exception) -> str | None:
             "a process was killed, probably since memory ran out: give fewer --workers; what is finished is kept, and "
             "the same command goes on from there"
         )
+    if isinstance(error, ProcessLostError):
+        return "another process of the training has ended; the same command with --resume goes on from its checkpoint"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, OSError) or libraries & {"pyarrow", "safetensors", "safetensors_rust"}:

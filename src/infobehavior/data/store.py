@@ -26,6 +26,14 @@ MINUTE_BITS = 32
 
 
 @dataclass(frozen=True)
+class Occurrences:
+    """In how many minutes each distinct composite and each distinct set of locations occurs."""
+
+    composites: NDArray[np.int64]
+    location_sets: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class MinuteStore:
     """Minutes by entity: those of entity `e` are rows `offsets[e]` to `offsets[e + 1]` of each column.
 
@@ -42,6 +50,7 @@ class MinuteStore:
         extra: of each extra column, the index of each row's set in its `extra_sets`, -1 for none.
         extra_sets: the distinct sets of each extra column.
         behavior_counts: how often each behavior occurs in each row, if that was asked for.
+        elsewhere: occurrences in minutes that belong to these but that other processes hold, if there are any.
     """
 
     entities: NDArray[Any]
@@ -56,6 +65,7 @@ class MinuteStore:
     extra: dict[str, NDArray[np.int32]] = field(default_factory=dict)
     extra_sets: dict[str, list[str]] = field(default_factory=dict)
     behavior_counts: BehaviorCounts | None = None
+    elsewhere: Occurrences | None = None
 
     @property
     def num_minutes(self) -> int:
@@ -66,6 +76,15 @@ class MinuteStore:
     def row_entity(self) -> NDArray[np.int64]:
         """Index of each row's entity."""
         return np.repeat(np.arange(len(self.entities)), np.diff(self.offsets))
+
+    @property
+    def occurrences(self) -> Occurrences:
+        """In how many minutes each composite and each set of locations occurs, elsewhere too."""
+        composites = np.bincount(self.behavior, minlength=len(self.composites))
+        sets = np.bincount(self.location[self.location >= 0], minlength=len(self.location_sets))
+        if self.elsewhere is None:
+            return Occurrences(composites, sets)
+        return Occurrences(composites + self.elsewhere.composites, sets + self.elsewhere.location_sets)
 
     @cached_property
     def _keys(self) -> NDArray[np.int64]:

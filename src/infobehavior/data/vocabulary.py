@@ -86,16 +86,12 @@ class Vocabulary(BaseModel):
         A rare composite counts for each of its parts instead, so a part that only ever occurs inside rare composites
         still gets a row, and that row is trained.
         """
-        composites = [tuple(row) for row in store.composites.tolist()]
+        composites, counts = [tuple(row) for row in store.composites.tolist()], store.occurrences
+        sets = store.location_sets
         return cls(
             minutes_hash=minutes_hash,
-            behaviors=_frequent(composites, _occurrences(store.behavior, len(composites)), behavior_parts, min_count),
-            locations=_frequent(
-                store.location_sets,
-                _occurrences(store.location, len(store.location_sets)),
-                location_parts,
-                min_count,
-            ),
+            behaviors=_frequent(composites, counts.composites.tolist(), behavior_parts, min_count),
+            locations=_frequent(sets, counts.location_sets.tolist(), location_parts, min_count),
         )
 
     @property
@@ -163,11 +159,6 @@ def _bag(name: Name, parts: list[Name], ids: Mapping[Name, int], rows: BehaviorR
         with_parts = rows == "composite_and_parts" and len(parts) > 1
         return [ids[name], *known_parts] if with_parts else [ids[name]], KNOWN
     return (known_parts, FROM_PARTS) if known_parts else ([UNKNOWN], FROM_NOTHING)
-
-
-def _occurrences(ids: NDArray[np.int32], num_ids: int) -> list[int]:
-    counts: list[int] = np.bincount(ids[ids >= 0], minlength=num_ids).tolist()
-    return counts
 
 
 def _frequent(

@@ -311,7 +311,7 @@ def _age_bars(windows: Windows, store: MinuteStore) -> NDArray[np.int64]:
 
 def _token_bars(store: MinuteStore) -> Bags:
     """The most frequent composites have a bar each; bar 0 is for all others."""
-    counts = np.bincount(store.behavior, minlength=len(store.composites))
+    counts = store.occurrences.composites
     frequent = sorted(range(len(counts)), key=lambda i: (-counts[i], store.composites[i].tolist()))
     bar = {token: place for place, token in enumerate(frequent[: NUM_TOKEN_BARS - 1], start=1)}
     return Bags.of([([bar.get(token, 0)], 0) for token in range(len(counts))])
@@ -320,7 +320,7 @@ def _token_bars(store: MinuteStore) -> Bags:
 def _location_bars(store: MinuteStore) -> Bags:
     """The most frequent locations have a bar each; bar 0 is for all others, and for none."""
     occurrences: dict[str, int] = {}
-    per_set = np.bincount(store.location[store.location >= 0], minlength=len(store.location_sets)).tolist()
+    per_set = store.occurrences.location_sets.tolist()
     for text, count in zip(store.location_sets, per_set, strict=True):
         for name in text.split(SET_SEPARATOR):
             occurrences[name] = occurrences.get(name, 0) + count

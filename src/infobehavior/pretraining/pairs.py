@@ -11,6 +11,7 @@ from infobehavior.data.clock import day_bounds, local_date
 from infobehavior.data.store import MinuteStore
 from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
+from infobehavior.pretraining.processes import ALONE, Processes
 
 MOST_HALVINGS = 3
 """An eighth of a window is the shortest that is seen of it, where several lengths are."""
@@ -25,11 +26,14 @@ def seeded(*numbers: int) -> np.random.Generator:
 class PairSampler:
     """Draws pairs of adjacent windows; what a step gets depends on the seed and the step alone.
 
+    Where several processes train, each holds the minutes of a run of the entities. All of them draw the same whole
+    step, and each cuts the windows of the entities that it holds.
+
     A border is a minute between two windows: `X_1` ends at it and `X_2` begins with it. Only borders with at
     least `min_minutes` minutes with events on both sides count.
 
     Attributes:
-        store: the minutes; nothing in it may be later than training is allowed to see.
+        store: the process's minutes; nothing in it may be later than training is allowed to see.
         window_minutes: length of each of the two windows.
         pairs: "latest": one border an entity, a window's length before `until`; "anywhere": any minute with events;
             "any_day": the end of any local day with events, as windows that are embedded every day have it.
@@ -41,6 +45,7 @@ class PairSampler:
         lengths: "whole": all minutes of both windows; "several": in each step what is nearest to the borders, a whole
             window on either side, a half, a quarter or an eighth; it stands where a window ends. It is the same for
             all pairs of a step that have enough minutes there, since their length would tell others apart.
+        processes: those that train.
     """
 
     store: MinuteStore
@@ -52,9 +57,12 @@ class PairSampler:
     seed: int
     time_zone: str
     lengths: Literal["whole", "several"] = "whole"
+    processes: Processes = ALONE
     _border_entity: NDArray[np.int64] = field(init=False, repr=False)
     _border: NDArray[np.int64] = field(init=False, repr=False)
     _entities: NDArray[np.int64] = field(init=False, repr=False)
+    _borders_before: NDArray[np.int64] = field(init=False, repr=False)
+    _entities_before: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Find the borders.
@@ -66,18 +74,26 @@ class PairSampler:
         enough = self._first(entity, border).num_minutes >= self.min_minutes
         enough &= self._second(entity, border).num_minutes >= self.min_minutes
         self._border_entity, self._border = entity[enough], border[enough]
-        self._entities = np.unique(self._border_entity)
-        if len(self._entities) < 2:
+        self._entities, num_borders = np.unique(self._border_entity, return_counts=True)
+        num_borders, self._entities_before = self.processes.concatenate(num_borders)
+        self._borders_before = np.concatenate([[0], np.cumsum(num_borders)])
+        if self.num_entities < 2:
+            num_entities = self.processes.total(len(self.store.entities))
             raise InputError(
-                f"{len(self._entities)} of {len(self.store.entities)} entities have two adjacent windows of "
+                f"{self.num_entities} of {num_entities} entities have two adjacent windows of "
                 f"{self.window_minutes // 1440} days with at least {self.min_minutes} minutes of events each; "
                 "pre-training needs two or more: use a shorter --window-days, or --pairs anywhere"
             )
 
     @property
     def num_entities(self) -> int:
-        """Entities that have a pair."""
-        return len(self._entities)
+        """Entities that have a pair, in all processes."""
+        return len(self._borders_before) - 1
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of windows of a step, in all processes."""
+        return min(self.batch_size, self.num_entities)
 
     def is_followed(self, minutes: int, known_until: NDArray[np.int64]) -> bool:
         """Whether of any entity so many minutes after a whole second window are known.
@@ -87,17 +103,32 @@ class PairSampler:
             known_until: of each entity, the UTC epoch minute from which on nothing is known of it.
         """
         end = self._border + self.window_minutes + minutes
-        return bool((end <= known_until[self._border_entity]).any())
+        followed = (end <= known_until[self._border_entity]).any()
+        return self.processes.total(int(followed)) > 0
 
     def windows(self, step: int) -> Windows:
         """First windows, then second windows, of the entities of a step; each entity occurs once a pass over all."""
-        entity = np.array([self._entity_at(step * self._per_step + i) for i in range(self._per_step)])
-        first = np.searchsorted(self._border_entity, entity)
-        end = np.searchsorted(self._border_entity, entity, side="right")
-        border = self._border[seeded(self.seed, 1, step).integers(first, end)]
+        drawn, own = self._drawn(step), self._own_pairs(step)
+        border = seeded(self.seed, 1, step).integers(self._borders_before[drawn], self._borders_before[drawn + 1])
+        entity = self._entities[drawn[own] - self._entities_before]
+        border = self._border[border[own] - self._borders_before[self._entities_before]]
         if self.lengths == "whole":
             return self._first(entity, border).followed_by(self._second(entity, border))
         return self._shortened(entity, border, int(seeded(self.seed, 4, step).integers(0, MOST_HALVINGS + 1)))
+
+    def places(self, step: int) -> NDArray[np.int64]:
+        """Which windows of the whole step the process's own windows are."""
+        own = self._own_pairs(step)
+        return np.concatenate([own, own + self.num_pairs])
+
+    def _drawn(self, step: int) -> NDArray[np.int64]:
+        """The entities of a step, counted among all that have a pair."""
+        return np.array([self._entity_at(step * self.num_pairs + i) for i in range(self.num_pairs)])
+
+    def _own_pairs(self, step: int) -> NDArray[np.int64]:
+        """Which of the step's pairs are of entities that this process holds."""
+        place = self._drawn(step) - self._entities_before
+        return np.flatnonzero((place >= 0) & (place < len(self._entities)))
 
     def _shortened(self, entity: NDArray[np.int64], border: NDArray[np.int64], halvings: int) -> Windows:
         """The windows before and after borders, of which less is seen where what is left has enough minutes."""
@@ -111,18 +142,14 @@ class PairSampler:
         first, second = self._first(entity, border), self._first(entity, border + length)
         return first.followed_by(second).last(np.tile(length, 2), self.store)
 
-    @property
-    def _per_step(self) -> int:
-        return min(self.batch_size, self.num_entities)
-
     def _entity_at(self, position: int) -> int:
         """The entity at a position of an endless row of shuffled passes.
 
         Where a batch reaches into the next pass it must not hold an entity twice, so passes are cut to whole batches.
         """
-        usable = self.num_entities - self.num_entities % self._per_step
+        usable = self.num_entities - self.num_entities % self.num_pairs
         shuffled = self._pass(position // usable)
-        return int(self._entities[shuffled[position % usable]])
+        return int(shuffled[position % usable])
 
     def _pass(self, number: int) -> NDArray[np.int64]:
         if getattr(self, "_pass_number", None) != number:

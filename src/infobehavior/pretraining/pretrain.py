@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from infobehavior.model.infobehavior import CONFIG_FILE, InfoBehavior, check_mod
 from infobehavior.model.reproducible import reproducible
 from infobehavior.pretraining.checkpoint import CHECKPOINT_FILE, load_checkpoint, read_state, save_checkpoint
 from infobehavior.pretraining.config import PretrainConfig
+from infobehavior.pretraining.processes import joined
 from infobehavior.pretraining.training import Training, prepare_training
 from infobehavior.progress import progress
 
@@ -29,12 +31,15 @@ def pretrain(
 ) -> InfoBehavior:
     """Train an encoder on minutes, without labels.
 
+    Processes that `torchrun` has started train one model together: each reads a part of the minutes, and the first one
+    writes. All must see the same folders.
+
     Args:
         minutes: folder of minutes.
         out: folder for the model; it also holds the training log, and a checkpoint while training goes on.
         config: how to train; by default the paper's numbers.
         resume: go on from the checkpoint in `out`, to the same weights as if nothing had happened; start if none is
-            there.
+            there. There must be as many processes as before.
         until: last local day that training may see (YYYY-MM-DD); by default the last one there is.
         as_of: table of (entity_id, as_of); of the entities in it nothing at or after their (first) moment is used,
             neither for training nor for the vocabulary. Entities that aren't in it are used up to `until`.
@@ -44,20 +49,26 @@ def pretrain(
 
     Raises:
         InputError: the minutes or the configuration can't be used, or `resume` finds another training's checkpoint.
+        ProcessLostError: another process has ended.
     """
     config, out = config or PretrainConfig(), Path(out)
     check_model_folder(out)  # refuses a folder of something else before any work is done
-    with reproducible(config.num_threads):
-        training = prepare_training(Path(minutes), config, until, as_of)
-        if resume and (finished := _finished(out, training)):
+    with reproducible(config.num_threads), joined(config.device) as processes:
+        training = prepare_training(Path(minutes), config, until, as_of, processes)
+        finished = _finished(out, training) if resume else None
+        log = _start(training, out, resume) if finished is None else []
+        processes.agree(
+            [training.key, config.checkpoint_every, finished is None, len(log)],
+            "the processes were given different minutes or settings, or don't see the same folders: run the same "
+            "command on each machine, where all see the same files",
+        )
+        if finished is None:
+            _train(training, out, log)
+        else:
             logger.info("%s is already trained", out)
-            _remove_own_checkpoint(out, training)
-            return finished
-        _train(training, out, _start(training, out, resume))
-    training.model.pretraining = training.record
-    training.model.save_pretrained(out)
-    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return training.model.eval()
+        if processes.is_first:
+            _finish(training, out, has_model=finished is not None)
+    return finished or training.model.eval()
 
 
 def _finished(out: Path, training: Training) -> InfoBehavior | None:
@@ -70,17 +81,22 @@ def _finished(out: Path, training: Training) -> InfoBehavior | None:
         return model
     if not (out / CHECKPOINT_FILE).exists():
         raise InputError(
-            f"{out} holds the finished model of training {key}, but these minutes and this configuration make "
-            f"{training.key}: use the same ones, or start again without --resume"
+            f"{out} holds the finished model of training {key}, but these minutes, this configuration "
+            f"and this number of processes make {training.key}: use the same ones, or start again without --resume"
         )
     return None
 
 
-def _remove_own_checkpoint(out: Path, training: Training) -> None:
-    """Remove what a kill between the model and the end of its training left."""
-    state = read_state(out)
-    if state is not None and state["key"] == training.key:
-        (out / CHECKPOINT_FILE).unlink()
+def _finish(training: Training, out: Path, *, has_model: bool) -> None:
+    """Write the model, if it isn't there, and then remove the training's own checkpoint."""
+    if has_model:
+        state = read_state(out)
+        if state is None or state["key"] != training.key:
+            return
+    else:
+        training.model.pretraining = training.record
+        training.model.save_pretrained(out)
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
 def _start(training: Training, out: Path, resume: bool) -> list[dict[str, float]]:
@@ -90,8 +106,8 @@ def _start(training: Training, out: Path, resume: bool) -> list[dict[str, float]
         return []
     if state["key"] != training.key:
         raise InputError(
-            f"{out / CHECKPOINT_FILE} is of training {state['key']}, but these minutes and this configuration make "
-            f"{training.key}: use the same ones, or start again without --resume"
+            f"{out / CHECKPOINT_FILE} is of training {state['key']}, but these minutes, this configuration "
+            f"and this number of processes make {training.key}: use the same ones, or start again without --resume"
         )
     load_checkpoint(out, training.modules, training.optimizer)
     log: list[dict[str, float]] = state["log"]
@@ -101,19 +117,34 @@ def _start(training: Training, out: Path, resume: bool) -> list[dict[str, float]
 
 def _train(training: Training, out: Path, log: list[dict[str, float]]) -> None:
     """Take the steps that are left, with a checkpoint now and then, and write the log."""
-    config = training.config
+    config, is_first = training.config, training.processes.is_first
     training.model.train()
     if not log:  # so that a disk that is full or can't be written to is found out before any work is done
-        save_checkpoint(out, training.modules, training.optimizer, {"key": training.key, "log": log})
+        _keep(training, out, log)
     started, before = time.monotonic(), len(log)
-    with progress("pre-training", config.num_steps - before) as advance:
+    with progress("pre-training", config.num_steps - before, told=is_first) as advance:
         for step in range(before, config.num_steps):
             log.append(training.step(step))
             pairs_per_second = (len(log) - before) * config.batch_size / (time.monotonic() - started)
             advance(note=f"loss {log[-1]['loss']:.3f}, {pairs_per_second:.0f} pairs/s")
             if (step + 1) % config.checkpoint_every == 0:
-                save_checkpoint(out, training.modules, training.optimizer, {"key": training.key, "log": log})
-    write_atomically(out / TRAINING_LOG, lambda path: _write_log(path, log))
+                _keep(training, out, log)
+    if is_first:
+        write_atomically(out / TRAINING_LOG, lambda path: _write_log(path, log))
+
+
+def _keep(training: Training, out: Path, log: list[dict[str, float]]) -> None:
+    """Write a checkpoint: the first process does, once it is known that the weights of all are the same."""
+    processes = training.processes
+    if processes.size > 1:
+        weights = sha256(b"".join(one.detach().cpu().numpy().tobytes() for one in training.modules.parameters()))
+        processes.agree(
+            weights.hexdigest(),
+            f"after {len(log)} steps the processes have different weights: use machines of one kind, with one version "
+            "of PyTorch",
+        )
+    if processes.is_first:
+        save_checkpoint(out, training.modules, training.optimizer, {"key": training.key, "log": log})
 
 
 def _write_log(path: Path, log: list[dict[str, Any]]) -> None:

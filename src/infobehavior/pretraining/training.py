@@ -19,7 +19,7 @@ from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.clock import MINUTES_PER_DAY
 from infobehavior.data.minutes import open_minutes
 from infobehavior.data.moments import cut_at, end_of_day, known_until, read_moments
-from infobehavior.data.store import content_hash, load_store
+from infobehavior.data.store import MinuteStore, content_hash
 from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.errors import InputError
 from infobehavior.model.device import find_device, multiplies_bfloat16
@@ -31,26 +31,30 @@ from infobehavior.pretext.fine import FineTask
 from infobehavior.pretext.labels import DomainLabel, check_domain_task, days_of_next, domain_label, need_counts
 from infobehavior.pretext.months import MonthPairs, pair_months
 from infobehavior.pretraining.config import PretrainConfig
-from infobehavior.pretraining.masking import draw_mask
+from infobehavior.pretraining.own_minutes import load_own, with_all_tokens
 from infobehavior.pretraining.pairs import PairSampler, seeded
+from infobehavior.pretraining.processes import Part, Processes
 from infobehavior.pretraining.schedule import learning_rate_at
+from infobehavior.pretraining.share import Share, draw_share, whole_step
 
 logger = logging.getLogger("infobehavior")
 
 
 @dataclass(frozen=True)
 class StepInput:
-    """What a step reads: a pure function of (seed, step).
+    """What a process reads of a step: a pure function of (seed, step), and of which entities the process has.
 
     Attributes:
         batch: first windows, then second windows of the same entities.
         masked: True where a span is hidden from the Transformer.
         labels: of each domain-related task, the label of each window.
+        share: which windows and masked spans of the whole step these are.
     """
 
     batch: WindowBatch
     masked: Tensor
     labels: Mapping[str, Tensor]
+    share: Share
 
 
 @dataclass
@@ -67,6 +71,7 @@ class Training:
         labels: labels of the domain-related tasks.
         optimizer: AdamW over encoder and tasks.
         record: what the model's card says of its training, for auditors: what it was allowed to see, and how.
+        processes: those that train it.
     """
 
     config: PretrainConfig
@@ -78,11 +83,12 @@ class Training:
     labels: list[DomainLabel]
     optimizer: torch.optim.Optimizer
     record: dict[str, Any]
+    processes: Processes
 
     @property
     def device(self) -> torch.device:
         """Where it trains."""
-        return torch.device(self.config.device)
+        return self.processes.device
 
     @property
     def modules(self) -> nn.ModuleDict:
@@ -92,22 +98,30 @@ class Training:
     def read(self, step: int) -> StepInput:
         """Draw a step's windows and masks, and make tokens and labels of them."""
         windows = self.sampler.windows(step)
+        part = Part(torch.from_numpy(self.sampler.places(step)), 2 * self.sampler.num_pairs)
         batch = self.tokenizer.batch(windows)
-        masked = draw_mask(batch.window_lengths, self.config.mask_rate, seeded(self.config.seed, 2, step))
+        generator = seeded(self.config.seed, 2, step)
+        share, masked = draw_share(part, batch.window_lengths, self.config.mask_rate, generator, self.processes)
         device = self.device
         labels = {label.name: label.of(windows).to(device) for label in self.labels}
-        return StepInput(batch.to(device), masked.to(device), labels)
+        return StepInput(batch.to(device), masked.to(device), labels, share.to(device))
 
     def encode(self, given: StepInput) -> MonthPairs:
-        """Encode what a step reads, in the precision that was asked for."""
+        """Encode what a step reads, in the precision that was asked for; gives the whole step in each process."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             encoded: Representations = self.model(given.batch, given.masked, wanted=given.masked)
-        return pair_months(given.batch, encoded.float(), given.masked, given.labels, self.model.readouts)
+        own = pair_months(given.batch, encoded.float(), given.masked, given.labels, self.model.readouts)
+        return whole_step(own, given.share, self.processes)
 
     def step(self, step: int) -> dict[str, float]:
-        """Take one step: equation 6, clipping, AdamW; gives each task's loss."""
+        """Take one step: equation 6, clipping, AdamW; gives each task's loss.
+
+        Of several processes each makes all losses of the whole step, of which it encodes a part; the sum of their
+        gradients is that of the whole. So all take the same step.
+        """
         config, given = self.config, self.read(step)
-        torch.manual_seed(int(seeded(config.seed, 3, step).integers(2**62)))
+        # Dropout of the first of several processes is drawn as that of one alone: a last 0 changes no draw.
+        torch.manual_seed(int(seeded(config.seed, 3, step, self.processes.rank).integers(2**62)))
         months = self.encode(given)
         losses = {_task_name(key): task(months) for key, task in self.tasks.items()}
         total = torch.stack(list(losses.values())).sum()
@@ -116,6 +130,7 @@ class Training:
             group["lr"] = rate
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
+        self.processes.sum_gradients(self.modules.parameters())
         nn.utils.clip_grad_norm_(self.modules.parameters(), config.clip_norm)
         self.optimizer.step()
         parts = {name: loss.item() for name, loss in losses.items()}
@@ -124,23 +139,40 @@ class Training:
         return {"step": step + 1, "loss": total.item(), **parts, "learning_rate": rate}
 
 
-def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_of: str | Path | None) -> Training:
-    """Read the minutes that training may see, and make everything that a step needs from them; see `pretrain`."""
-    minutes, device = open_minutes(path), find_device(config.device)
+def prepare_training(
+    path: Path,
+    config: PretrainConfig,
+    until: str | None,
+    as_of: str | Path | None,
+    processes: Processes | None = None,
+) -> Training:
+    """Read the minutes that training may see, and make everything that a step needs from them; see `pretrain`.
+
+    Args:
+        path: folder of minutes.
+        config: how to train.
+        until: see `pretrain`.
+        as_of: see `pretrain`.
+        processes: those that train, each with a part of the minutes; by default this one alone.
+    """
+    processes = processes or Processes(find_device(config.device))
+    minutes, device = open_minutes(path), processes.device
     if config.precision == "bfloat16" and not multiplies_bfloat16(device):
         logger.warning("%s has no instructions for bfloat16: float32 would be faster, and more precise", device)
     for line in config.domain_task:
         check_domain_task(line, minutes.schema)
     end = end_of_day(until or minutes.days[-1], minutes.schema)
     first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
-    store = load_store(minutes, first, end, with_counts=need_counts(config.domain_task))
+    counts = need_counts(config.domain_task)
+    store = load_own(minutes, first, end, with_counts=counts, processes=processes)
     until_of = known_until(store, None if as_of is None else read_moments(as_of, minutes), end)
     if as_of is not None:
         store = cut_at(store, until_of)
-    if store.num_minutes == 0:
+    if processes.total(store.num_minutes) == 0:
         raise InputError(
             f"nothing is left to train on up to {until or minutes.days[-1]}; {path} begins {minutes.days[0]}"
         )
+    store = with_all_tokens(store, processes)
     vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
     torch.manual_seed(config.seed)
     sampler = PairSampler(
@@ -153,6 +185,7 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         config.seed,
         minutes.schema.time.time_zone,
         config.lengths,
+        processes,
     )
     lines = _known_tasks(config, sampler, until_of)
     labels = [domain_label(line, store, minutes.schema, until_of) for line in lines]
@@ -161,10 +194,12 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
     tasks = _tasks(config, labels)
     for module in (model, tasks):
         module.to(device)
+    parts = processes.gather(_part_seen(store, until_of, lines))
+    num_minutes = sum(part["num_minutes"] for part in parts)
     logger.info(
         "%d minutes of %d entities, %d with a pair of windows; %d behavior and %d location tokens",
-        store.num_minutes,
-        len(store.entities),
+        num_minutes,
+        sum(part["num_entities"] for part in parts),
         sampler.num_entities,
         vocabulary.num_behavior_tokens,
         vocabulary.num_location_tokens,
@@ -175,22 +210,35 @@ def prepare_training(path: Path, config: PretrainConfig, until: str | None, as_o
         weight_decay=config.weight_decay,
         fused=True,
     )
-    decided_by = [config.model_dump(exclude={"checkpoint_every"}), vocabulary.hash, end, content_hash(store)]
-    if any(days_of_next(line) is not None for line in lines):
-        decided_by.append(hashlib.sha256(until_of.tobytes()).hexdigest())
-    key = definition_hash(decided_by)
+    hashes = [one for part in parts for one in part["hashes"]]
+    key = definition_hash([config.model_dump(exclude={"checkpoint_every"}), vocabulary.hash, end, *hashes])
     record = {
         "config": config.model_dump(mode="json"),
         "key": key,
         "trained_until": _iso(end),
         "as_of_sha256": None if as_of is None else hashlib.sha256(Path(as_of).read_bytes()).hexdigest(),
-        "first_minute": _iso(int(store.minute.min())),
-        "last_minute": _iso(int(store.minute.max())),
-        "num_minutes": store.num_minutes,
+        "first_minute": _iso(min(minute for part in parts for minute in part["first_and_last"])),
+        "last_minute": _iso(max(minute for part in parts for minute in part["first_and_last"])),
+        "num_minutes": num_minutes,
         "num_entities_with_pairs": sampler.num_entities,
         "torch": torch.__version__,
+        **({"num_processes": processes.size} if processes.size > 1 else {}),
     }
-    return Training(config, key, model, tasks, sampler, model.tokenizer(store), labels, optimizer, record)
+    tokenizer = model.tokenizer(store)
+    return Training(config, key, model, tasks, sampler, tokenizer, labels, optimizer, record, processes)
+
+
+def _part_seen(store: MinuteStore, until_of: NDArray[np.int64], lines: list[str]) -> dict[str, Any]:
+    """What a process tells the others of its minutes: how many there are, from when to when, and what names them."""
+    hashes = [content_hash(store)]
+    if any(days_of_next(line) is not None for line in lines):
+        hashes.append(hashlib.sha256(until_of.tobytes()).hexdigest())
+    return {
+        "num_minutes": store.num_minutes,
+        "num_entities": len(store.entities),
+        "first_and_last": [int(store.minute.min()), int(store.minute.max())] if store.num_minutes else [],
+        "hashes": hashes,
+    }
 
 
 def _known_tasks(config: PretrainConfig, sampler: PairSampler, until_of: NDArray[np.int64]) -> list[str]:

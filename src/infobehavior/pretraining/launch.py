@@ -1,0 +1,65 @@
+"""How many processes train one model, and which of them this is, as `torchrun` tells them.
+
+PyTorch is loaded where it is needed, so that the command line may ask.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
+
+SECONDS_TO_TELL = 10
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the training has ended, so that this one can't go on."""
+
+
+def num_processes() -> int:
+    """Processes that train together; 1 without `torchrun`."""
+    return int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ and "WORLD_SIZE" in os.environ else 1
+
+
+def process_rank() -> int:
+    """Which of them this is, counted from 0: the first one writes and tells."""
+    return int(os.environ["RANK"]) if num_processes() > 1 else 0
+
+
+@cache
+def meeting_place() -> "Store":
+    """What all processes can reach before they are a group, and after one of them has failed."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store: Store = next(rendezvous("env://"))[0]
+    return store
+
+
+def tell_once(tell: Callable[[], None]) -> None:
+    """Let the first process that has failed say why; the others, which fail with it or after it, wait until it has.
+
+    Args:
+        tell: prints the line.
+    """
+    if num_processes() == 1:
+        tell()
+        return
+    try:
+        store = meeting_place()
+        if store.add("failed", 1) > 1:
+            store.wait(["told"], timedelta(seconds=SECONDS_TO_TELL))
+            return
+    except (RuntimeError, OSError):  # whoever started the processes is gone
+        pass
+    tell()
+    _mark_as_told()
+
+
+def _mark_as_told() -> None:
+    try:
+        meeting_place().set("told", "")
+    except (RuntimeError, OSError):
+        return
