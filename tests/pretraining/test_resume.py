@@ -169,7 +169,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(minutes, interrupted):
 
 def test_a_checkpoint_of_other_minutes_is_refused(events, interrupted, tmp_path):
     others = small_minutes(tmp_path / "others", [replace(events[0], place="Bonn"), *events[1:]])
-    with pytest.raises(InputError, match=r"is of training .*, but these minutes, this configuration and this number of processes make"):
+    with pytest.raises(InputError, match=r"is of training .*, but these minutes, this configuration and this"):
         pretrain(others.path, interrupted, config=tiny_config(), resume=True)
 
 

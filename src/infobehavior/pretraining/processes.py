@@ -176,11 +176,15 @@ def joined(device: str) -> Iterator[Processes]:
     is_ours = not dist.is_initialized()
     if is_ours:
         _make_group(processes)
-    with _silent(not processes.is_first):
-        yield processes
-    dist.barrier()
-    if is_ours:
-        dist.destroy_process_group()
+    is_done = False
+    try:
+        with _silent(not processes.is_first):
+            yield processes
+        dist.barrier()
+        is_done = True
+    finally:
+        if is_ours and (is_done or processes.device.type == "cpu"):  # NCCL would wait for processes that may be gone
+            dist.destroy_process_group()
 
 
 def _own_device(name: str, size: int) -> str:
@@ -192,7 +196,10 @@ def _own_device(name: str, size: int) -> str:
 
 
 def _make_group(processes: Processes) -> None:
-    from torch.distributed.distributed_c10d import PrefixStore  # some builds of PyTorch lack it
+    # Some builds of PyTorch lack these. The second, loaded later, would hold the group for ever by defaults of its
+    # functions, and a group that outlives `destroy_process_group` sometimes aborts the process at its end.
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.nn import functional  # noqa: F401
 
     on_gpu = processes.device.type == "cuda"
     if on_gpu:

@@ -1,0 +1,233 @@
+"""Several processes train one model; these tests start real ones."""
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from functools import cache
+
+import pytest
+import safetensors
+import tomli_w
+import torch
+
+import one_of_several
+from infobehavior import InfoBehavior, pretrain
+from infobehavior.pretraining.checkpoint import read_state
+from infobehavior.pretraining.config import RECOMMENDED
+from infobehavior.pretraining.launch import num_processes, process_rank
+from infobehavior.pretraining.pretrain import TRAINING_LOG
+from one_of_several import NUM_STEPS, learn
+from small_minutes import (
+    FIRST_DAY,
+    folder_bytes,
+    random_events,
+    small_minutes,
+    tiny_config,
+    write_moments,
+)
+
+LABELS = (
+    "next:1",
+    "distinct:address",
+    "switches:location",
+    "count:edit.page",
+    "histogram:weekday",
+    "histogram:lag",
+    "histogram:location",
+    "histogram:token",
+)
+CONFIGS = {
+    "paper": tiny_config(pairs="latest", dropout=0, batch_size=5),
+    "recommended": tiny_config(
+        **{name: value for name, value in RECOMMENDED.items() if name not in {"encoder", "num_steps"}},
+        **(RECOMMENDED["encoder"].model_dump(exclude_defaults=True) | {"dropout": 0}),
+        batch_size=7,
+    ),
+    "other labels, other windows": tiny_config(
+        domain_task=LABELS, lengths="several", pairs="any_day", dropout=0, batch_size=7, negatives="both_months"
+    ),
+    "two entities a step": tiny_config(dropout=0, batch_size=2, fine_task=False, domain_task=("failures", "minutes")),
+    "moments": tiny_config(dropout=0, domain_task=("failures", "next:1")),
+    "two entities": tiny_config(dropout=0, domain_task=("totals:behavior", "histogram:location")),
+}
+"""In each, some process has another number of windows than the others, or none."""
+
+TRAINED = tiny_config(dropout=0.2)
+WITHOUT_DROPOUT = tiny_config(dropout=0, num_steps=8)
+TRAININGS = {"once": TRAINED, "again": TRAINED, "without dropout": WITHOUT_DROPOUT}
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Minutes of two entities."""
+    return small_minutes(tmp_path_factory.mktemp("few"), random_events(seed=3, num_entities=2))
+
+
+@pytest.fixture(scope="module")
+def learnt_alone(minutes, few, tmp_path_factory):
+    """For each configuration, what is to be learnt, and what one process learns."""
+    moments = [(f"user {i}", FIRST_DAY + timedelta(days=8, hours=i)) for i in range(0, 10, 2)]
+    as_of = str(write_moments(moments, tmp_path_factory.mktemp("moments") / "moments.parquet"))
+    jobs = {
+        name: (str((few if name == "two entities" else minutes).path), config, as_of if name == "moments" else None)
+        for name, config in CONFIGS.items()
+    }
+    return jobs, {name: learn(*job) for name, job in jobs.items()}
+
+
+def torchrun(num_processes, *words):
+    """Start processes and wait for them."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+    return subprocess.run([*command, *map(str, words)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def made_by(minutes, learnt_alone, tmp_path_factory):
+    """The folder that holds what a number of processes make."""
+
+    @cache
+    def make(num_processes):
+        out = tmp_path_factory.mktemp(f"{num_processes}-processes")
+        order = {
+            "learn": [(path, config.model_dump_json(), as_of) for path, config, as_of in learnt_alone[0].values()],
+            "train": [(str(minutes.path), one.model_dump_json(), str(out / name)) for name, one in TRAININGS.items()],
+            "out": str(out),
+        }
+        process = torchrun(num_processes, one_of_several.__file__, json.dumps(order))
+        assert process.returncode == 0, process.stderr
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def together(request, made_by):
+    """How many processes there were, and the folder that holds what they made."""
+    return request.param, made_by(request.param)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_loss_and_gradient_are_those_of_one_process(learnt_alone, together, name):
+    found, known = learnt_alone[1][name]
+    with safetensors.safe_open(together[1] / f"{list(CONFIGS).index(name)}.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["known"]) == known
+        assert set(file.keys()) == set(found)
+        got = {key: file.get_tensor(key) for key in found}
+    torch.testing.assert_close(got, found, rtol=2e-5, atol=2e-6)
+    assert len([key for key in found if "loss" in key]) >= 2 * NUM_STEPS
+
+
+def test_a_training_comes_to_nearly_the_same(minutes, together, tmp_path):
+    num_processes, out = together
+    pretrain(minutes.path, tmp_path, config=WITHOUT_DROPOUT)
+    alone, made = InfoBehavior.from_pretrained(tmp_path), InfoBehavior.from_pretrained(out / "without dropout")
+    assert made.vocabulary == alone.vocabulary
+    assert made.pretraining["num_processes"] == num_processes
+    assert made.pretraining["key"] != alone.pretraining["key"]
+    logs = [(folder / TRAINING_LOG).read_text().splitlines() for folder in (tmp_path, out / "without dropout")]
+    assert len(logs[0]) == WITHOUT_DROPOUT.num_steps
+    for one, other in zip(*logs, strict=True):
+        assert json.loads(one) == pytest.approx(json.loads(other), rel=1e-5)
+    for name, weight in alone.state_dict().items():
+        torch.testing.assert_close(made.state_dict()[name], weight, rtol=0, atol=1e-4)
+
+
+def test_each_process_draws_its_own_dropout(minutes, together, tmp_path):
+    pretrain(minutes.path, tmp_path, config=TRAINED)
+    logs = [(folder / TRAINING_LOG).read_text().splitlines() for folder in (tmp_path, together[1] / "once")]
+    losses = [json.loads(log[0])["loss"] for log in logs]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_same_processes_make_the_same_bytes(together):
+    _, out = together
+    assert folder_bytes(out / "once") == folder_bytes(out / "again")
+
+
+def test_what_processes_share(together):
+    size, out = together
+    for rank, got in enumerate(json.loads((out / "shared.json").read_text())):
+        whole = [[0.0, 0.0]] * size**2
+        for other in range(size):
+            for i in range(other):
+                whole[i * size + other] = [float(other)] * 2
+        assert got["whole"] == whole
+        assert got["gradient"] == [[float(i * size + rank)] * 2 for i in range(rank)]
+        assert got["sums"] == [None, [5.0, 5.0]]
+        assert got["rows"] == [[other] * 2 for other in range(size) for _ in range(other)]
+        assert got["first"] == sum(range(rank))
+        assert got["said"] == "they differ"
+        assert got["total"] == sum(range(size))
+
+
+# ---------------------------------------------------------------------------------------------- kills and errors
+
+
+def lines_of_ours(process):
+    """What the processes themselves say, without what torchrun says of them."""
+    return [line for line in process.stderr.splitlines() if line.startswith("infobehavior: ")]
+
+
+@pytest.fixture(scope="module")
+def command(minutes, tmp_path_factory):
+    """A training, as the command line has it; the folder is to be added."""
+    file = tmp_path_factory.mktemp("config") / "config.toml"
+    file.write_text(tomli_w.dumps(TRAINED.model_dump(mode="json")))
+    return ["pretrain", str(minutes.path), "--config", str(file)]
+
+
+KILL = """
+import os, signal
+from infobehavior.pretraining.training import Training
+step = Training.step
+Training.step = lambda training, number: os.kill(os.getpid(), signal.SIGKILL) if number == 3 else step(training, number)
+"""
+
+
+def test_a_process_that_is_killed_loses_nothing(made_by, command, tmp_path):
+    killed = {"command": [*command, "--out", str(tmp_path)], "sabotage": {"1": KILL}}
+    process = torchrun(2, one_of_several.__file__, json.dumps(killed))
+    assert process.returncode != 0
+    assert len(read_state(tmp_path)["log"]) == 2, process.stderr
+    resumed = torchrun(2, "-m", "infobehavior", *command, "--out", tmp_path, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert folder_bytes(tmp_path) == folder_bytes(made_by(2) / "once")
+    assert resumed.stdout == f"model: {tmp_path}\n"
+    assert resumed.stderr.count("going on after step 2 of 5") == 1
+
+
+def test_another_number_of_processes_is_refused(made_by, command):
+    """The last digits depend on it. Processes that fail alike say why once."""
+    out = made_by(2) / "again"
+    before = folder_bytes(out)
+    process = torchrun(3, "-m", "infobehavior", *command, "--out", out, "--resume")
+    assert process.returncode != 0
+    [line] = lines_of_ours(process)
+    assert "this configuration and this number of processes make" in line
+    assert folder_bytes(out) == before
+
+
+FAIL = """
+from infobehavior.errors import InputError
+from infobehavior.pretraining import training
+def fail(*given, **options):
+    raise InputError("a file is damaged")
+training.load_own = fail
+"""
+
+
+def test_an_error_of_one_process_ends_all_in_its_line(command, tmp_path):
+    order = {"command": [*command, "--out", str(tmp_path / "model")], "sabotage": {"1": FAIL}}
+    process = torchrun(2, one_of_several.__file__, json.dumps(order))
+    assert process.returncode != 0
+    assert lines_of_ours(process) == ["infobehavior: error: a file is damaged"]
+    assert "exitcode  : 2" in process.stderr
+    assert not (tmp_path / "model").exists()
+
+
+def test_without_torchrun_there_is_one_process(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert (num_processes(), process_rank()) == (1, 0)
+    monkeypatch.setenv("RANK", "3")
+    assert (num_processes(), process_rank()) == (4, 3)
