@@ -9,6 +9,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+import shape_checks  # noqa: F401  (before the package is imported)
 from infobehavior.cli import main
 from infobehavior.errors import InputError
 from infobehavior.model.reproducible import reproducible

@@ -12,6 +12,8 @@ CHECKED_MODULES = [
     "infobehavior.model",
     "infobehavior.pretext",
     "infobehavior.pretraining.masking",
+    "infobehavior.pretraining.processes",
+    "infobehavior.pretraining.share",
 ]
 
 

@@ -18,6 +18,7 @@ from infobehavior.cli.config_flags import config_fields, resolve_config
 from infobehavior.cli.error_lines import error_line
 from infobehavior.errors import InputError
 from infobehavior.pretraining.config import PRESETS, PretrainConfig
+from infobehavior.pretraining.launch import ProcessLostError
 
 EVALUATE = ["evaluate", "e", "--labels", "l", "--label", "y", "--minutes", "m", "--out", "r"]
 COMMANDS = [
@@ -103,6 +104,21 @@ def test_the_process_itself_exits_with_2_and_no_traceback():
     assert process.stderr.count("\n") == 1
 
 
+def test_torchrun_is_for_pretrain_alone(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert fails_in_one_line(capsys, *EVALUATE) == "evaluate is the work of one process: run it without torchrun"
+
+
+def test_processes_that_can_not_meet(capsys, monkeypatch, minutes, tmp_path):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = fails_in_one_line(capsys, "pretrain", str(minutes.path), "--out", str(tmp_path / "model"))
+    assert line.endswith(
+        "MASTER_ADDR expected, but not set, though RANK and WORLD_SIZE are: start the processes by torchrun"
+    )
+
+
 def test_debugging_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("INFOBEHAVIOR_DEBUG", "1")
     with pytest.raises(InputError):
@@ -137,6 +153,10 @@ def test_a_fault_of_the_program_is_not_taken_for_bad_input(monkeypatch):
         (duckdb.OutOfMemoryException("Out of Memory Error: 2 GB\nPossible solutions"), "Out of Memory Error: 2 GB"),
         (pa.ArrowInvalid("Parquet magic bytes\nnot found"), "Parquet magic bytes not found"),
         (MemoryError("7 GB"), "not enough memory: 7 GB"),
+        (
+            ProcessLostError("closed"),
+            "another process of the training has ended; the same command with --resume goes on from its checkpoint",
+        ),
         (RuntimeError("DefaultCPUAllocator: can't allocate"), "not enough memory: DefaultCPUAllocator: can't allocate"),
         (ValueError("of the program"), None),
     ],

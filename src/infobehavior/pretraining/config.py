@@ -15,7 +15,7 @@ class PretrainConfig(BaseModel):
 
     encoder: EncoderConfig = EncoderConfig()
     num_steps: PositiveInt = Field(76_000, description="training steps")
-    batch_size: int = Field(128, ge=2, description="entities of a step, each with two windows")
+    batch_size: int = Field(128, ge=2, description="entities of a step, each with two windows, over all processes")
     learning_rate: PositiveFloat = Field(1e-4, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
     beta1: float = Field(0.9, ge=0, lt=1, description="first beta of AdamW")
@@ -52,7 +52,7 @@ class PretrainConfig(BaseModel):
     min_minutes: PositiveInt = Field(1, description="minutes with events that each of the two windows must have")
     min_count: PositiveInt = Field(5, description="minutes in which a behavior or location must occur to be a token")
     seed: NonNegativeInt = Field(0, le=2**32 - 1, description="seed of weights, batches, masks and dropout")
-    device: str = Field("cpu", description="where to train: cpu, cuda or cuda:N")
+    device: str = Field("cpu", description="where to train: cpu, cuda (each of several processes its own) or cuda:N")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the encoder's products; weights and losses are in float32 either way"
     )

@@ -5,9 +5,12 @@ PyTorch is loaded where it is needed, so that the command line may ask.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
+
+from infobehavior.errors import InputError
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -31,10 +34,17 @@ def process_rank() -> int:
 
 @cache
 def meeting_place() -> "Store":
-    """What all processes can reach before they are a group, and after one of them has failed."""
+    """What all processes can reach before they are a group, and after one of them has failed.
+
+    Raises:
+        InputError: the environment doesn't say where it is.
+    """
     from torch.distributed.rendezvous import rendezvous
 
-    store: Store = next(rendezvous("env://"))[0]
+    try:
+        store: Store = next(rendezvous("env://"))[0]
+    except ValueError as error:
+        raise InputError(f"{error}, though RANK and WORLD_SIZE are: start the processes by torchrun") from None
     return store
 
 
@@ -47,19 +57,13 @@ def tell_once(tell: Callable[[], None]) -> None:
     if num_processes() == 1:
         tell()
         return
-    try:
+    store = None
+    with suppress(RuntimeError, OSError, InputError):  # there is nowhere to meet, or who was first hasn't told
         store = meeting_place()
         if store.add("failed", 1) > 1:
             store.wait(["told"], timedelta(seconds=SECONDS_TO_TELL))
             return
-    except (RuntimeError, OSError):  # whoever started the processes is gone
-        pass
     tell()
-    _mark_as_told()
-
-
-def _mark_as_told() -> None:
-    try:
-        meeting_place().set("told", "")
-    except (RuntimeError, OSError):
-        return
+    if store is not None:
+        with suppress(RuntimeError, OSError):
+            store.set("told", "")

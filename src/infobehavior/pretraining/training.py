@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from infobehavior.artefacts import definition_hash
 from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.clock import MINUTES_PER_DAY
-from infobehavior.data.minutes import open_minutes
+from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import cut_at, end_of_day, known_until, read_moments
 from infobehavior.data.store import MinuteStore, content_hash
 from infobehavior.data.vocabulary import Vocabulary
@@ -161,18 +161,11 @@ def prepare_training(
         logger.warning("%s has no instructions for bfloat16: float32 would be faster, and more precise", device)
     for line in config.domain_task:
         check_domain_task(line, minutes.schema)
-    end = end_of_day(until or minutes.days[-1], minutes.schema)
-    first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
-    counts = need_counts(config.domain_task)
-    store = load_own(minutes, first, end, with_counts=counts, processes=processes)
-    until_of = known_until(store, None if as_of is None else read_moments(as_of, minutes), end)
-    if as_of is not None:
-        store = cut_at(store, until_of)
+    until = until or minutes.days[-1].isoformat()
+    end = end_of_day(until, minutes.schema)
+    store, until_of = _seen(minutes, config, end, as_of, processes)
     if processes.total(store.num_minutes) == 0:
-        raise InputError(
-            f"nothing is left to train on up to {until or minutes.days[-1]}; {path} begins {minutes.days[0]}"
-        )
-    store = with_all_tokens(store, processes)
+        raise InputError(f"nothing is left to train on up to {until}; {path} begins {minutes.days[0]}")
     vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
     torch.manual_seed(config.seed)
     sampler = PairSampler(
@@ -226,6 +219,18 @@ def prepare_training(
     }
     tokenizer = model.tokenizer(store)
     return Training(config, key, model, tasks, sampler, tokenizer, labels, optimizer, record, processes)
+
+
+def _seen(
+    minutes: MinuteTable, config: PretrainConfig, end: int, as_of: str | Path | None, processes: Processes
+) -> tuple[MinuteStore, NDArray[np.int64]]:
+    """The minutes of this process that training may see, and until when anything may be known of each entity."""
+    first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
+    store = load_own(minutes, first, end, with_counts=need_counts(config.domain_task), processes=processes)
+    until_of = known_until(store, None if as_of is None else read_moments(as_of, minutes), end)
+    if as_of is not None:
+        store = cut_at(store, until_of)
+    return with_all_tokens(store, processes), until_of
 
 
 def _part_seen(store: MinuteStore, until_of: NDArray[np.int64], lines: list[str]) -> dict[str, Any]:
