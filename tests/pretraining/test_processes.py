@@ -13,10 +13,12 @@ import torch
 
 import one_of_several
 from infobehavior import InfoBehavior, pretrain
+from infobehavior.errors import InputError
 from infobehavior.pretraining.checkpoint import read_state
 from infobehavior.pretraining.config import RECOMMENDED
 from infobehavior.pretraining.launch import num_processes, process_rank
 from infobehavior.pretraining.pretrain import TRAINING_LOG
+from infobehavior.pretraining.processes import joined
 from one_of_several import NUM_STEPS, learn
 from small_minutes import (
     FIRST_DAY,
@@ -224,6 +226,20 @@ def test_an_error_of_one_process_ends_all_in_its_line(command, tmp_path):
     assert lines_of_ours(process) == ["infobehavior: error: a file is damaged"]
     assert "exitcode  : 2" in process.stderr
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", "there is no device cuda:64"),
+        ("cuda:0", "device cuda:0 is one GPU for 65 processes: give cuda, and each takes one of its own"),
+    ],
+)
+def test_each_process_takes_the_gpu_of_its_local_rank(monkeypatch, device, message):
+    for name, value in {"RANK": "64", "LOCAL_RANK": "64", "WORLD_SIZE": "65"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=message), joined(device):
+        pass
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch):

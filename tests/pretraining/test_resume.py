@@ -175,7 +175,7 @@ def test_a_checkpoint_of_other_minutes_is_refused(events, interrupted, tmp_path)
 
 def test_a_finished_model_of_another_training_is_not_overwritten_by_resuming(minutes, model_folder):
     before = folder_bytes(model_folder)
-    with pytest.raises(InputError, match=r"holds the finished model of training .*, but these minutes and this config"):
+    with pytest.raises(InputError, match=r"holds the finished model of training .*, but these minutes, this config"):
         pretrain(minutes.path, model_folder, config=tiny_config(seed=1), resume=True)
     assert folder_bytes(model_folder) == before
 

@@ -167,6 +167,7 @@ def joined(device: str) -> Iterator[Processes]:
 
     Raises:
         InputError: there is no such device, or it names one GPU for several processes.
+        ProcessLostError: another process has ended.
     """
     rank, size = process_rank(), num_processes()
     if size == 1:
@@ -180,7 +181,7 @@ def joined(device: str) -> Iterator[Processes]:
     try:
         with _silent(not processes.is_first):
             yield processes
-        dist.barrier()
+        processes.total(0)  # waits for all
         is_done = True
     finally:
         if is_ours and (is_done or processes.device.type == "cpu"):  # NCCL would wait for processes that may be gone
