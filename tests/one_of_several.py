@@ -37,7 +37,8 @@ def learn(minutes: Path, config: PretrainConfig, as_of: Path | None = None, proc
             found |= {f"{step} loss of {name}": loss.detach() for name, loss in losses.items()}
             found |= {f"{step} gradient of {name}": gradient for name, gradient in _gradients(training)}
     same = ("first_minute", "last_minute", "num_minutes", "num_entities_with_pairs", "as_of_sha256")
-    return found, [training.model.vocabulary.hash, *(training.record[name] for name in same)]
+    known = [training.model.vocabulary.hash, *(training.record[name] for name in same)]
+    return found, {"known": json.dumps(known), "key": training.key}
 
 
 def _gradients(training: Training):
@@ -50,9 +51,9 @@ def _work(jobs) -> None:
     """Do all jobs in one process group; the first process writes what came out."""
     with joined("cpu") as processes:
         for i, (minutes, config, as_of) in enumerate(jobs["learn"]):
-            found, known = learn(minutes, PretrainConfig.model_validate_json(config), as_of, processes)
+            found, about = learn(minutes, PretrainConfig.model_validate_json(config), as_of, processes)
             if processes.is_first:
-                safetensors.torch.save_file(found, f"{jobs['out']}/{i}.safetensors", {"known": json.dumps(known)})
+                safetensors.torch.save_file(found, f"{jobs['out']}/{i}.safetensors", about)
         for minutes, config, out in jobs["train"]:
             pretrain(minutes, out, config=PretrainConfig.model_validate_json(config))
         shared = processes.gather(_share(processes))

@@ -216,6 +216,16 @@ def test_entities_before_a_moment(events, minutes):
     assert entities_of(minutes, 0)[0].tolist() == []
 
 
+def test_entities_that_count_until_moments_of_their_own(events, minutes):
+    first, own = epoch_minute(FIRST_DAY), {"user 1": 0, "user 3": 2_000, "user 30": 9}
+    until = (np.array(list(own), dtype=object), np.array([first + length for length in own.values()]))
+    plain = [who for who, minute in plain_minutes(events) if minute < first + own.get(who, 10**6)]
+    entities, num_minutes = entities_of(minutes, until=until)
+    assert entities.tolist() == sorted(set(plain))
+    assert "user 1" not in plain
+    assert num_minutes.tolist() == [plain.count(who) for who in entities]
+
+
 def store_of(minutes_of):
     """A store with nothing but minutes, given by entity."""
     lengths = [len(own) for own in minutes_of]

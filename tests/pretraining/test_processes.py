@@ -39,6 +39,8 @@ LABELS = (
     "histogram:location",
     "histogram:token",
 )
+CUT = "moments, without what comes later"
+MOMENTS_CONFIG = tiny_config(dropout=0, domain_task=("failures", "next:1"))
 CONFIGS = {
     "paper": tiny_config(pairs="latest", dropout=0, batch_size=5),
     "recommended": tiny_config(
@@ -50,7 +52,8 @@ CONFIGS = {
         domain_task=LABELS, lengths="several", pairs="any_day", dropout=0, batch_size=7, negatives="both_months"
     ),
     "two entities a step": tiny_config(dropout=0, batch_size=2, fine_task=False, domain_task=("failures", "minutes")),
-    "moments": tiny_config(dropout=0, domain_task=("failures", "next:1")),
+    "moments": MOMENTS_CONFIG,
+    CUT: MOMENTS_CONFIG,
     "two entities": tiny_config(dropout=0, domain_task=("totals:behavior", "histogram:location")),
 }
 """In each, some process has another number of windows than the others, or none."""
@@ -66,15 +69,22 @@ def few(tmp_path_factory):
     return small_minutes(tmp_path_factory.mktemp("few"), random_events(seed=3, num_entities=2))
 
 
+MOMENTS = {f"user {i}": FIRST_DAY + timedelta(days=4 + i) for i in range(0, 8, 2)}
+
+
 @pytest.fixture(scope="module")
-def learnt_alone(minutes, few, tmp_path_factory):
+def cut(events, tmp_path_factory):
+    """Minutes without what happens after the moments."""
+    seen = [event for event in events if event.at < MOMENTS.get(event.who, event.at + timedelta(1))]
+    return small_minutes(tmp_path_factory.mktemp("cut"), seen)
+
+
+@pytest.fixture(scope="module")
+def learnt_alone(minutes, few, cut, tmp_path_factory):
     """For each configuration, what is to be learnt, and what one process learns."""
-    moments = [(f"user {i}", FIRST_DAY + timedelta(days=8, hours=i)) for i in range(0, 10, 2)]
-    as_of = str(write_moments(moments, tmp_path_factory.mktemp("moments") / "moments.parquet"))
-    jobs = {
-        name: (str((few if name == "two entities" else minutes).path), config, as_of if name == "moments" else None)
-        for name, config in CONFIGS.items()
-    }
+    moments = str(write_moments(MOMENTS.items(), tmp_path_factory.mktemp("moments") / "moments.parquet"))
+    others, as_of = {"two entities": few, CUT: cut}, dict.fromkeys(("moments", CUT), moments)
+    jobs = {name: (str(others.get(name, minutes).path), config, as_of.get(name)) for name, config in CONFIGS.items()}
     return jobs, {name: learn(*job) for name, job in jobs.items()}
 
 
@@ -109,13 +119,22 @@ def together(request, made_by):
     return request.param, made_by(request.param)
 
 
+def learnt_together(out, name):
+    with safetensors.safe_open(out / f"{list(CONFIGS).index(name)}.safetensors", framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def test_what_comes_after_a_moment_changes_no_byte(together):
+    (one, about_one), (other, about_other) = (learnt_together(together[1], name) for name in ("moments", CUT))
+    assert about_one == about_other
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_loss_and_gradient_are_those_of_one_process(learnt_alone, together, name):
-    found, known = learnt_alone[1][name]
-    with safetensors.safe_open(together[1] / f"{list(CONFIGS).index(name)}.safetensors", framework="pt") as file:
-        assert json.loads(file.metadata()["known"]) == known
-        assert set(file.keys()) == set(found)
-        got = {key: file.get_tensor(key) for key in found}
+    found, about = learnt_alone[1][name]
+    got, about_got = learnt_together(together[1], name)
+    assert about_got["known"] == about["known"]
     torch.testing.assert_close(got, found, rtol=2e-5, atol=2e-6)
     assert len([key for key in found if "loss" in key]) >= 2 * NUM_STEPS
 

@@ -143,11 +143,17 @@ def known_until(store: MinuteStore, moments: Moments | None, end: int) -> NDArra
     until = np.full(len(store.entities), end, dtype=np.int64)
     if moments is None or len(store.entities) == 0:
         return until
-    entity, first = np.unique(moments.entity_id, return_index=True)
+    entity, first_end = first_moments(moments)
     place = np.minimum(np.searchsorted(store.entities, entity), len(store.entities) - 1)
     is_there = store.entities[place] == entity
-    until[place[is_there]] = np.minimum(moments.end[first[is_there]], end)
+    until[place[is_there]] = np.minimum(first_end[is_there], end)
     return until
+
+
+def first_moments(moments: Moments) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Each entity once, sorted, and the UTC epoch minute at which the window of its first moment ends."""
+    entity, first = np.unique(moments.entity_id, return_index=True)
+    return entity, moments.end[first]
 
 
 def cut_at(store: MinuteStore, until: NDArray[np.int64]) -> MinuteStore:

@@ -187,9 +187,19 @@ def _refuse_other_counts(store: MinuteStore, folder: Path) -> None:
 
 
 def entities_of(
-    minutes: MinuteTable, end_minute: int | None = None, *, first_minute: int | None = None
+    minutes: MinuteTable,
+    end_minute: int | None = None,
+    *,
+    first_minute: int | None = None,
+    until: tuple[NDArray[Any], NDArray[np.int64]] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """All entities that have minutes from `first_minute` on and before `end_minute`, sorted, and how many each has.
+
+    Args:
+        minutes: the table.
+        end_minute: UTC epoch minute from which on nothing counts.
+        first_minute: UTC epoch minute before which nothing counts.
+        until: some entities, each once, and the UTC epoch minute from which on nothing of them counts.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -198,9 +208,13 @@ def entities_of(
     if not files:
         return np.array([], dtype=object), np.array([], dtype=np.int64)
     with reading_minutes(minutes.path, files), connect() as connection:
+        source, before = "read_parquet(?, hive_partitioning = false)", "minute < coalesce(?, minute + 1)"
+        if until is not None:
+            connection.register("cuts", pa.table({"entity_id": until[0], "until": until[1]}))
+            source += " LEFT JOIN cuts USING (entity_id)"
+            before += " AND minute < coalesce(cuts.until, minute + 1)"
         table = connection.sql(
-            "SELECT entity_id, count(*) AS n FROM read_parquet(?, hive_partitioning = false) "
-            "WHERE minute < coalesce(?, minute + 1) AND minute >= coalesce(?, minute) "
+            f"SELECT entity_id, count(*) AS n FROM {source} WHERE {before} AND minute >= coalesce(?, minute) "
             "GROUP BY entity_id ORDER BY entity_id",
             params=[files, end_minute, first_minute],
         ).to_arrow_table()

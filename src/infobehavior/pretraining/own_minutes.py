@@ -7,20 +7,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infobehavior.data.minutes import MinuteTable
+from infobehavior.data.moments import Moments, first_moments
 from infobehavior.data.store import MinuteStore, Occurrences, entities_of, load_store
 from infobehavior.pretraining.processes import Processes
 
 
 def load_own(
-    minutes: MinuteTable, first_minute: int | None, end_minute: int, *, with_counts: bool, processes: Processes
+    minutes: MinuteTable,
+    first_minute: int | None,
+    end_minute: int,
+    moments: Moments | None,
+    *,
+    with_counts: bool,
+    processes: Processes,
 ) -> MinuteStore:
     """Read the minutes of a process's entities; a process may have none. See `load_store`.
 
-    An entity belongs to the process in whose share of all minutes its first one lies.
+    An entity belongs to the process in whose share of all minutes its first one lies. What is after an entity's first
+    moment is read, but doesn't count.
     """
     if processes.size == 1:
         return load_store(minutes, first_minute, end_minute, with_counts=with_counts)
-    entities, num_minutes = entities_of(minutes, end_minute, first_minute=first_minute)
+    until = None if moments is None else first_moments(moments)
+    entities, num_minutes = entities_of(minutes, end_minute, first_minute=first_minute, until=until)
     before = np.cumsum(num_minutes) - num_minutes
     own = entities[before * processes.size // max(1, num_minutes.sum()) == processes.rank]
     if len(own) == 0:

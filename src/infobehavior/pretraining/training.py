@@ -226,9 +226,11 @@ def _seen(
 ) -> tuple[MinuteStore, NDArray[np.int64]]:
     """The minutes of this process that training may see, and until when anything may be known of each entity."""
     first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
-    store = load_own(minutes, first, end, with_counts=need_counts(config.domain_task), processes=processes)
-    until_of = known_until(store, None if as_of is None else read_moments(as_of, minutes), end)
-    if as_of is not None:
+    moments = None if as_of is None else read_moments(as_of, minutes)
+    with_counts = need_counts(config.domain_task)
+    store = load_own(minutes, first, end, moments, with_counts=with_counts, processes=processes)
+    until_of = known_until(store, moments, end)
+    if moments is not None:
         store = cut_at(store, until_of)
     return with_all_tokens(store, processes), until_of
 
