@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infobehavior.data.coded_events import _day
+from infobehavior.data.coded_events import day_sql
 
 
 @given(
@@ -18,10 +18,10 @@ def test_days_of_any_length(lengths: list[int], first: int) -> None:
     if not minutes:
         return
     values = ", ".join(f"({minute - first})" for minute in minutes)
-    rows = duckdb.sql(f"SELECT {_day('m', starts.tolist())} FROM (VALUES {values}) t(m)").fetchall()
+    rows = duckdb.sql(f"SELECT {day_sql('m', starts.tolist())} FROM (VALUES {values}) t(m)").fetchall()
     assert [day for (day,) in rows] == (np.searchsorted(starts, minutes, side="right") - 1).tolist()
 
 
 @pytest.mark.parametrize("num_days", [1, 400])
 def test_days_of_24_hours_take_one_division(num_days: int) -> None:
-    assert _day("m", [1_440 * i for i in range(num_days + 1)]).count("WHEN") == 1
+    assert day_sql("m", [1_440 * i for i in range(num_days + 1)]).count("WHEN") == 1
