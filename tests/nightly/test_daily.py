@@ -12,6 +12,7 @@ import pytest
 
 from infobehavior import InputError, aggregate, daily, embed, pretrain
 from infobehavior.cli import main
+from infobehavior.data import ledger
 from infobehavior.data.schema import write_schema
 from infobehavior.embedding import bundles
 from infobehavior.errors import BusyError
@@ -263,7 +264,70 @@ def test_what_can_not_be_done_is_told_in_a_line(events, night, model, tmp_path, 
     assert "embeddings of model" in capsys.readouterr().out
 
 
+def test_files_that_go_or_shrink_between_listing_and_reading(events, night, tmp_path, monkeypatch):
+    """Whatever was listed: a line, and nothing but the log tells of it."""
+    log = write_log(events, tmp_path / "log")
+    night()
+    before = artefacts(tmp_path)
+    find_files = ledger.find_files
+    for damage, message in (
+        (lambda file: file.unlink(), "has gone since the log's files were listed; run again"),
+        (lambda file: file.write_bytes(file.read_bytes()[:100]), "is not a whole Parquet file"),
+    ):
+        victim = write_parquet(events[:50], log / "victim.parquet")
+
+        def list_then_lose(source, victim=victim, damage=damage):
+            files = find_files(source)
+            damage(victim)
+            return files
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ledger, "find_files", list_then_lose)
+            with pytest.raises(InputError, match=message):
+                night()
+        victim.unlink(missing_ok=True)
+        assert artefacts(tmp_path) == before
+    assert night().days_aggregated == ()
+
+
 # ------------------------------------------------------------------------------------------------- real processes
+
+
+FULL_DISK = """
+import resource, sys
+from infobehavior.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("room", [500, 3_000, 6_000])
+def test_a_full_disk_ends_in_a_line_and_leaves_the_table(events, night, model, tmp_path, room):
+    """Files can't grow beyond some size, as if no more were left; afterwards the same night goes on."""
+    write_log(events, tmp_path / "log")
+    night()
+    before = artefacts(tmp_path)
+    write_schema(small_schema(), tmp_path / "schema.toml")
+    parts = {"schema": tmp_path / "schema.toml", "minutes": tmp_path / "minutes", "out": tmp_path / "out", "date": NEXT}
+    options = [text for name, value in {**parts, "model": model}.items() for text in (f"--{name}", str(value))]
+    process = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(room), "daily", str(tmp_path / "log"), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.returncode == 2, process.stderr
+    (line,) = [line for line in process.stderr.splitlines() if "error:" in line]
+    assert "File too large" in line or "too large" in line
+    left = artefacts(tmp_path)
+    assert {name: left[name] for name in before} == before
+    assert not list(tmp_path.rglob("*.tmp"))
+    night(day=NEXT)
+    write_log(events, tmp_path / "anew" / "log")
+    for day in (DAY, NEXT):
+        night(tmp_path / "anew", day=day)
+    assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
 
 
 HOLD = (

@@ -196,7 +196,7 @@ def find_changes(
         threads: of DuckDB.
 
     Raises:
-        InputError: the log can't be read.
+        InputError: the log can't be read, or a file has gone meanwhile.
     """
     files = find_files(events)
     # How DuckDB hashes may change with its version.
@@ -206,7 +206,7 @@ def find_changes(
     read = dict[str, FileRecord]()
     with progress("looking through the log", len(files)) as advance:
         for file in files:
-            name, stamp = str(file), Stamp.of(file)
+            name, stamp = str(file), _stamp_of_listed(file)
             known = before.files.get(name)
             if known is None or known.stamp != stamp:
                 known = read[name] = _look_through(file, stamp, schema, drop_duplicates, memory_limit, threads)
@@ -218,6 +218,13 @@ def find_changes(
             contents[day] = contents.get(day, DayContents()) + found
     ledger = Ledger(reading=reading, files=records, days=before.days)
     return Changes(ledger, len(files), read, sorted(before.files.keys() - records.keys()), contents)
+
+
+def _stamp_of_listed(file: Path) -> Stamp:
+    try:
+        return Stamp.of(file)
+    except FileNotFoundError:
+        raise InputError(f"{file} has gone since the log's files were listed; run again") from None
 
 
 def _look_through(
