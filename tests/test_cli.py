@@ -22,7 +22,7 @@ from infobehavior.pretraining.launch import ProcessLostError
 
 EVALUATE = ["evaluate", "e", "--labels", "l", "--label", "y", "--minutes", "m", "--out", "r"]
 COMMANDS = [
-    *("inspect", "aggregate", "pretrain", "embed", "daily", "align", "evaluate"),
+    *("inspect", "aggregate", "pretrain", "embed", "daily", "align", "publish", "evaluate"),
     *("simulate", "table1", "table2", "demo"),
 ]
 FIELDS = {path[-1]: path for path, _ in config_fields(PretrainConfig)}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from infobehavior.data.schema import Schema, read_schema
     from infobehavior.downstream.evaluation import evaluate
     from infobehavior.embedding.alignment import align
+    from infobehavior.embedding.delta import publish
     from infobehavior.embedding.embed import embed
     from infobehavior.embedding.transformer import BehaviorTransformer
     from infobehavior.errors import InputError
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate",
     "inspect",
     "pretrain",
+    "publish",
     "read_schema",
 ]
 
@@ -52,6 +54,7 @@ _HOMES = {
     "evaluate": "infobehavior.downstream.evaluation",
     "inspect": "infobehavior.data.inspection",
     "pretrain": "infobehavior.pretraining.pretrain",
+    "publish": "infobehavior.embedding.delta",
     "read_schema": "infobehavior.data.schema",
 }
 

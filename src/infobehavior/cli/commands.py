@@ -249,6 +249,19 @@ def align(
 
 
 @app.command()
+def publish(
+    embeddings: Annotated[Path, typer.Argument(help="a folder of embeddings", metavar="EMBEDDINGS")],
+    to: Annotated[
+        str, typer.Option(help="folder or URL of a Delta Lake table, such as s3://bucket/table", metavar="DELTA")
+    ],
+) -> None:
+    """Write the days of a table to Delta Lake: object stores, several writers."""
+    from infobehavior.embedding.delta import publish as run
+
+    _print(run(embeddings, to).lines())
+
+
+@app.command()
 def evaluate(
     embeddings: Annotated[Path, typer.Argument(help="a folder that `embed` wrote", metavar="EMBEDDINGS")],
     labels: Annotated[Path, typer.Option(help="table of labels, Parquet or CSV", metavar="LABELS")],

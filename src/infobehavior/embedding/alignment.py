@@ -6,9 +6,7 @@ The first four are found by orthogonal Procrustes on accounts that both have emb
 on later days.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,13 +27,11 @@ from infobehavior.artefacts import (
     beside,
     definition_hash,
     move_into_place,
-    read_json,
-    refuse_interrupted,
     refuse_unwritable,
     write_bytes,
     write_json,
 )
-from infobehavior.embedding.table import KIND, days_of, partition_file, read_chosen
+from infobehavior.embedding.table import KIND, days_of, footer_hash, partition_file, read_chosen, read_definition
 from infobehavior.errors import InputError, one_line
 from infobehavior.progress import progress
 
@@ -157,7 +153,7 @@ def align(new: str | Path, out: str | Path, *, to: str | Path | None = None, dat
         InputError: these tables don't belong together, or have too few accounts in common.
     """
     new, out = Path(new), Path(out)
-    definition = _read_definition(new)
+    definition = read_definition(new)
     refuse_unwritable(out, KIND)
     if not (out / ALIGNMENT_FILE).exists():
         if to is None:
@@ -169,7 +165,7 @@ def align(new: str | Path, out: str | Path, *, to: str | Path | None = None, dat
             f"{out} aligns embeddings of model {told['new_model']}, but {new} has those of {definition['model_id']}: "
             "give another --out"
         )
-    if to is not None and (older := _read_definition(Path(to))["model_id"]) != told["old_model"]:
+    if to is not None and (older := read_definition(Path(to))["model_id"]) != told["old_model"]:
         raise InputError(
             f"{out} aligns to model {told['old_model']}, but {to} has embeddings of {older}: give another --out"
         )
@@ -184,7 +180,7 @@ def align(new: str | Path, out: str | Path, *, to: str | Path | None = None, dat
 
 def _fit(new: Path, old: Path, out: Path, date: str | None) -> None:
     """Fit an alignment and keep it."""
-    models = [_read_definition(table)["model_id"] for table in (new, old)]
+    models = [read_definition(table)["model_id"] for table in (new, old)]
     if models[0] == models[1]:
         raise InputError(f"{new} and {old} have embeddings of the same model, {models[0]}: there is nothing to align")
     common = sorted(set(days_of(new)) & set(days_of(old)))
@@ -228,14 +224,6 @@ def _in_common(new: Path, old: Path) -> tuple[tuple[Vectors, Vectors], int]:
     return (first, second), len(some)
 
 
-def _read_definition(table: Path) -> dict[str, Any]:
-    definition = read_json(table / DEFINITION_FILE, "a folder of embeddings")
-    if not isinstance(definition, dict) or definition.get("kind") != KIND:
-        raise InputError(f"{table} is not a folder of embeddings")
-    refuse_interrupted(table)
-    return definition
-
-
 def _aligned_definition(new: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     """As of any table, with a model of its own, and what it was made of."""
     return new | {"model_id": told["model_id"], "embedding_dim": told["old_dim"], "aligned": told}
@@ -247,7 +235,7 @@ def _is_up_to_date(new: Path, out: Path, day: Date) -> bool:
         metadata = pq.read_schema(partition_file(out, day)).metadata or {}
     except (OSError, pa.ArrowException):
         return False
-    return bool(metadata.get(MADE_OF) == _footer_hash(partition_file(new, day)))
+    return bool(metadata.get(MADE_OF) == footer_hash(partition_file(new, day)).encode())
 
 
 def _align_day(alignment: Alignment, new: Path, out: Path, day: Date, model_id: str) -> None:
@@ -264,7 +252,7 @@ def _align_day(alignment: Alignment, new: Path, out: Path, day: Date, model_id: 
             named = pa.array([model_id] * len(rows), pa.string())
             rows = rows.set_column(rows.schema.get_field_index("model_id"), "model_id", named)
             if writer is None:
-                schema = rows.schema.with_metadata({MADE_OF: _footer_hash(source)})
+                schema = rows.schema.with_metadata({MADE_OF: footer_hash(source).encode()})
                 writer = stack.enter_context(pq.ParquetWriter(temporary, schema, compression="zstd"))
             writer.write_table(rows.cast(schema), row_group_size=max(1, len(rows)))
         stack.close()
@@ -277,12 +265,3 @@ def _row_groups(file: Path) -> Iterator[pa.Table]:
         yield opened.read()
     for group in range(opened.num_row_groups):
         yield opened.read_row_group(group)
-
-
-def _footer_hash(file: Path) -> bytes:
-    """Names the contents of a partition by its footer, which has digests of its bundles, or at least its statistics."""
-    with file.open("rb") as opened:
-        opened.seek(-8, os.SEEK_END)
-        length = int.from_bytes(opened.read(4), "little")
-        opened.seek(-8 - length, os.SEEK_END)
-        return hashlib.sha256(opened.read(length)).hexdigest().encode()

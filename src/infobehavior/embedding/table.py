@@ -5,6 +5,8 @@ events are listed beside it as CSV, `_no_events/ds=….csv`.
 """
 
 import csv
+import hashlib
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -26,6 +28,7 @@ from infobehavior.artefacts import (
     beside,
     move_into_place,
     read_json,
+    refuse_interrupted,
     refuse_unwritable,
     write_atomically,
     write_json,
@@ -77,6 +80,28 @@ def days_of(out: Path) -> list[date]:
     """The days of a table, ascending; none if it isn't there."""
     names = (file.parent.name.removeprefix("ds=") for file in out.glob(f"ds=*/{PARTITION_FILE}"))
     return sorted(date.fromisoformat(name) for name in names)
+
+
+def read_definition(table: Path) -> dict[str, Any]:
+    """What a table that is whole says of itself.
+
+    Raises:
+        InputError: it isn't one, or was interrupted.
+    """
+    definition = read_json(table / DEFINITION_FILE, "a folder of embeddings")
+    if not isinstance(definition, dict) or definition.get("kind") != KIND or "model_id" not in definition:
+        raise InputError(f"{table} is not a folder of embeddings")
+    refuse_interrupted(table)
+    return definition
+
+
+def footer_hash(partition: Path) -> str:
+    """Names what a partition holds by its footer, which has digests of its bundles, or at least its statistics."""
+    with partition.open("rb") as opened:
+        opened.seek(-8, os.SEEK_END)
+        length = int.from_bytes(opened.read(4), "little")
+        opened.seek(-8 - length, os.SEEK_END)
+        return hashlib.sha256(opened.read(length)).hexdigest()
 
 
 def read_chosen(file: pq.ParquetFile, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:

@@ -1,0 +1,140 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import date
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from infobehavior import InputError, embed, pretrain, publish
+from infobehavior.cli import main
+from small_minutes import tiny_config
+
+deltalake = pytest.importorskip("deltalake")
+
+DAYS = ("2024-03-31", "2024-04-01")
+
+
+@pytest.fixture(scope="module")
+def table(minutes, model_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embeddings")
+    for day in DAYS:
+        embed(minutes.path, model_folder, folder / "table", date=day)
+    return folder / "table"
+
+
+def rows_of(arrow):
+    return sorted(
+        (row["ds"], row["entity_id"], tuple(row["embedding"]), row["num_events"]) for row in arrow.to_pylist()
+    )
+
+
+def delta_rows(path):
+    return rows_of(deltalake.DeltaTable(str(path)).to_pyarrow_table())
+
+
+def local_rows(table):
+    return rows_of(
+        duckdb.sql(f"SELECT * FROM read_parquet('{table}/ds=*/*.parquet', hive_types = {{ds: DATE}})").to_arrow_table()
+    )
+
+
+def test_the_rows_of_all_days_are_there_once(table, tmp_path, capsys):
+    assert main(["publish", str(table), "--to", str(tmp_path / "delta")]) == 0
+    assert "2 days, 2024-03-31 to 2024-04-01, written" in capsys.readouterr().out
+    assert delta_rows(tmp_path / "delta") == local_rows(table)
+    assert deltalake.DeltaTable(str(tmp_path / "delta")).metadata().partition_columns == ["ds"]
+
+
+def test_what_is_there_is_not_written_again_and_what_changed_is(minutes, model_folder, table, tmp_path):
+    copy, to = shutil.copytree(table, tmp_path / "table"), str(tmp_path / "delta")
+    first = publish(copy, to)
+    again = publish(copy, to)
+    assert (again.days, again.num_there, again.version) == ((), 2, first.version)
+    partition = copy / f"ds={DAYS[0]}" / "embeddings.parquet"
+    whole = pq.read_table(partition, partitioning=None)
+    pq.write_table(whole.slice(0, 3), partition)
+    assert publish(copy, to).days == (date.fromisoformat(DAYS[0]),)
+    assert delta_rows(to) == local_rows(copy)
+    shutil.rmtree(copy / f"ds={DAYS[1]}")
+    embed(minutes.path, model_folder, copy, date="2024-04-02")
+    assert publish(copy, to).days == (date(2024, 4, 2),)
+    days = [row[0] for row in delta_rows(to)]
+    assert {day.isoformat(): days.count(day) for day in days}[DAYS[0]] == 3
+    assert {day.isoformat() for day in days} == {*DAYS, "2024-04-02"}
+
+
+def test_other_tables_are_refused(minutes, table, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="is not a folder of embeddings"):
+        publish(tmp_path, str(tmp_path / "delta"))
+    deltalake.write_deltalake(tmp_path / "theirs", pq.read_table(minutes.file(minutes.days[0]), partitioning=None))
+    with pytest.raises(InputError, match="is a Delta table of something else"):
+        publish(table, str(tmp_path / "theirs"))
+    publish(table, str(tmp_path / "delta"))
+    pretrain(minutes.path, tmp_path / "model", config=tiny_config(seed=5))
+    embed(minutes.path, tmp_path / "model", tmp_path / "other", date=DAYS[0])
+    with pytest.raises(InputError, match="has embeddings of model"):
+        publish(tmp_path / "other", str(tmp_path / "delta"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can't write to the Delta table"):
+        publish(table, str(tmp_path / "file"))
+    with pytest.raises(InputError, match="can't write to the Delta table"):
+        publish(table, "nowhere://bucket/table")
+    monkeypatch.setitem(sys.modules, "deltalake", None)
+    with pytest.raises(InputError, match=r"publish needs deltalake: pip install 'infobehavior\[delta\]'"):
+        publish(table, str(tmp_path / "delta"))
+
+
+PUBLISH = "import sys; from infobehavior import publish; publish(*sys.argv[1:])"
+
+
+def test_two_writers_at_once_leave_each_day_once(table, tmp_path):
+    to = str(tmp_path / "delta")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    tables = [shutil.copytree(table, tmp_path / f"table {i}") for i in range(2)]
+    shutil.rmtree(tables[0] / f"ds={DAYS[0]}")
+    publish(table, to)
+    partition = tables[0] / f"ds={DAYS[1]}" / "embeddings.parquet"
+    pq.write_table(pq.read_table(partition, partitioning=None).slice(0, 4), partition)
+    partition = tables[1] / f"ds={DAYS[0]}" / "embeddings.parquet"
+    pq.write_table(pq.read_table(partition, partitioning=None).slice(0, 5), partition)
+    shutil.rmtree(tables[1] / f"ds={DAYS[1]}")
+    writers = [subprocess.Popen([sys.executable, "-c", PUBLISH, str(one), to], env=environment) for one in tables]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    days = [row[0].isoformat() for row in delta_rows(to)]
+    assert (days.count(DAYS[0]), days.count(DAYS[1])) == (5, 4)
+
+
+KILLED = """
+import os, signal, sys
+import pyarrow as pa
+from infobehavior import publish
+from infobehavior.embedding import delta
+
+rows = delta._rows
+
+def dying(partition, day):
+    reader = rows(partition, day)
+    def batches():
+        for batch in reader:
+            yield batch
+        if str(day) == sys.argv[3]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+delta._rows = dying
+publish(*sys.argv[1:3])
+"""
+
+
+def test_a_kill_leaves_the_version_before_and_a_rerun_goes_on(table, tmp_path):
+    to = str(tmp_path / "delta")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", KILLED, str(table), to, DAYS[1]]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert {row[0].isoformat() for row in delta_rows(to)} == {DAYS[0]}
+    assert publish(table, to).days == (date.fromisoformat(DAYS[1]),)
+    assert delta_rows(to) == local_rows(table)
