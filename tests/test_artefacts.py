@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from infobehavior.artefacts import (
     UNFINISHED_FILE,
     definition_hash,
     read_json,
+    refuse_another_run,
     refuse_interrupted,
+    unfinished_day,
     write_atomically,
     write_json,
     write_text,
@@ -101,3 +104,21 @@ def test_an_unfinished_folder_is_refused_until_the_same_run_ends(tmp_path):
 def test_hashes_name_contents_whatever_their_order():
     assert definition_hash({"a": 1, "b": [2]}) == definition_hash({"b": [2], "a": 1})
     assert len({definition_hash(content) for content in ({"a": 1}, {"a": 2}, {"b": 1}, [1], "1", 1)}) == 6
+
+
+@pytest.mark.parametrize("content", ['{"whit": "x"}', '["what"]', '{"what": "x", "day": "noon"}', "what"])
+def test_a_damaged_mark_is_told_in_a_line(tmp_path, content):
+    (tmp_path / UNFINISHED_FILE).write_text(content)
+    for read in (refuse_interrupted, unfinished_day, lambda folder: refuse_another_run(folder, "x")):
+        with pytest.raises(InputError, match="is damaged"):
+            read(tmp_path)
+
+
+def test_the_day_of_an_interrupted_run_is_known(tmp_path):
+    assert unfinished_day(tmp_path) is None
+    with pytest.raises(OSError, match="no room"), writing(tmp_path, "a day", date(2024, 3, 31)):
+        raise OSError("no room")
+    assert unfinished_day(tmp_path) == date(2024, 3, 31)
+    with writing(tmp_path, "a day", date(2024, 3, 31)):
+        pass
+    assert unfinished_day(tmp_path) is None

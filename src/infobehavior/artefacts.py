@@ -11,6 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from infobehavior.errors import InputError
 
 DEFINITION_FILE = "_definition.json"
@@ -131,9 +133,8 @@ def writing(folder: Path, what: str, day: date | None = None) -> Iterator[None]:
 
 def unfinished_day(folder: Path) -> date | None:
     """The day at which a run that writes a day was interrupted; None if none was."""
-    mark = folder / UNFINISHED_FILE
-    day = read_json(mark, "an unfinished folder").get("day") if mark.exists() else None
-    return date.fromisoformat(day) if day else None
+    mark = _read_mark(folder)
+    return mark.day if mark else None
 
 
 def refuse_another_run(folder: Path, what: str) -> None:
@@ -142,10 +143,10 @@ def refuse_another_run(folder: Path, what: str) -> None:
     Raises:
         InputError: see above.
     """
-    mark = folder / UNFINISHED_FILE
-    if mark.exists() and (before := read_json(mark, "an unfinished folder")["what"]) != what:
+    mark = _read_mark(folder)
+    if mark and mark.what != what:
         raise InputError(
-            f"{folder} is unfinished: {before} was interrupted; run that again first, or remove the folder"
+            f"{folder} is unfinished: {mark.what} was interrupted; run that again first, or remove the folder"
         )
 
 
@@ -155,9 +156,27 @@ def refuse_interrupted(folder: Path) -> None:
     Raises:
         InputError: see above.
     """
-    if (folder / UNFINISHED_FILE).exists():
-        what = read_json(folder / UNFINISHED_FILE, "an unfinished folder")["what"]
-        raise InputError(f"{folder} is unfinished: {what} is still running or was interrupted; run it again")
+    if mark := _read_mark(folder):
+        raise InputError(f"{folder} is unfinished: {mark.what} is still running or was interrupted; run it again")
+
+
+class _Mark(BaseModel):
+    """What the mark of an unfinished folder says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    what: str
+    day: date | None = None
+
+
+def _read_mark(folder: Path) -> _Mark | None:
+    path = folder / UNFINISHED_FILE
+    if not path.exists():
+        return None
+    try:
+        return _Mark.model_validate(read_json(path, "an unfinished folder"))
+    except ValidationError:
+        raise InputError(f"{path} is damaged: remove the folder and make it again") from None
 
 
 def refuse_unwritable(folder: Path, what: str) -> None:
