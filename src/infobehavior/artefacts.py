@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import platform
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,12 @@ DAILY_LOG = "_daily.jsonl"
 """One JSON object a stage of each nightly run; beside the embeddings."""
 
 UNFINISHED_FILE = "_unfinished.json"
+
+SECONDS_UNTIL_LEFT = 24 * 3_600
+"""A temporary file that wasn't written to for so long was left by a kill."""
+
+_being_written: set[Path] = set()
+"""Temporary files of this process."""
 
 
 def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
@@ -53,7 +61,8 @@ def beside(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target)
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    temporary = target.parent / f".{target.name}.{_writer()}.{uuid.uuid4().hex}.tmp"
+    _being_written.add(temporary)
     try:
         yield temporary
     except OSError as error:
@@ -62,12 +71,46 @@ def beside(target: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        _being_written.discard(temporary)
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove what a kill left `beside` a file."""
+    """Remove what a kill left `beside` a file, but nothing that a process may be writing."""
     for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+        *_, writer, _, _ = leftover.name.split(".")
+        if not _may_be_at_work(writer, leftover):
+            leftover.unlink(missing_ok=True)
+
+
+def _writer() -> str:
+    """The process, in the name of a temporary file."""
+    return f"{os.getpid()}-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}"
+
+
+def _may_be_at_work(writer: str, temporary: Path) -> bool:
+    """Whether the process that began a temporary file may still be writing it."""
+    if writer == _writer():
+        return temporary in _being_written
+    process, _, machine = writer.partition("-")
+    if not process.isdigit() or not _is_recent(temporary):
+        return False
+    return machine != _writer().partition("-")[2] or _is_alive(int(process))
+
+
+def _is_recent(temporary: Path) -> bool:
+    with suppress(OSError):
+        return time.time() - temporary.stat().st_mtime < SECONDS_UNTIL_LEFT
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def move_into_place(temporary: Path, target: Path) -> None:
@@ -158,6 +201,16 @@ def refuse_interrupted(folder: Path) -> None:
     """
     if mark := _read_mark(folder):
         raise InputError(f"{folder} is unfinished: {mark.what} is still running or was interrupted; run it again")
+
+
+def end_interrupted(folder: Path, what: str) -> None:
+    """Remove the mark of a run that was interrupted and has nothing left to write.
+
+    Raises:
+        InputError: another run was interrupted here.
+    """
+    refuse_another_run(folder, what)
+    (folder / UNFINISHED_FILE).unlink(missing_ok=True)
 
 
 class _Mark(BaseModel):

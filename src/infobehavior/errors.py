@@ -9,6 +9,10 @@ class InputError(ValueError):
     """
 
 
+class NoEventsError(InputError):
+    """No window has any events."""
+
+
 class BusyError(RuntimeError):
     """Another process is at work where this one would write; later it may not be.
 

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -12,7 +13,8 @@ from infobehavior.artefacts import read_json, write_json
 from infobehavior.cli import main
 from infobehavior.downstream.embeddings import read_embeddings
 from infobehavior.embedding.alignment import ALIGNMENT_FILE, Alignment
-from small_minutes import folder_bytes, random_events, small_minutes, tiny_config
+from infobehavior.embedding.earlier import digest_of
+from small_minutes import folder_bytes, random_events, small_minutes, tiny_config, write_moments
 
 DAYS = ("2024-03-30", "2024-03-31", "2024-04-01")
 
@@ -61,6 +63,45 @@ def test_a_space_that_is_turned_reflected_shifted_and_stretched_is_found(tables,
         assert vectors(tmp_path / "out", day) == pytest.approx(vectors(tables[0], day), abs=1e-5)
         windows = [read_embeddings(table, day).windows for table in (tmp_path / "out", tables[0])]
         assert windows[0].equals(windows[1])
+
+
+@pytest.mark.parametrize("dims", [(12, 12), (20, 8), (8, 20)])
+def test_the_scale_is_the_best_for_the_turn(dims):
+    """Of spaces of other sizes too, with noise in all dimensions: no other scale that is tried has a smaller error."""
+    draw = np.random.default_rng(3)
+    new, mixed = draw.normal(size=(400, dims[0])).astype(np.float32), draw.normal(size=dims)
+    old = (new @ mixed + draw.normal(size=(400, dims[1]))).astype(np.float32)
+    found = Alignment.fit(new, old)
+    best = found.residual(new, old)
+    for factor in (0.5, 0.9, 1.1, 2.0):
+        assert replace(found, scale=found.scale * factor).residual(new, old) > best
+
+
+def test_windows_of_other_moments_are_not_compared(minutes, model_folder, tmp_path):
+    pretrain(minutes.path, tmp_path / "model", config=tiny_config(seed=4))
+    at = {}
+    for hour in ("02", "03"):
+        rows = [(f"user {i}", f"2024-04-01T{hour}:00:00Z") for i in range(10)]
+        at[hour] = write_moments(rows, tmp_path / f"{hour}.parquet")
+    embed(minutes.path, model_folder, tmp_path / "old", as_of=at["02"])
+    embed(minutes.path, tmp_path / "model", tmp_path / "new", as_of=at["03"])
+    with pytest.raises(InputError, match="have 0 accounts in common"):
+        align(tmp_path / "new", tmp_path / "out", to=tmp_path / "old")
+
+
+def test_a_partition_that_changes_is_known_whatever_its_size(minutes, model_folder, tmp_path):
+    """Of a table of moments, whose partitions have no bundles to tell."""
+    rows = [(f"user {i}", moment) for i in range(10) for moment in ("2024-04-01T02:00:00Z", "2024-04-01T03:00:00Z")]
+    path = write_moments(rows, tmp_path / "as_of.parquet")
+    embed(minutes.path, model_folder, tmp_path / "table", as_of=path)
+    (partition,) = (tmp_path / "table").glob("ds=*/*.parquet")
+    first = digest_of(partition)
+    embed(minutes.path, model_folder, tmp_path / "table", as_of=path)
+    assert digest_of(partition) == first
+    pretrain(minutes.path, tmp_path / "model", config=tiny_config(seed=4))
+    embed(minutes.path, tmp_path / "model", tmp_path / "other", as_of=path)
+    (other,) = (tmp_path / "other").glob("ds=*/*.parquet")
+    assert digest_of(other) != first
 
 
 @pytest.mark.parametrize("dim", [8, 20])
@@ -132,7 +173,14 @@ def test_what_does_not_fit_is_refused(tables, tmp_path):
     with pytest.raises(InputError, match="is not a folder of embeddings"):
         align(new, tmp_path / "out", to=tmp_path)
     assert not (tmp_path / "out" / ALIGNMENT_FILE).exists()
+    before = [folder_bytes(table) for table in tables]
+    for taken in tables:
+        with pytest.raises(InputError, match="has files that aren't an aligned table"):
+            align(new, taken, to=old)
+    assert [folder_bytes(table) for table in tables] == before
     align(new, tmp_path / "out", to=old)
+    with pytest.raises(InputError, match="was aligned by the day 2024-04-01, not 2024-03-30"):
+        align(new, tmp_path / "out", date=DAYS[0])
     with pytest.raises(InputError, match="give another --out"):
         align(old, tmp_path / "out")
     with pytest.raises(InputError, match="aligns to model"):

@@ -4,10 +4,11 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from infobehavior import embed, pretrain
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments
-from infobehavior.embedding import bundles
+from infobehavior.embedding import bundles, encode
 from infobehavior.embedding.bundles import Bundles
-from small_minutes import FIRST_DAY, epoch_minute, random_events, small_minutes
+from small_minutes import FIRST_DAY, epoch_minute, random_events, small_minutes, tiny_config, write_moments
 
 END = epoch_minute(FIRST_DAY) + 40 * 1_440
 WINDOW_MINUTES = 60 * 1_440
@@ -88,3 +89,27 @@ def test_whole_numbers_are_bundled_as_texts_are(tmp_path, monkeypatch):
     monkeypatch.setattr(bundles, "ENTITIES_PER_BUNDLE", 5)
     assert [bundles._begins_bundle(i) for i in range(99)] == [bundles._begins_bundle(str(i)) for i in range(99)]
     assert 5 < sum(bundles._begins_bundle(i) for i in range(99)) < 40
+
+
+def test_what_is_read_of_a_few_accounts_is_theirs_alone(log, tmp_path, monkeypatch):
+    """Not what lies between them: a table of moments may name a few of many."""
+    minutes, loaded = small_minutes(tmp_path, log), []
+    load_store = encode.load_store
+    monkeypatch.setattr(
+        encode, "load_store", lambda *args, **given: loaded.append(load_store(*args, **given)) or loaded[-1]
+    )
+    pretrain(minutes.path, tmp_path / "model", config=tiny_config())
+    path = write_moments([("user 0", "2024-04-05"), ("user 9", "2024-04-05")], tmp_path / "as_of.parquet")
+    embed(minutes.path, tmp_path / "model", tmp_path / "out", as_of=path)
+    assert {who for store in loaded for who in store.entities} <= {"user 0", "user 9"}
+    assert loaded
+
+
+def test_local_time_is_part_of_what_a_window_holds(log, tmp_path, monkeypatch):
+    """Rules of a time zone change now and then, and the encoder sees local time."""
+    minutes, moments = small_minutes(tmp_path, log), moments_of({event.who for event in log})
+    before = Bundles.of(minutes, moments, WINDOW_MINUTES, with_contents=True).contents
+    assert Bundles.of(minutes, moments, WINDOW_MINUTES, with_contents=True).contents == before
+    monkeypatch.setattr(bundles, "utc_offsets", lambda *_: (np.array([0]), np.array([60])))
+    after = Bundles.of(minutes, moments, WINDOW_MINUTES, with_contents=True).contents
+    assert set(after).isdisjoint(before)

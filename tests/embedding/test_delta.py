@@ -88,6 +88,21 @@ def test_other_tables_are_refused(minutes, table, tmp_path, monkeypatch):
         publish(table, str(tmp_path / "delta"))
 
 
+def test_a_writer_that_others_were_in_the_way_of_looks_again(table, tmp_path, monkeypatch):
+    """Another commits the same day, or another one, or makes the table, at the moment of the commit."""
+    to, write = str(tmp_path / "delta"), deltalake.write_deltalake
+    others = iter([lambda: publish(table, to), lambda: None])
+
+    def in_the_way(*given, **options):
+        next(others, lambda: None)()
+        return write(*given, **options)
+
+    monkeypatch.setattr(deltalake, "write_deltalake", in_the_way)
+    summary = publish(table, to)
+    assert (summary.days, summary.num_there) == ((), 2)
+    assert delta_rows(to) == local_rows(table)
+
+
 PUBLISH = "import sys; from infobehavior import publish; publish(*sys.argv[1:])"
 
 

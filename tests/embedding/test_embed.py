@@ -458,7 +458,7 @@ def test_after_late_events_only_what_they_touch_is_encoded(
     set_limits(monkeypatch, {"ENTITIES_PER_BUNDLE": 2})
     monkeypatch.setattr("infobehavior.embedding.kept_spans.MINUTES_OF_KEPT_SPANS", 2)
     keep_spans = keep_spans and InfoBehavior.from_pretrained(model_of_origin).config.span_origin == "epoch"
-    given = {"date": DAY, "keep_spans": keep_spans}
+    given, sizes = {"date": DAY, "keep_spans": keep_spans}, []
     out = tmp_path / "out"
     first = embed(minutes.path, model_of_origin, out, reuse=True, **given)
     assert first.num_reused == 0
@@ -481,6 +481,11 @@ def test_after_late_events_only_what_they_touch_is_encoded(
         given["date"] = "2024-04-01"
         nights = [embed(changed.path, model_of_origin, folder, **given) for folder in (out, tmp_path / "anew")]
         assert nights[0].kept_spans == nights[1].kept_spans
+        for _ in range(2):  # what is kept doesn't grow with each late event
+            embed(minutes.path, model_of_origin, out, reuse=True, **given)
+            embed(changed.path, model_of_origin, out, reuse=True, **given)
+            sizes.append((out / "_spans.arrow").stat().st_size)
+        assert sizes[0] == sizes[1]
 
 
 def test_a_minute_that_says_something_else_is_encoded_anew(events, minutes, model_folder, tmp_path, monkeypatch):

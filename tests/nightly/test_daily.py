@@ -16,6 +16,7 @@ from infobehavior.data import ledger
 from infobehavior.data.schema import write_schema
 from infobehavior.embedding import bundles
 from infobehavior.errors import BusyError
+from infobehavior.nightly.daily import AGGREGATION
 from small_minutes import (
     TIME_ZONE,
     Event,
@@ -102,9 +103,10 @@ def test_a_night_does_what_aggregate_and_embed_do(events, night, model, tmp_path
 
 def test_a_second_run_reads_and_encodes_nothing_and_leaves_the_same_bytes(events, night, tmp_path):
     write_log(events, tmp_path / "log")
-    first, before = night(), artefacts(tmp_path)
+    first, before = night(), folder_bytes(tmp_path)
     again = night()
-    assert artefacts(tmp_path) == before
+    changed = {name for name, content in folder_bytes(tmp_path).items() if before.get(name) != content}
+    assert changed == {"out/_daily.jsonl"}
     assert (again.num_files_read, again.days_aggregated) == (0, ())
     assert again.embedded[0].num_reused == again.embedded[0].num_embedded == first.embedded[0].num_embedded > 0
 
@@ -170,26 +172,116 @@ def test_a_log_that_was_written_again_with_the_same_events_changes_nothing(event
     assert artefacts(tmp_path) == before
 
 
-def test_minutes_outlive_their_log_unless_fewer_events_are_meant(events, night, tmp_path):
-    """A file is gone; of another day a part is gone while something came late."""
-    log = write_log(events, tmp_path / "log")
+LATE = Event("user 4", datetime(2024, 3, 30, 12, tzinfo=UTC), "login")
+
+
+def lose_two_days(log, night, folder):
+    """A night, after which the files of two days are gone, and of one of them something comes late."""
     night()
-    before = artefacts(tmp_path)
     (log / "2024-03-29.parquet").unlink()
     (log / "2024-03-30.parquet").unlink()
-    late = Event("user 4", datetime(2024, 3, 30, 12, tzinfo=UTC), "login")
-    write_parquet([late], log / "late.parquet")
+    write_parquet([LATE], log / "late.parquet")
+    return artefacts(folder)
+
+
+def test_minutes_outlive_their_log_unless_a_day_is_meant_to_lose_events(events, night, tmp_path):
+    log = write_log(events, tmp_path / "log")
+    before = lose_two_days(log, night, tmp_path)
     summary = night()
-    assert (summary.num_files_gone, summary.days_aggregated) == (2, ())
-    assert summary.days_left == (date(2024, 3, 29), date(2024, 3, 30))
-    assert "fewer events of 2 days, 2024-03-29 to 2024-03-30, than their minutes" in "\n".join(summary.lines())
+    assert (summary.num_files_gone, summary.days_aggregated, summary.num_days_kept) == (2, (), 1)
+    assert summary.days_left == (date(2024, 3, 30),)
+    said = "\n".join(summary.lines())
+    assert "minutes of 1 days stay, of which the log has no events any more" in said
+    assert "events of 2024-03-30 have changed, but the log lacks some that the minutes hold" in said
     assert artefacts(tmp_path) == before
-    summary = night(allow_fewer=True)
-    assert (summary.days_removed, summary.days_aggregated) == ((date(2024, 3, 29),), (date(2024, 3, 30),))
+    summary = night(allow_fewer=["2024-03-30"])
+    assert (summary.days_removed, summary.days_aggregated) == ((), (date(2024, 3, 30),))
+    summary = night(allow_fewer=[date(2024, 3, 29)])
+    assert (summary.days_removed, summary.days_aggregated) == ((date(2024, 3, 29),), ())
     assert "minutes of 2024-03-29 are gone" in "\n".join(summary.lines())
     shutil.copytree(log, tmp_path / "anew" / "log")
     night(tmp_path / "anew")
     assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
+
+
+@pytest.mark.parametrize("loss", ["another path", "a damaged ledger", "no ledger", "many late events"])
+def test_no_events_are_lost_where_less_is_known(events, night, model, tmp_path, loss):
+    log = write_log(events, tmp_path / "log")
+    before = lose_two_days(log, night, tmp_path)
+    path = tmp_path / "log"
+    if loss == "another path":
+        path = tmp_path / "linked"
+        path.symlink_to(log)
+    elif loss == "many late events":  # more than the day had, but of one account
+        write_parquet([replace(LATE, at=LATE.at + timedelta(seconds=i)) for i in range(500)], log / "late.parquet")
+    else:
+        ledger_file = tmp_path / "minutes" / "_events.json"
+        ledger_file.unlink() if loss == "no ledger" else ledger_file.write_text("{")
+    folders = (path, small_schema(), model, tmp_path / "minutes", tmp_path / "out")
+    summary = daily(*folders, date=DAY, threads=1)
+    assert summary.days_left == (date(2024, 3, 30),)
+    assert date(2024, 3, 30) not in summary.days_aggregated
+    assert artefacts(tmp_path) == before
+    assert summary.stale == ()
+
+
+def test_files_whose_times_are_read_otherwise_are_refused_together(events, night, tmp_path):
+    """One by one each could be read; together the times of one would be set aside."""
+    log = tmp_path / "log"
+    write_csv(events, log / "zoned.csv")
+    lines = (log / "zoned.csv").read_text().splitlines()
+    (log / "naive.csv").write_text("\n".join(line.replace("+00:00", "") for line in lines[:5]) + "\n")
+    with pytest.raises(
+        InputError, match=r"naive\.csv has text in local time|zoned\.csv has text in local time|text with a time zone"
+    ):
+        night()
+    assert not list((tmp_path / "minutes").glob("ds=*"))
+
+
+def test_an_interrupted_aggregation_that_has_nothing_left_to_do_is_ended(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    night(day=NEXT)
+    (tmp_path / "minutes" / "_unfinished.json").write_text(json.dumps({"what": AGGREGATION}))
+    assert night(day=NEXT).days_aggregated == ()
+    assert not (tmp_path / "minutes" / "_unfinished.json").exists()
+    (tmp_path / "minutes" / "_unfinished.json").write_text(json.dumps({"what": "the aggregation of another log"}))
+    with pytest.raises(InputError, match="the aggregation of another log was interrupted"):
+        night(day=NEXT)
+
+
+def test_days_without_any_events_in_their_windows_are_passed_over(events, night, tmp_path):
+    write_log([event for event in events if local_day(event) <= DAY], tmp_path / "log")
+    night()
+    late = [replace(event, at=event.at + timedelta(days=25)) for event in events if local_day(event) <= DAY]
+    write_log(late, tmp_path / "log")
+    last = DAY + timedelta(days=24)
+    summary = night(day=last)
+    assert summary.dates[-1] == last
+    assert len(summary.skipped) > 10
+    assert "can't be caught up: no account has events in those windows" in "\n".join(summary.lines())
+
+
+def test_duplicates_that_minutes_can_not_tell_apart_are_known(night, tmp_path):
+    """Twice in a minute, and later once in each of two files: as many rows of the same minute."""
+    first = Event("user 1", datetime(2024, 3, 30, 12, 0, 1, tzinfo=UTC), "login")
+    second = replace(first, at=first.at + timedelta(seconds=1))
+    write_parquet([first, second], tmp_path / "log" / "x.parquet")
+    night(drop_duplicates=True)
+    write_parquet([first], tmp_path / "log" / "x.parquet")
+    write_parquet([first], tmp_path / "log" / "y.parquet")
+    summary = night(drop_duplicates=True, allow_fewer=["2024-03-30"])
+    assert (summary.days_aggregated, summary.num_duplicates) == ((date(2024, 3, 30),), 1)
+    assert "1 duplicate rows dropped" in "\n".join(summary.lines())
+
+
+def test_minutes_that_are_made_again_to_the_same_bytes_make_nothing_stale(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    night(day=NEXT, since=DAY)
+    for file in (tmp_path / "minutes").glob("ds=*/*.parquet"):
+        file.touch()
+    summary = night(day=NEXT)
+    assert len(summary.days_aggregated) > 3
+    assert summary.stale == ()
 
 
 def test_minutes_that_something_else_wrote_are_made_again(events, night, tmp_path):
@@ -357,12 +449,12 @@ KILLED_NIGHTS = """
 import json, os, signal, sys
 from pathlib import Path
 from infobehavior import artefacts, daily
-from infobehavior.data import day_files
+from infobehavior.data import aggregation
 from infobehavior.embedding import bundles
 from small_minutes import small_schema
 
 bundles.ENTITIES_PER_BUNDLE = 2
-day_files.NUM_WRITERS = 1
+aggregation.NUM_WRITERS = 1
 calls, number, ends = 0, 0, []
 
 def dying(call):

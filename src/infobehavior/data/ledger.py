@@ -5,13 +5,16 @@ events are: a log that was written again with the same events changes nothing, a
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Self
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infobehavior.artefacts import definition_hash, read_json, write_json
@@ -19,7 +22,7 @@ from infobehavior.data.cleaning import CleanEvents, clean_events, floor_divided
 from infobehavior.data.clock import MICROSECONDS, SECONDS_PER_MINUTE, day_bounds, local_date
 from infobehavior.data.coded_events import day_sql
 from infobehavior.data.events import connect, find_files, only_row, open_events, readable
-from infobehavior.data.minutes import partition_file
+from infobehavior.data.minutes import days_of, partition_file
 from infobehavior.data.schema import Schema
 from infobehavior.data.survey import count_quarantined
 from infobehavior.errors import InputError
@@ -68,6 +71,7 @@ class FileRecord(BaseModel):
     Attributes:
         stamp: of the file.
         num_rows: of the file, malformed ones too.
+        time_reading: how its times are read, in words; None of a file without usable events.
         quarantined: rows set aside, by reason.
         days: its usable events.
     """
@@ -76,17 +80,23 @@ class FileRecord(BaseModel):
 
     stamp: Stamp
     num_rows: int
+    time_reading: str | None
     quarantined: dict[str, int]
     days: dict[date, DayContents]
 
 
 class DayRecord(BaseModel):
-    """What the minutes of a day were made of, and their file, which others may write too."""
+    """What the minutes of a day were made of, by file of the log, and their own file, which others may write too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    contents: DayContents
+    sources: dict[str, DayContents]
     minutes: Stamp
+
+    @property
+    def contents(self) -> DayContents:
+        """Of all files."""
+        return sum(self.sources.values(), DayContents())
 
 
 class Ledger(BaseModel):
@@ -146,34 +156,97 @@ class Changes:
             total.update(record.quarantined)
         return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
-    def stale_days(self, folder: Path, until: date) -> list[date]:
-        """Days up to one, included, whose minutes aren't of the events that they have now, if they still have any."""
-        days = sorted(day for day in self.contents.keys() | self.ledger.days.keys() if day <= until)
-        return [day for day in days if not self._is_up_to_date(folder, day)]
+    def plan(self, folder: Path, until: date, allow_fewer: Collection[date]) -> "Plan":
+        """What is to be done with the minutes of each day up to one, included.
 
-    def fewer(self, days: Sequence[date]) -> list[date]:
-        """Those of some days that have fewer events now than their minutes were made of."""
-        none = DayContents()
-        return [
-            day
-            for day in days
-            if day in self.ledger.days
-            and self.contents.get(day, none).num_events < self.ledger.days[day].contents.num_events
-        ]
+        Args:
+            folder: of the minutes.
+            until: the last day.
+            allow_fewer: days that are made of what the log has now, though it has fewer events than before, or none.
+        """
+        plan = Plan()
+        for day in sorted(day for day in self.contents.keys() | set(days_of(folder)) if day <= until):
+            if day not in self.contents:
+                (plan.removed if day in allow_fewer else plan.kept).append(day)
+            elif not self._is_up_to_date(folder, day):
+                loses = day not in allow_fewer and self._would_lose(folder, day)
+                (plan.left if loses else plan.made).append(day)
+        return plan
+
+    def sources(self, day: date) -> dict[str, DayContents]:
+        """The events of a day, by file."""
+        return {name: record.days[day] for name, record in self.ledger.files.items() if day in record.days}
 
     def files_of(self, days: Sequence[date]) -> list[Path]:
-        """The files that have events of some days."""
+        """The files that have events of some days.
+
+        Raises:
+            InputError: their times are read in more than one way, so that together some would be set aside.
+        """
         wanted = frozenset(days)
-        return [Path(name) for name, record in self.ledger.files.items() if not wanted.isdisjoint(record.days)]
+        records = {name: record for name, record in self.ledger.files.items() if not wanted.isdisjoint(record.days)}
+        readings = {record.time_reading: name for name, record in records.items()}
+        if len(readings) > 1:
+            (one, first), (other, second), *_ = readings.items()
+            raise InputError(
+                f"{first} has {one}, but {second} has {other}: write their times alike, or set timestamp_unit in "
+                "[columns] of the schema"
+            )
+        return [Path(name) for name in records]
+
+    def record(self, folder: Path, days: Iterable[date]) -> None:
+        """Write down what days have just been made of, and forget those whose minutes are gone."""
+        for day in days:
+            stamp = Stamp.of(partition_file(folder, day))
+            self.ledger.days[day] = DayRecord(sources=self.sources(day), minutes=stamp)
+        there = set(days_of(folder))
+        self.ledger.days = {day: record for day, record in self.ledger.days.items() if day in there}
+        self.ledger.write(folder)
+
+    def _record_of(self, folder: Path, day: date) -> DayRecord | None:
+        """What the minutes that are there were made of, if that is known."""
+        record = self.ledger.days.get(day)
+        try:
+            return record if record and Stamp.of(partition_file(folder, day)) == record.minutes else None
+        except OSError:
+            return None
 
     def _is_up_to_date(self, folder: Path, day: date) -> bool:
-        record = self.ledger.days.get(day)
-        if record is None or day not in self.contents or record.contents != self.contents[day]:
-            return False
-        try:
-            return Stamp.of(partition_file(folder, day)) == record.minutes
-        except OSError:
-            return False
+        record = self._record_of(folder, day)
+        return record is not None and record.contents == self.contents[day]
+
+    def _would_lose(self, folder: Path, day: date) -> bool:
+        """Whether events of the day's minutes aren't in the log any more, for all that is known."""
+        record = self._record_of(folder, day)
+        if record is None:
+            return self.contents[day].num_events < _num_events(partition_file(folder, day))
+        now, none = self.sources(day), DayContents()
+        return any(now.get(name, none).num_events < then.num_events for name, then in record.sources.items())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with the minutes of days.
+
+    Attributes:
+        made: their events have changed.
+        left: their events have changed, but some that their minutes hold aren't in the log any more.
+        kept: the log has no events of them any more.
+        removed: likewise, and that is meant.
+    """
+
+    made: list[date] = field(default_factory=list)
+    left: list[date] = field(default_factory=list)
+    kept: list[date] = field(default_factory=list)
+    removed: list[date] = field(default_factory=list)
+
+
+def _num_events(file: Path) -> int:
+    """Events of a day's minutes; of a file that isn't there or is damaged none can be lost."""
+    try:
+        return int(pc.sum(pq.read_table(file, columns=["num_events"], partitioning=None)["num_events"]).as_py() or 0)
+    except (OSError, pa.ArrowException):
+        return 0
 
 
 def find_changes(
@@ -200,7 +273,7 @@ def find_changes(
     """
     files = find_files(events)
     # How DuckDB hashes may change with its version.
-    reading = definition_hash([schema.hash, schema.definition(), drop_duplicates, duckdb.__version__, str(events)])
+    reading = definition_hash([schema.hash, schema.definition(), drop_duplicates, duckdb.__version__])
     before = Ledger.read(folder, reading)
     records = dict[str, FileRecord]()
     read = dict[str, FileRecord]()
@@ -234,17 +307,18 @@ def _look_through(
     with connect(memory_limit, threads) as connection, readable(str(file)):
         source = open_events(connection, file, [file], may_be_empty=True)
         clean = clean_events(connection, source, schema, drop_duplicates=drop_duplicates)
-        days = _contents_of_days(connection, clean, schema)
+        days = _contents_of_days(connection, clean, schema, drop_duplicates)
         return FileRecord(
             stamp=stamp,
             num_rows=source.num_rows + source.num_malformed,
+            time_reading=clean.time_reading if days else None,
             quarantined=count_quarantined(connection, source, clean),
             days=days,
         )
 
 
 def _contents_of_days(
-    connection: duckdb.DuckDBPyConnection, clean: CleanEvents, schema: Schema
+    connection: duckdb.DuckDBPyConnection, clean: CleanEvents, schema: Schema, drop_duplicates: bool
 ) -> dict[date, DayContents]:
     usable = f"FROM ({clean.sql}) WHERE usable"
     first, last = only_row(connection, f"SELECT min(microsecond), max(microsecond) {usable}")
@@ -257,6 +331,7 @@ def _contents_of_days(
     starts = [*(day_bounds(day, zone)[0] for day in days), day_bounds(last_day, zone)[1]]
     minute = f"(microsecond - ({starts[0] * _MICROSECONDS_PER_MINUTE})) // {_MICROSECONDS_PER_MINUTE}"
     extra = "".join(f", extra_{i}" for i in range(len(schema.columns.extra)))
+    extra += ", raw" if drop_duplicates else ""  # duplicates are equal in more than what minutes tell
     told_by = (
         f"hash(entity_id, {floor_divided('microsecond', _MICROSECONDS_PER_MINUTE)}, behavior, location, failed{extra})"
     )

@@ -123,6 +123,7 @@ def load_store(
     with_counts: bool = False,
     first_entity: Any = None,
     last_entity: Any = None,
+    entities: NDArray[Any] | None = None,
 ) -> MinuteStore:
     """Read minutes from their daily partitions.
 
@@ -133,6 +134,7 @@ def load_store(
         with_counts: whether exact counts of behaviors are wanted.
         first_entity: entities before this one, in sorting order, are not read.
         last_entity: entities after this one are not read.
+        entities: of others nothing is kept; sorted.
 
     Raises:
         InputError: a file is missing or damaged, or holds a minute that another holds too, or other counts.
@@ -153,18 +155,28 @@ def load_store(
         "entity_id >=": first_entity,
         "entity_id <=": last_entity,
     }
+    if entities is not None and len(entities):
+        bounds |= {"entity_id >=": _plain(entities[0]), "entity_id <=": _plain(entities[-1])}
     given = {comparison: value for comparison, value in bounds.items() if value is not None}
     where = " AND ".join(f"{comparison} ?" for comparison in given) or "true"
     with reading_minutes(minutes.path, files), connect() as connection:
+        source = "read_parquet(?, hive_partitioning = false)"
+        if entities is not None:
+            connection.register("chosen", pa.table({"entity_id": entities}))
+            source += " SEMI JOIN chosen USING (entity_id)"
         table = connection.sql(
-            f"SELECT {', '.join(columns)} FROM read_parquet(?, hive_partitioning = false) WHERE {where} "
-            "ORDER BY entity_id, minute",
+            f"SELECT {', '.join(columns)} FROM {source} WHERE {where} ORDER BY entity_id, minute",
             params=[files, *given.values()],
         ).to_arrow_table()
     store = _from_arrow(table, schema, with_counts)
     _refuse_repeated_minutes(store, minutes.path)
     _refuse_other_counts(store, minutes.path)
     return store
+
+
+def _plain(entity: object) -> object:
+    """A NumPy number as Python's own."""
+    return int(entity) if isinstance(entity, np.integer) else entity
 
 
 def _refuse_repeated_minutes(store: MinuteStore, folder: Path) -> None:

@@ -6,6 +6,7 @@ The first four are found by orthogonal Procrustes on accounts that both have emb
 on later days.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -31,7 +32,8 @@ from infobehavior.artefacts import (
     write_bytes,
     write_json,
 )
-from infobehavior.embedding.table import KIND, days_of, footer_hash, partition_file, read_chosen, read_definition
+from infobehavior.embedding.earlier import digest_of
+from infobehavior.embedding.table import KEYS, KIND, days_of, partition_file, read_chosen, read_definition
 from infobehavior.errors import InputError, one_line
 from infobehavior.progress import progress
 
@@ -66,13 +68,17 @@ class Alignment:
 
     @classmethod
     def fit(cls, new: Vectors, old: Vectors) -> Self:
-        """The alignment with the least squared error over accounts, in their order, of both."""
+        """Turn new embeddings so that they agree best with the old ones of the same rows, by their inner products.
+
+        That is the least squared error too, unless the new space has more dimensions.
+        """
         new_mean, old_mean = (part.mean(axis=0, dtype=np.float64) for part in (new, old))
         centered, target = new - new_mean, old - old_mean
         left, values, right = np.linalg.svd(centered.T @ target, full_matrices=False)
-        scale = float(values.sum() / max(np.square(centered).sum(), np.finfo(float).tiny))
+        turn = left @ right
+        scale = float(values.sum() / max(np.square(centered @ turn).sum(), np.finfo(float).tiny))
         means = new_mean.astype(np.float32), old_mean.astype(np.float32)
-        return cls(*means, turn=(left @ right).astype(np.float32), scale=scale)
+        return cls(*means, turn=turn.astype(np.float32), scale=scale)
 
     def apply(self, new: Vectors) -> Vectors:
         """New embeddings in the old space."""
@@ -87,6 +93,12 @@ class Alignment:
             np.square(part, dtype=np.float64).sum() for part in (self.apply(new) - old, old - self.old_mean)
         )
         return float(np.sqrt(error / max(spread, np.finfo(float).tiny)))
+
+    @property
+    def hash(self) -> str:
+        """Names the space that it makes, as a model's id names its own."""
+        parts = (self.new_mean, self.old_mean, self.turn, np.float64(self.scale))
+        return definition_hash(["aligned", *(hashlib.sha256(part.tobytes()).hexdigest() for part in parts)])
 
     def save(self, path: Path, told: dict[str, Any]) -> None:
         """Write it as safetensors, with what is told of it as JSON in the metadata."""
@@ -156,6 +168,7 @@ def align(new: str | Path, out: str | Path, *, to: str | Path | None = None, dat
     definition = read_definition(new)
     refuse_unwritable(out, KIND)
     if not (out / ALIGNMENT_FILE).exists():
+        _refuse_foreign(out)
         if to is None:
             raise InputError(f"{out} has no alignment yet: give the table of the older model (--to)")
         _fit(new, Path(to), out, date)
@@ -165,6 +178,8 @@ def align(new: str | Path, out: str | Path, *, to: str | Path | None = None, dat
             f"{out} aligns embeddings of model {told['new_model']}, but {new} has those of {definition['model_id']}: "
             "give another --out"
         )
+    if date is not None and date != told["day"]:
+        raise InputError(f"{out} was aligned by the day {told['day']}, not {date}: give another --out")
     if to is not None and (older := read_definition(Path(to))["model_id"]) != told["old_model"]:
         raise InputError(
             f"{out} aligns to model {told['old_model']}, but {to} has embeddings of {older}: give another --out"
@@ -176,6 +191,12 @@ def align(new: str | Path, out: str | Path, *, to: str | Path | None = None, dat
             _align_day(alignment, new, out, day, str(told["model_id"]))
             advance(note=str(day))
     return Summary(out, told, tuple(stale))
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds anything but an aligned table."""
+    if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise InputError(f"{out} has files that aren't an aligned table (no {ALIGNMENT_FILE}); give a new folder")
 
 
 def _fit(new: Path, old: Path, out: Path, date: str | None) -> None:
@@ -198,7 +219,7 @@ def _fit(new: Path, old: Path, out: Path, date: str | None) -> None:
     told = {
         "new_model": models[0],
         "old_model": models[1],
-        "model_id": definition_hash(["aligned", *models, str(days[-1])]),
+        "model_id": alignment.hash,
         "old_dim": int(vectors[1].shape[1]),
         "day": str(days[-1]),
         "num_fitted": int((~is_held_out).sum()),
@@ -210,16 +231,19 @@ def _fit(new: Path, old: Path, out: Path, date: str | None) -> None:
 
 
 def _in_common(new: Path, old: Path) -> tuple[tuple[Vectors, Vectors], int]:
-    """The embeddings of accounts that two partitions have, or of some of them, evenly spaced."""
+    """The embeddings of windows that two partitions have, or of some of them, evenly spaced."""
     files = [pq.ParquetFile(file) for file in (new, old)]
-    entities = [file.read(["entity_id"])["entity_id"].to_numpy() for file in files]
-    if entities[0].dtype != entities[1].dtype:
+    keys = [file.read(KEYS) for file in files]
+    if keys[0].schema.field("entity_id").type != keys[1].schema.field("entity_id").type:
         raise InputError(f"entity_id is of another type in {new} than in {old}: both need the same minutes")
-    common, *rows = np.intersect1d(*entities, return_indices=True)
+    numbered = [part.append_column(f"row_{i}", pa.array(np.arange(len(part)))) for i, part in enumerate(keys)]
+    common = numbered[0].join(numbered[1], KEYS, join_type="inner").sort_by("row_0")
     some = np.unique(np.linspace(0, max(0, len(common) - 1), min(len(common), MAX_ACCOUNTS)).astype(np.int64))
     first, second = (
-        np.concatenate(list(read_chosen(file, chosen[some]))) if len(some) else np.zeros((0, 1), np.float32)
-        for file, chosen in zip(files, rows, strict=True)
+        np.concatenate(list(read_chosen(file, common[f"row_{i}"].to_numpy()[some])))
+        if len(some)
+        else np.zeros((0, 1), np.float32)
+        for i, file in enumerate(files)
     )
     return (first, second), len(some)
 
@@ -235,13 +259,14 @@ def _is_up_to_date(new: Path, out: Path, day: Date) -> bool:
         metadata = pq.read_schema(partition_file(out, day)).metadata or {}
     except (OSError, pa.ArrowException):
         return False
-    return bool(metadata.get(MADE_OF) == footer_hash(partition_file(new, day)).encode())
+    return bool(metadata.get(MADE_OF) == digest_of(partition_file(new, day)).encode())
 
 
 def _align_day(alignment: Alignment, new: Path, out: Path, day: Date, model_id: str) -> None:
     """Write a day, a row group in memory at a time."""
     source, target = partition_file(new, day), partition_file(out, day)
     target.parent.mkdir(parents=True, exist_ok=True)
+    made_of = digest_of(source).encode()  # before it is read: what replaces it meanwhile is another one
     # Not in the partition's folder: a kill must leave nothing that looks like a table of another kind.
     with beside(out / f"{day}.parquet") as temporary, ExitStack() as stack:
         writer = None
@@ -252,7 +277,7 @@ def _align_day(alignment: Alignment, new: Path, out: Path, day: Date, model_id: 
             named = pa.array([model_id] * len(rows), pa.string())
             rows = rows.set_column(rows.schema.get_field_index("model_id"), "model_id", named)
             if writer is None:
-                schema = rows.schema.with_metadata({MADE_OF: footer_hash(source).encode()})
+                schema = rows.schema.with_metadata({MADE_OF: made_of})
                 writer = stack.enter_context(pq.ParquetWriter(temporary, schema, compression="zstd"))
             writer.write_table(rows.cast(schema), row_group_size=max(1, len(rows)))
         stack.close()

@@ -2,7 +2,7 @@
 
 The last digits of a product can depend on what else is multiplied, so it must be the same each time. A bundle begins at
 an entity whose id hashes to a certain number, and where it would be too large it is cut; so an entity that comes or
-goes, or does more, changes its own bundle and no other.
+goes, or does more, changes its own bundle, and of bundles that were cut those up to the next such entity.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from infobehavior.data.clock import utc_offsets
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import Moments
 from infobehavior.data.store import contents_of, entities_of
@@ -31,8 +32,8 @@ class Bundles:
 
     Attributes:
         starts: the first moment of each bundle, and the number of moments.
-        num_minutes: of each bundle, the minutes that its entities have in the time that all windows span together,
-            which is what has to be read.
+        num_minutes: of each bundle, the minutes that its entities have in the time that all windows span together:
+            all of them are read.
         contents: names what the windows of each bundle hold, for the encoder; empty where that wasn't asked for.
     """
 
@@ -69,7 +70,8 @@ class Bundles:
             return bundles
         assert start == int(moments.end.max()) - window_minutes
         known, sums = contents_of(minutes, end, first_minute=start)
-        return replace(bundles, contents=list(_contents(bundles, moments, _placed(sums, known, entity))))
+        local_time = [part.tobytes() for part in utc_offsets(minutes.schema.time.time_zone, start, end)]
+        return replace(bundles, contents=list(_contents(bundles, moments, _placed(sums, known, entity), local_time)))
 
     def __len__(self) -> int:
         return len(self.num_minutes)
@@ -116,9 +118,9 @@ def _placed(values: NDArray[Any], known: NDArray[Any], entity: NDArray[Any]) -> 
     return result
 
 
-def _contents(bundles: Bundles, moments: Moments, sums: NDArray[np.uint64]) -> Iterator[str]:
-    """Names who is in each bundle, where their windows end, and what these hold."""
+def _contents(bundles: Bundles, moments: Moments, sums: NDArray[np.uint64], local_time: list[bytes]) -> Iterator[str]:
+    """Names who is in each bundle, where their windows end, what these hold, and what local time is in them."""
     for at in range(len(bundles)):
         which = bundles.moments(at, at + 1)
         named = [moments.take(which).hash.encode(), sums[which].tobytes()]
-        yield hashlib.blake2b(b"".join(named), digest_size=16).hexdigest()
+        yield hashlib.blake2b(b"".join([*named, *local_time]), digest_size=16).hexdigest()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infobehavior.embedding.table import days_of, footer_hash, partition_file, read_definition
+from infobehavior.embedding.earlier import digest_of
+from infobehavior.embedding.table import days_of, partition_file, read_definition
 from infobehavior.errors import InputError, one_line
 from infobehavior.progress import progress
 
@@ -89,8 +90,10 @@ def _publish_day(partition: Path, day: Date, to: str, model_id: str) -> bool:
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     # The last commit of a day names what it was made of by a number, which is what Delta has for writers.
-    writer, contents = f"infobehavior ds={day}", int(footer_hash(partition)[:15], 16)
-    for attempt in range(ATTEMPTS):
+    writer, contents = f"infobehavior ds={day}", int(digest_of(partition)[:15], 16)
+    attempts = 0
+    while True:
+        attempts += 1
         there = DeltaTable(to) if DeltaTable.is_deltatable(to) else None
         if there is not None:
             _refuse_others(there, to, model_id)
@@ -109,9 +112,8 @@ def _publish_day(partition: Path, day: Date, to: str, model_id: str) -> bool:
             return True
         except DeltaError as error:
             was_made_meanwhile = there is None and DeltaTable.is_deltatable(to)
-            if attempt == ATTEMPTS - 1 or not (isinstance(error, CommitFailedError) or was_made_meanwhile):
+            if attempts == ATTEMPTS or not (isinstance(error, CommitFailedError) or was_made_meanwhile):
                 raise
-    return True
 
 
 def _refuse_others(there: "DeltaTable", to: str, model_id: str) -> None:

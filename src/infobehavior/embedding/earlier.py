@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +18,7 @@ from infobehavior.data.moments import Moments
 from infobehavior.embedding.encode import EmbeddedBundle, EmbeddedWindows, Fallbacks
 
 METADATA_KEY = b"infobehavior bundles"
+DIGEST_KEY = b"infobehavior digest"
 
 
 class _Bundle(BaseModel):
@@ -95,19 +97,22 @@ class EarlierDay:
         return rows.slice(start - (int(ends[first - 1]) if first else 0), num_rows)
 
 
-class BundleLog:
-    """Gathers what a partition says of its bundles, as its windows pass by.
+class PartitionLog:
+    """Gathers what a partition says of its rows and its bundles, as its windows pass by.
 
     Args:
-        made_by: see `made_by`.
+        made_by: see `made_by`; None where nothing is to be said of bundles.
     """
 
-    def __init__(self, made_by: str) -> None:
+    def __init__(self, made_by: str | None) -> None:
         self._made_by = made_by
         self._bundles: list[_Bundle] = []
+        self._all = hashlib.blake2b(digest_size=16)
 
     def add(self, windows: EmbeddedWindows) -> None:
         """Describe the bundles of some windows."""
+        if self._made_by is None:
+            return
         for bundle, (start, end) in zip(windows.bundles, pairwise(windows.bundle_starts), strict=True):
             of_bundle = windows.take(slice(start, end))
             self._bundles.append(
@@ -119,10 +124,31 @@ class BundleLog:
                 )
             )
 
+    def add_rows(self, rows: pa.Table) -> None:
+        """Take a row group into the digest of all rows."""
+        self._all.update("\0".join(map(str, rows["entity_id"].to_pylist())).encode(errors="surrogatepass"))
+        for name in ("as_of", "num_events", "num_minutes", "num_spans"):
+            self._all.update(rows[name].to_numpy().tobytes())
+        self._all.update(pc.list_flatten(rows["embedding"]).to_numpy().tobytes())
+
     @property
     def metadata(self) -> dict[bytes, bytes]:
         """For the partition's file."""
-        return {METADATA_KEY: _Said(made_by=self._made_by, bundles=self._bundles).model_dump_json().encode()}
+        said = {DIGEST_KEY: self._all.hexdigest().encode()}
+        if self._made_by is not None:
+            said[METADATA_KEY] = _Said(made_by=self._made_by, bundles=self._bundles).model_dump_json().encode()
+        return said
+
+
+def digest_of(partition: Path) -> str:
+    """Names the rows of a partition: by what it says of them, or by its bytes where something else wrote it."""
+    metadata = pq.read_metadata(partition)
+    said = (metadata.metadata or {}).get(DIGEST_KEY)
+    if said is None:
+        with partition.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    # Whoever writes some of the rows again may keep what is said of all.
+    return hashlib.sha256(said + f" {metadata.num_rows} {partition.stat().st_size}".encode()).hexdigest()
 
 
 def _as_windows(rows: pa.Table, moments: Moments) -> EmbeddedWindows | None:

@@ -21,7 +21,7 @@ from infobehavior.embedding.kept_spans import keep_spans_beside
 from infobehavior.embedding.made_by import made_by
 from infobehavior.embedding.spans_file import SPANS_FILE
 from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, partition_file, write_partitions
-from infobehavior.errors import InputError
+from infobehavior.errors import InputError, NoEventsError
 from infobehavior.model.device import find_device
 from infobehavior.model.infobehavior import InfoBehavior
 
@@ -155,7 +155,7 @@ def embed(
         shards = _from_the_first_event(embedded)
         if shards is None:
             window = f"{encoder.config.window_days} days"
-            raise InputError(f"none of {len(moments)} windows of {window} {_why(table, moments)}")
+            raise NoEventsError(f"none of {len(moments)} windows of {window} {_why(table, moments)}")
         written = write_partitions(out, run, encoder, table, moments, shards, Path(model), maker)
         if kept and kept.num_long and earlier and earlier.num_found:
             kept.keep_earlier()
@@ -208,7 +208,7 @@ def _moments_of_day(table: MinuteTable, date: str | Date, window_minutes: int) -
     end = end_of_day(date, table.schema)
     entities, _ = entities_of(table, end, first_minute=end - 2 * window_minutes)
     if len(entities) == 0:
-        raise InputError(
+        raise NoEventsError(
             f"no entity has events in the {2 * window_minutes // MINUTES_PER_DAY} days up to {date}; {table.path} has "
             f"events from {table.days[0]} to {table.days[-1]}"
         )

@@ -274,8 +274,7 @@ def _open_shard(
         minutes,
         int(end.min()) - model.config.window_minutes,
         int(end.max()),
-        first_entity=_plain(entity_id[0]),
-        last_entity=_plain(entity_id[-1]),
+        entities=np.unique(entity_id),
     )
     entity = np.searchsorted(store.entities, entity_id)
     is_known = entity < len(store.entities)
@@ -284,11 +283,6 @@ def _open_shard(
     windows = Windows.cut(store, entity[place], end[place], model.config.window_minutes)
     has_events = windows.num_minutes > 0
     return model.tokenizer(store), windows.take(has_events), place[has_events]
-
-
-def _plain(entity_id: object) -> object:
-    """A NumPy number as Python's own."""
-    return int(entity_id) if isinstance(entity_id, np.integer) else entity_id
 
 
 def _batches(windows: Windows, bundle: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -7,11 +7,12 @@ it is kept only where computing it again would give the same bytes.
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from infobehavior.data.batches import Spans, Tokenizer
@@ -44,6 +45,7 @@ class KeptSpans:
 
     def __init__(self, path: Path, definition: str, model_dim: int) -> None:
         self.num_long = self.num_found = 0
+        self._met: list[Keys] = []
         schema = spans_schema(definition, model_dim)
         self._earlier, self._later = EarlierSpans.read(path, schema), LaterSpans(path, schema)
 
@@ -56,8 +58,10 @@ class KeptSpans:
 
     def keep_earlier(self) -> None:
         """Keep what an earlier run kept beside what this one met, which wasn't all that a later one will ask for."""
+        met = _as_one(np.concatenate(self._met)) if self._met else _as_one(np.zeros((0, 2), np.uint64))
         for keys, representations in self._earlier.all():
-            self._later.add(keys, representations)
+            is_new = ~np.isin(_as_one(keys), met)
+            self._later.add(keys[is_new], representations[is_new])
 
     @property
     def error(self) -> OSError | None:
@@ -82,6 +86,7 @@ class KeptSpans:
             representations = computed.new_empty(len(is_long), computed.shape[1])
             representations[torch.from_numpy(~is_known)] = computed
             representations[torch.from_numpy(is_known)] = torch.from_numpy(known).to(computed)
+            self._met.append(keys)
             self._later.add(keys, representations[torch.from_numpy(is_long)].cpu().numpy())
             self.num_long += len(keys)
             self.num_found += len(known)
@@ -133,6 +138,11 @@ class SpanContents:
         minute = _mixed(_mixed(_mixed(when.astype(np.uint64))[:, None] + location) + behavior)
         first = np.cumsum(spans.lengths) - spans.lengths
         return np.add.reduceat(minute, first, axis=0) if len(first) else minute
+
+
+def _as_one(keys: Keys) -> NDArray[Any]:
+    """Both halves of each key as one value."""
+    return np.ascontiguousarray(keys).view([("high", np.uint64), ("low", np.uint64)]).ravel()
 
 
 def _digests(contents: Iterable[bytes]) -> Keys:

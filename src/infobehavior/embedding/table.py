@@ -5,8 +5,6 @@ events are listed beside it as CSV, `_no_events/ds=….csv`.
 """
 
 import csv
-import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -37,7 +35,7 @@ from infobehavior.artefacts import (
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import Moments, day_before
 from infobehavior.data.schema import Schema
-from infobehavior.embedding.earlier import BundleLog
+from infobehavior.embedding.earlier import PartitionLog
 from infobehavior.embedding.encode import EmbeddedWindows, Fallbacks
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
@@ -95,15 +93,6 @@ def read_definition(table: Path) -> dict[str, Any]:
     return definition
 
 
-def footer_hash(partition: Path) -> str:
-    """Names what a partition holds by its footer, which has digests of its bundles, or at least its statistics."""
-    with partition.open("rb") as opened:
-        opened.seek(-8, os.SEEK_END)
-        length = int.from_bytes(opened.read(4), "little")
-        opened.seek(-8 - length, os.SEEK_END)
-        return hashlib.sha256(opened.read(length)).hexdigest()
-
-
 def read_chosen(file: pq.ParquetFile, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
     """The embeddings of some rows of a partition, a row group in memory at a time.
 
@@ -123,10 +112,17 @@ def read_chosen(file: pq.ParquetFile, rows: NDArray[np.int64]) -> Iterator[NDArr
 
 def remove_day(out: Path, day: date) -> None:
     """Take a day out of a table: no reader finds a part of it."""
-    partition_file(out, day).unlink()
+    (out / NO_EVENTS_FOLDER / f"ds={day}.csv").unlink(missing_ok=True)
+    partition_file(out, day).unlink(missing_ok=True)
     with suppress(OSError):
         partition_file(out, day).parent.rmdir()
-    (out / NO_EVENTS_FOLDER / f"ds={day}.csv").unlink(missing_ok=True)
+
+
+def days_with_files(out: Path) -> list[date]:
+    """The days of a table, and those of which a kill has left something while they were taken out; ascending."""
+    names = {path.name.removesuffix(".csv").removeprefix("ds=") for path in out.glob("ds=*")}
+    names |= {path.name.removesuffix(".csv").removeprefix("ds=") for path in out.glob(f"{NO_EVENTS_FOLDER}/ds=*.csv")}
+    return sorted(date.fromisoformat(name) for name in names)
 
 
 def definition(model: InfoBehavior, minutes: MinuteTable) -> dict[str, Any]:
@@ -209,7 +205,7 @@ def write_partitions(
     with ExitStack() as stack:
         partitions = [_Partition(out, day, stack) for day in windows_of_day]
         for partition, windows in zip(partitions, windows_of_day.values(), strict=True):
-            partition.write(windows, model_id, BundleLog(made_by) if made_by else None)
+            partition.write(windows, model_id, PartitionLog(made_by))
         with writing(out, run, only_day):
             write_json(out / DEFINITION_FILE, definition(model, minutes))
             for partition in partitions:
@@ -267,7 +263,7 @@ class _Partition:
         self.num_removed = 0
         """Windows that are gone from the partition once it is moved."""
 
-    def write(self, shards: Iterable[EmbeddedWindows], model_id: str, log: BundleLog | None) -> None:
+    def write(self, shards: Iterable[EmbeddedWindows], model_id: str, log: PartitionLog) -> None:
         """Write the windows that have events, shard by shard, and what is to be said of their bundles."""
         keys: list[pa.Table] = []
         with ExitStack() as stack:
@@ -276,17 +272,17 @@ class _Partition:
                 writer = writer or stack.enter_context(
                     pq.ParquetWriter(self.temporary, rows.schema, compression="zstd")
                 )
+                log.add_rows(rows)
                 writer.write_table(rows, row_group_size=max(1, len(rows)))
-            if writer and log:
+            if writer:
                 writer.add_key_value_metadata(log.metadata)
         self.num_removed = _num_removed(self.target, pa.concat_tables(keys))
 
     def _rows_of(
-        self, shards: Iterable[EmbeddedWindows], keys: list[pa.Table], model_id: str, log: BundleLog | None
+        self, shards: Iterable[EmbeddedWindows], keys: list[pa.Table], model_id: str, log: PartitionLog
     ) -> Iterator[pa.Table]:
         for shard in shards:
-            if log:
-                log.add(shard)
+            log.add(shard)
             embedded = shard.take(shard.num_minutes > 0)
             keys.append(_keys(embedded))
             self.keys_without.append(_keys(shard.take(shard.num_minutes == 0)))

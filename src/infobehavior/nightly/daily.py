@@ -4,8 +4,9 @@ Each part can be killed at any moment: what is whole stays, and the next run doe
 same day or for a later one.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import hashlib
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date as Date
 from datetime import timedelta
@@ -14,17 +15,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from infobehavior.artefacts import DAILY_LOG, refuse_unwritable, unfinished_day
+from infobehavior.artefacts import DAILY_LOG, end_interrupted, refuse_unwritable, unfinished_day
 from infobehavior.data.aggregation import aggregate_days
-from infobehavior.data.ledger import Changes, DayRecord, Stamp, find_changes
+from infobehavior.data.clock import MINUTES_PER_DAY, day_bounds
+from infobehavior.data.ledger import Changes, Plan, find_changes
 from infobehavior.data.minutes import days_of as days_of_minutes
 from infobehavior.data.minutes import partition_file as minutes_file
 from infobehavior.data.moments import end_of_day
 from infobehavior.data.schema import Schema, read_schema
 from infobehavior.embedding.embed import Summary as Embedded
 from infobehavior.embedding.embed import embed
-from infobehavior.embedding.table import days_of, remove_day
-from infobehavior.errors import BusyError, InputError
+from infobehavior.embedding.table import days_of, days_with_files, remove_day
+from infobehavior.errors import BusyError, InputError, NoEventsError
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.nightly.drift import Drift, measure_drift
 from infobehavior.nightly.stage_log import StageLog
@@ -44,8 +46,12 @@ class Summary:
         num_files_gone: files that the log had before.
         quarantined: rows of the files read that were set aside, by reason.
         days_aggregated: local days whose minutes were made, ascending.
-        days_removed: local days that have no events any more.
-        days_left: local days that have fewer events now than their minutes were made of, and stay as they were.
+        days_removed: local days of which the log has no events any more, as was meant.
+        days_left: local days whose events have changed, but of which the log lacks some that their minutes hold; they
+            stay as they were.
+        num_days_kept: local days of which the log has no events any more; they stay.
+        num_duplicates: rows of the files read for those days that were dropped because they repeat another.
+        skipped: days that were missed and whose windows have no events.
         embedded: what `embed` did for each of the dates.
         stale: days of the table whose windows hold minutes that were made again now, and that stay as they were.
         dropped: days of the table that were dropped as too old.
@@ -60,6 +66,9 @@ class Summary:
     days_aggregated: tuple[Date, ...]
     days_removed: tuple[Date, ...]
     days_left: tuple[Date, ...]
+    num_days_kept: int
+    num_duplicates: int
+    skipped: tuple[Date, ...]
     embedded: tuple[Embedded, ...]
     stale: tuple[Date, ...]
     dropped: tuple[Date, ...]
@@ -71,13 +80,19 @@ class Summary:
         lines = [f"{self.num_files_read:,} of {self.num_files:,} files are new or have changed{gone}"]
         lines += [f"set aside: {count:,} rows, {reason}" for reason, count in self.quarantined.items()]
         lines.append(f"minutes of {_days(self.days_aggregated)} were made")
+        if self.num_duplicates:
+            lines.append(f"{self.num_duplicates:,} duplicate rows dropped")
         if self.days_removed:
             lines.append(f"minutes of {_days(self.days_removed)} are gone: the log has no events of them any more")
+        if self.num_days_kept:
+            lines.append(f"minutes of {self.num_days_kept:,} days stay, of which the log has no events any more")
         if self.days_left:
             lines.append(
-                f"the log has fewer events of {_days(self.days_left)} than their minutes were made of; these stay as "
-                "they were: give --allow-fewer if that is meant"
+                f"events of {_days(self.days_left)} have changed, but the log lacks some that the minutes hold; these "
+                f"stay as they were: give --allow-fewer {self.days_left[0]} if that day is meant to lose them"
             )
+        if self.skipped:
+            lines.append(f"{_days(self.skipped)} can't be caught up: no account has events in those windows")
         for embedded in self.embedded:
             lines += embedded.lines()
         if self.stale:
@@ -101,7 +116,7 @@ def daily(
     since: str | Date | None = None,
     keep_days: int | None = None,
     keep_spans: bool = False,
-    allow_fewer: bool = False,
+    allow_fewer: Collection[str | Date] = (),
     drop_duplicates: bool = False,
     device: str = "cpu",
     wait: float = 0.0,
@@ -125,8 +140,8 @@ def daily(
             before `date`.
         keep_days: embeddings of so many days, up to `date`, stay; older ones are dropped. By default all stay.
         keep_spans: see `embed`.
-        allow_fewer: make a day's minutes again though the log has fewer events of it than before. By default they stay,
-            since logs are removed after a while, and minutes are kept.
+        allow_fewer: days whose minutes are made of what the log has now, though events are gone that they hold, or all.
+            Other such days stay, since logs are removed after a while, and minutes are kept.
         drop_duplicates: see `aggregate`.
         device: see `embed`.
         wait: seconds to wait for another night in these folders to end.
@@ -159,42 +174,50 @@ def daily(
             minutes,
             last,
             log,
-            allow_fewer,
+            {_day(day, schema) for day in allow_fewer},
             drop_duplicates=drop_duplicates,
             memory_limit=memory_limit,
             threads=threads,
         )
-        dates = _dates(out, first, last)
-        embedded = []
+        dates, embedded, skipped = _dates(out, first, last), dict[Date, Embedded](), list[Date]()
         for day in dates:
             with log.stage("embed", ds=day) as facts:
-                summary = embed(
-                    minutes,
-                    model,
-                    out,
-                    date=day,
-                    device=device,
-                    keep_spans=keep_spans,
-                    reuse=True,
-                    minutes_per_shard=minutes_per_shard,
-                )
-                facts |= _facts(summary)
-            embedded.append(summary)
+                try:
+                    embedded[day] = embed(
+                        minutes,
+                        model,
+                        out,
+                        date=day,
+                        device=device,
+                        keep_spans=keep_spans,
+                        reuse=True,
+                        minutes_per_shard=minutes_per_shard,
+                    )
+                except NoEventsError as error:
+                    if day == last:
+                        raise
+                    skipped.append(day)
+                    facts["skipped"] = str(error)
+                else:
+                    facts |= _facts(embedded[day])
         with log.stage("drift", ds=last) as facts:
             drift = measure_drift(last, minutes, Path(model), out, device)
             facts |= vars(drift) | {"largest": drift.largest}
         dropped = _drop(out, last, keep_days, log)
     return Summary(
-        tuple(sorted(dates)),
+        tuple(sorted(embedded)),
         aggregated.changes.num_files,
         len(aggregated.changes.read),
         len(aggregated.changes.gone),
         aggregated.changes.quarantined,
-        tuple(aggregated.made),
-        tuple(aggregated.removed),
-        tuple(aggregated.left),
-        tuple(embedded),
-        _stale(out, [*aggregated.made, *aggregated.removed], dates, window_days),
+        tuple(aggregated.plan.made),
+        tuple(aggregated.plan.removed),
+        tuple(aggregated.plan.left),
+        len(aggregated.plan.kept),
+        aggregated.num_duplicates,
+        tuple(skipped),
+        tuple(embedded[day] for day in sorted(embedded)),
+        _stale(out, aggregated.changed, dates, window_days, schema),
         tuple(dropped),
         drift,
     )
@@ -202,42 +225,52 @@ def daily(
 
 @dataclass(frozen=True)
 class _Aggregated:
-    """What became of the minutes: of which days they were made, removed, or left though the log has fewer events."""
+    """What became of the minutes; `changed` are days whose file isn't the same any more."""
 
     changes: Changes
-    made: list[Date]
-    removed: list[Date]
-    left: list[Date]
+    plan: Plan
+    changed: list[Date]
+    num_duplicates: int = 0
 
 
 def _aggregate(
-    events: str | Path, schema: Schema, minutes: Path, last: Date, log: StageLog, allow_fewer: bool, **how: Any
+    events: str | Path, schema: Schema, minutes: Path, last: Date, log: StageLog, allow_fewer: set[Date], **how: Any
 ) -> _Aggregated:
     """Bring the minutes up to date, up to a day."""
     with log.stage("look through") as facts:
         changes = find_changes(events, schema, minutes, **how)
-        stale = changes.stale_days(minutes, last)
-        left = [] if allow_fewer else changes.fewer(stale)
+        plan = changes.plan(minutes, last, allow_fewer)
+        files = changes.files_of(plan.made)
         facts |= {"files": changes.num_files, "read": len(changes.read), "gone": len(changes.gone)}
         facts |= {"rows_read": sum(record.num_rows for record in changes.read.values())}
         facts |= {"quarantined": changes.quarantined}
-    made = [day for day in stale if day in changes.contents and day not in left]
-    removed = [day for day in stale if day not in changes.contents and day not in left]
-    with log.stage("aggregate", days=made, removed=removed, left=left) as facts:
-        if made:
-            files = changes.files_of(made)
-            summary = aggregate_days(events, schema, minutes, files=files, days=made, run=AGGREGATION, **how)
+    touched = [*plan.made, *plan.removed]
+    with log.stage("aggregate", days=plan.made, removed=plan.removed, left=plan.left, kept=len(plan.kept)) as facts:
+        before, num_duplicates = _hashes(minutes, touched), 0
+        if plan.made:
+            summary = aggregate_days(events, schema, minutes, files=files, days=plan.made, run=AGGREGATION, **how)
             facts |= {"events": summary.num_kept, "minutes": summary.num_minutes}
+            num_duplicates = facts["duplicates"] = summary.num_duplicates
         elif not days_of_minutes(minutes):
             raise InputError(f"{events} has no events up to {last}: there is nothing to embed")
-        for day in removed:
+        else:
+            end_interrupted(minutes, AGGREGATION)
+        for day in plan.removed:
             minutes_file(minutes, day).unlink(missing_ok=True)
-            changes.ledger.days.pop(day, None)
-        for day in made:
-            stamp = Stamp.of(minutes_file(minutes, day))
-            changes.ledger.days[day] = DayRecord(contents=changes.contents[day], minutes=stamp)
-        changes.ledger.write(minutes)
-    return _Aggregated(changes, made, removed, left)
+        changes.record(minutes, plan.made)
+        after = _hashes(minutes, touched)
+        changed = [day for day in touched if before[day] != after[day]]
+        facts["changed"] = changed
+    return _Aggregated(changes, plan, changed, num_duplicates)
+
+
+def _hashes(minutes: Path, days: Sequence[Date]) -> dict[Date, str | None]:
+    """Names the bytes of the minutes of days; None of a day without."""
+    found: dict[Date, str | None] = dict.fromkeys(days)
+    for day in days:
+        with suppress(FileNotFoundError), minutes_file(minutes, day).open("rb") as file:
+            found[day] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _dates(out: Path, first: Date | None, last: Date) -> list[Date]:
@@ -249,19 +282,24 @@ def _dates(out: Path, first: Date | None, last: Date) -> list[Date]:
     return [interrupted, *(day for day in dates if day != interrupted)] if interrupted else dates
 
 
-def _stale(out: Path, changed: Sequence[Date], dates: Sequence[Date], window_days: int) -> tuple[Date, ...]:
-    """Days of the table that weren't made now, though minutes of their windows were."""
-    return tuple(
-        ds
-        for ds in days_of(out)
-        if ds not in dates and any(ds - timedelta(days=window_days) < day <= ds for day in changed)
-    )
+def _stale(
+    out: Path, changed: Sequence[Date], dates: Sequence[Date], window_days: int, schema: Schema
+) -> tuple[Date, ...]:
+    """Days of the table that weren't made now, though minutes of their windows have changed."""
+    bounds = [day_bounds(day, schema.time.time_zone) for day in changed]
+    found = []
+    for ds in days_of(out):
+        end = end_of_day(ds, schema)
+        start = end - window_days * MINUTES_PER_DAY
+        if ds not in dates and any(first < end and after > start for first, after in bounds):
+            found.append(ds)
+    return tuple(found)
 
 
 def _drop(out: Path, last: Date, keep_days: int | None, log: StageLog) -> list[Date]:
     if keep_days is None:
         return []
-    old = [day for day in days_of(out) if day <= last - timedelta(days=keep_days)]
+    old = [day for day in days_with_files(out) if day <= last - timedelta(days=keep_days)]
     with log.stage("drop", days=old):
         for day in old:
             remove_day(out, day)

@@ -21,7 +21,7 @@ from infobehavior.embedding.encode import embed_moments
 from infobehavior.embedding.table import partition_file, read_chosen
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import InfoBehavior
-from infobehavior.nightly.profile import Profile
+from infobehavior.nightly.profile import NUM_LENGTHS, NUM_PARTS, Profile
 
 REFERENCE_FILE = "_reference.json"
 NUM_WINDOWS = 5_000
@@ -48,6 +48,9 @@ class Drift:
         embedding_worst: the largest of them.
         unknown_behaviors: share of minutes whose behavior the model doesn't know, not even in parts; then and now.
         unknown_locations: likewise, of their locations.
+        not_in_schema: share of minutes with a behavior that the schema doesn't list; then and now.
+        by_chance: about what the largest of `lengths` and `embedding` would be if nothing had changed, since so few
+            windows were looked at.
     """
 
     reference: Date
@@ -59,11 +62,14 @@ class Drift:
     embedding_worst: float
     unknown_behaviors: tuple[float, float]
     unknown_locations: tuple[float, float]
+    not_in_schema: tuple[float, float]
+    by_chance: float
 
     @property
     def largest(self) -> float:
-        """The largest index of behaviors, locations, lengths and (their mean) embeddings."""
-        return max(self.behaviors, self.locations, self.lengths, self.embedding)
+        """The largest index of behaviors, locations, lengths and (their mean) embeddings, less what chance explains."""
+        of_windows = max(self.lengths, self.embedding) - self.by_chance
+        return max(self.behaviors, self.locations, of_windows, 0.0)
 
     def lines(self) -> list[str]:
         """For the terminal."""
@@ -71,9 +77,10 @@ class Drift:
         return [
             f"population stability since {since}: behaviors {self.behaviors:.3f}, locations {self.locations:.3f}, "
             f"lengths {self.lengths:.3f}, embeddings {self.embedding:.3f} (worst of a dimension "
-            f"{self.embedding_worst:.3f}); from 0.25 on, train anew",
+            f"{self.embedding_worst:.3f}; by chance up to {self.by_chance:.3f}); from 0.25 on, train anew",
             "minutes with an unknown behavior: {1:.2%} ({0:.2%} then); ".format(*self.unknown_behaviors)
-            + "location: {1:.2%} ({0:.2%})".format(*self.unknown_locations),
+            + "location: {1:.2%} ({0:.2%}); ".format(*self.unknown_locations)
+            + "with a behavior that the schema doesn't list: {1:.2%} ({0:.2%})".format(*self.not_in_schema),
         ]
 
 
@@ -110,6 +117,8 @@ def measure_drift(day: Date, minutes: Path, model: Path, out: Path, device: str 
         embedding_worst=max(indices),
         unknown_behaviors=(reference.behaviors["unknown"], tonight.behaviors["unknown"]),
         unknown_locations=(reference.locations["unknown"], tonight.locations["unknown"]),
+        not_in_schema=(reference.not_in_schema, tonight.not_in_schema),
+        by_chance=_by_chance(reference, tonight),
     )
 
 
@@ -122,6 +131,14 @@ def stability_index(then: Iterable[float], now: Iterable[float]) -> float:
     """
     a, b = (np.maximum(np.fromiter(shares, dtype=float), SMALLEST_SHARE) for shares in (then, now))
     return math.fsum((b - a) * np.log(b / a))
+
+
+def _by_chance(then: Profile, now: Profile) -> float:
+    """The index that two samples of one distribution have on average: (classes - 1) * (1 / n + 1 / m)."""
+    if then.day == now.day:
+        return 0.0
+    lengths = (NUM_LENGTHS - 1) * (1 / then.num_windows + 1 / now.num_windows)
+    return max(lengths, (NUM_PARTS - 1) * (1 / then.num_embeddings + 1 / now.num_embeddings))
 
 
 def _index_of_tokens(then: Mapping[str, float], now: Mapping[str, float]) -> float:

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import end_of_day
-from infobehavior.data.store import count_tokens
+from infobehavior.data.store import TokenCounts, count_tokens
 from infobehavior.data.vocabulary import FROM_NOTHING, FROM_PARTS, KNOWN, Bags
+from infobehavior.embedding.encode import LEVEL_OF_CODE_0
 from infobehavior.model.infobehavior import InfoBehavior
 
 NUM_TOKENS = 20
@@ -34,6 +35,10 @@ class Profile(BaseModel):
         behaviors: of the minutes, by behavior token: the most frequent ones by number, "other", "from parts" (the
             composite is unknown, some of its parts are known) and "unknown".
         locations: likewise, by location token.
+        not_in_schema: share of the minutes with a behavior that the schema doesn't list.
+        num_minutes: minutes of the windows.
+        num_windows: windows.
+        num_embeddings: those whose embeddings were looked at.
         lengths: of the windows, by number of minutes with events.
         edges: the numbers between the tenths of each dimension of the reference's embeddings.
         embedding: of the windows, by those, for each dimension.
@@ -44,6 +49,10 @@ class Profile(BaseModel):
     day: Date
     behaviors: dict[str, float]
     locations: dict[str, float]
+    not_in_schema: float
+    num_minutes: int
+    num_windows: int
+    num_embeddings: int
     lengths: tuple[float, ...]
     edges: tuple[tuple[float, ...], ...]
     embedding: tuple[tuple[float, ...], ...]
@@ -84,10 +93,19 @@ class Profile(BaseModel):
             day=day,
             behaviors=_shares_of_tokens(behavior_bags, counts.of_composite),
             locations=_shares_of_tokens(location_bags, counts.of_location_set),
+            not_in_schema=_share_not_in_schema(counts),
+            num_minutes=int(counts.of_composite.sum()),
+            num_windows=len(num_minutes),
+            num_embeddings=len(embedding),
             lengths=_shares(lengths),
             edges=edges,
             embedding=tuple(map(_shares, parts)),
         )
+
+
+def _share_not_in_schema(counts: TokenCounts) -> float:
+    is_outside = (counts.composites[:, 0] & LEVEL_OF_CODE_0) != 0
+    return float(counts.of_composite[is_outside].sum() / max(1, counts.of_composite.sum()))
 
 
 def _shares_of_tokens(bags: Bags, counts: NDArray[np.int64]) -> dict[str, float]:
