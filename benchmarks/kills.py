@@ -23,7 +23,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import deltalake
 import duckdb
+import pyarrow.compute as pc
 from machine import ROOT, in_words, machine
 
 from infobehavior.artefacts import read_json, write_json, write_text
@@ -35,6 +37,9 @@ TINY = (
     "--num-steps 40 --batch-size 16 --num-layers 1 --num-heads 2 --head-dim 8 --feedforward-dim 16 --num-threads 1 "
     "--checkpoint-every 5 --preset two-cores --min-minutes 1"
 )
+BY_ROWS = "delta"
+"""Of a Delta table names and bytes of files differ each time: what its last version holds is compared."""
+
 UNTOLD = ("_daily.jsonl", ".lock", "_events.json", "_unfinished.json", "_checkpoint.safetensors")
 """What tells of the run, not of what it made."""
 
@@ -85,7 +90,7 @@ CASES = (
     Case(
         "daily",
         "daily {}/late --schema {}/schema.toml --minutes {}/minutes --model {}/model --out {}/embeddings "
-        f"--since {FIRST} --date {SECOND}",
+        f"--since {FIRST} --date {SECOND} --keep-days 2",
         ("minutes", "embeddings"),
         ("late", "schema.toml", "model"),
     ),
@@ -95,6 +100,7 @@ CASES = (
         ("aligned",),
         ("other-embeddings", "embeddings"),
     ),
+    Case("publish", "publish {}/embeddings --to {}/delta", ("delta",), ("embeddings",)),
     Case(
         "evaluate",
         "evaluate {}/embeddings --labels {}/labels.parquet --label label_abnormal --minutes {}/minutes --out {}/report",
@@ -112,7 +118,7 @@ class Found:
         kills: times that it was started to be killed.
         at_work: of them, those in which it hadn't ended before.
         reads: files that the reader read meanwhile.
-        half: of them, those that were neither as before nor as after.
+        half: of them, those that were neither as before nor as after, or missing though they are there both times.
         unreadable: times that the table as a whole couldn't be read.
         failed: runs after a kill that failed.
         unequal: runs after a kill that left other bytes.
@@ -171,6 +177,8 @@ def prepare(base: Path) -> None:
     for seed, model, table in ((0, "model", "embeddings"), (1, "other-model", "other-embeddings")):
         _run(f"pretrain {base}/minutes --out {base}/{model} --seed {seed} {TINY}", base)
         _run(f"embed {base}/minutes --model {base}/{model} --out {base}/{table} --date {FIRST}", base)
+    night = f"daily {base}/market/events --schema {base}/schema.toml --minutes {base}/minutes --model {base}/model"
+    _run(f"{night} --out {base}/embeddings --since 2019-08-28 --date {FIRST}", base)
     (base / "done").touch()
 
 
@@ -210,6 +218,7 @@ class _reading:  # noqa: N801 (a context)
     def __init__(self, case: Case, folder: Path, before: dict[str, str], after: dict[str, str], found: Found) -> None:
         self._case, self._folder, self._found = case, folder, found
         self._allowed = {name: {before.get(name), after.get(name)} for name in before.keys() | after.keys()}
+        self._always = before.keys() & after.keys()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read)
 
@@ -223,7 +232,11 @@ class _reading:  # noqa: N801 (a context)
     def _read(self) -> None:
         while True:
             is_last = self._stop.is_set()  # what is there after the kill is read once more
-            for name, content in _bytes(self._case, self._folder).items():
+            read = _bytes(self._case, self._folder)
+            if missing := self._always - read.keys():
+                self._found.half += len(missing)
+                self._found.note(f"missing: {sorted(missing)[0]}")
+            for name, content in read.items():
                 self._found.reads += 1
                 if content not in self._allowed.get(name, set()):
                     self._found.half += 1
@@ -273,6 +286,8 @@ def _start(case: Case, folder: Path) -> subprocess.Popen:
 
 def _bytes(case: Case, folder: Path) -> dict[str, str]:
     """A hash of each file that a command writes, but for what tells of its run."""
+    if BY_ROWS in case.written:
+        return _rows_of_days(folder / BY_ROWS)
     return {
         str(path.relative_to(folder)): content
         for name in case.written
@@ -280,6 +295,17 @@ def _bytes(case: Case, folder: Path) -> dict[str, str]:
         if not path.name.startswith(".") and path.name not in UNTOLD
         for content in _hash(path)
     }
+
+
+def _rows_of_days(table: Path) -> dict[str, str]:
+    """A hash of the rows of each day of a Delta table."""
+    if not deltalake.DeltaTable.is_deltatable(str(table)):
+        return {}
+    rows = (
+        deltalake.DeltaTable(str(table)).to_pyarrow_table().sort_by([("ds", "ascending"), ("entity_id", "ascending")])
+    )
+    days = {day: rows.filter(pc.equal(rows["ds"], day)) for day in rows["ds"].unique().to_pylist()}
+    return {str(day): hashlib.sha256(str(of_day.to_pydict()).encode()).hexdigest() for day, of_day in days.items()}
 
 
 def _hash(path: Path) -> Iterator[str]:

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from infobehavior import artefacts
 from infobehavior.artefacts import (
     UNFINISHED_FILE,
+    beside,
     definition_hash,
     read_json,
     refuse_another_run,
@@ -122,3 +125,31 @@ def test_the_day_of_an_interrupted_run_is_known(tmp_path):
     with writing(tmp_path, "a day", date(2024, 3, 31)):
         pass
     assert unfinished_day(tmp_path) is None
+
+
+def test_what_others_are_writing_stays_and_what_kills_left_goes(tmp_path):
+    """Two runs at once into one folder; runs that were killed, here and elsewhere."""
+    target = tmp_path / "file.txt"
+    machine = artefacts._writer().partition("-")[2]
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        left = {
+            "at work": tmp_path / f".file.txt.{alive.pid}-{machine}.1.tmp",
+            "dead": tmp_path / f".file.txt.{dead.pid}-{machine}.2.tmp",
+            "of this process, but long ago": tmp_path / f".file.txt.{os.getpid()}-{machine}.3.tmp",
+            "elsewhere": tmp_path / ".file.txt.1-another0.4.tmp",
+            "elsewhere, long ago": tmp_path / ".file.txt.1-another0.5.tmp",
+            "of an older version": tmp_path / ".file.txt.6.tmp",
+        }
+        for path in left.values():
+            path.write_text("half")
+        os.utime(left["elsewhere, long ago"], (0, 0))
+        with beside(target) as own:
+            own.write_text("half")
+            write_text(target, "whole")
+            assert own.exists()
+            assert {name for name, path in left.items() if path.exists()} == {"at work", "elsewhere"}
+        assert not own.exists()
+    write_text(target, "whole")
+    assert {name for name, path in left.items() if path.exists()} == {"elsewhere"}

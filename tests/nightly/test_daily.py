@@ -225,6 +225,16 @@ def test_no_events_are_lost_where_less_is_known(events, night, model, tmp_path, 
     assert summary.stale == ()
 
 
+def test_late_events_of_a_log_that_was_moved_are_not_taken_for_a_loss(events, night, model, tmp_path):
+    log = write_log(events, tmp_path / "log")
+    night()
+    moved = log.rename(tmp_path / "moved")
+    write_parquet([LATE], moved / "late.parquet")
+    folders = (moved, small_schema(), model, tmp_path / "minutes", tmp_path / "out")
+    summary = daily(*folders, date=DAY, threads=1)
+    assert (summary.days_aggregated, summary.days_left) == ((date(2024, 3, 30),), ())
+
+
 def test_files_whose_times_are_read_otherwise_are_refused_together(events, night, tmp_path):
     """One by one each could be read; together the times of one would be set aside."""
     log = tmp_path / "log"

@@ -221,7 +221,10 @@ class Changes:
         if record is None:
             return self.contents[day].num_events < _num_events(partition_file(folder, day))
         now, none = self.sources(day), DayContents()
-        return any(now.get(name, none).num_events < then.num_events for name, then in record.sources.items())
+        return any(
+            now.get(name, none).num_events < then.num_events and then not in now.values()  # or it has another name now
+            for name, then in record.sources.items()
+        )
 
 
 @dataclass(frozen=True)
