@@ -10,7 +10,7 @@ import pytest
 from infobehavior import InfoBehavior, daily, pretrain
 from infobehavior.cli import main
 from infobehavior.data.schema import write_schema
-from infobehavior.data.store import count_tokens
+from infobehavior.data.store import count_composites, count_locations
 from infobehavior.nightly.drift import REFERENCE_FILE, stability_index
 from infobehavior.nightly.profile import NUM_TOKENS, Profile
 from small_minutes import (
@@ -69,14 +69,20 @@ def test_tokens_are_counted_as_plain_loops_do(events, tmp_path):
     all_minutes = sorted(minute for _, minute in plain)
     first, end = all_minutes[100], all_minutes[900]
     inside = [content for (_, minute), content in plain.items() if first <= minute < end]
-    counts = count_tokens(minutes, first, end)
     places = Counter(joined(content.places) for content in inside)
-    assert counts.of_location_set[0] == places.pop(None)
-    assert dict(zip(counts.location_sets, counts.of_location_set[1:].tolist(), strict=True)) == places
-    assert counts.of_composite.sum() == len(inside)
-    assert len(np.unique(counts.composites, axis=0)) == len(counts.composites)
-    nothing = count_tokens(minutes, 0, 1)
-    assert (len(nothing.composites), nothing.of_location_set.tolist()) == (0, [0])
+    known = ["Berlin", joined({"Köln", "Łódź"}), "not there"]
+    counts = count_locations(minutes, first, end, known)
+    assert counts.nowhere == places[None]
+    assert counts.of_known.tolist() == [places[name] for name in known]
+    others = [content.places for content in inside if content.places and joined(content.places) not in known]
+    assert counts.from_parts == sum("Berlin" in names for names in others) > 0
+    assert counts.unknown == sum("Berlin" not in names for names in others) > 0
+    composites, of_composite = count_composites(minutes, first, end)
+    assert of_composite.sum() == len(inside)
+    assert len(np.unique(composites, axis=0)) == len(composites) > 10
+    assert count_locations(minutes, 0, 1, known).of_known.tolist() == [0, 0, 0]
+    assert count_locations(minutes, first, end, []).of_known.tolist() == []
+    assert len(count_composites(minutes, 0, 1)[0]) == 0
 
 
 def test_a_profile_is_of_shares(events, model, tmp_path):
@@ -89,7 +95,7 @@ def test_a_profile_is_of_shares(events, model, tmp_path):
     assert profile.lengths[:4] == pytest.approx((2 / 6, 2 / 6, 1 / 6, 0))
     assert profile.lengths[-1] == pytest.approx(1 / 6)
     assert np.array(profile.embedding) == pytest.approx(np.full((encoder.embedding_dim, 10), 0.1))
-    assert len(profile.behaviors) == NUM_TOKENS + 3
+    assert len(profile.behaviors) == len(profile.locations) == NUM_TOKENS + 3
     apart = Profile.of(LAST, minutes, encoder, lengths, embedding + 100, profile.edges)
     assert all(shares[-1] == 1 for shares in apart.embedding)
 

@@ -257,46 +257,79 @@ def contents_of(minutes: MinuteTable, end_minute: int, *, first_minute: int) -> 
     return table[0].to_numpy(), np.column_stack([table[1].to_numpy(), table[2].to_numpy()])
 
 
-@dataclass(frozen=True)
-class TokenCounts:
-    """How often tokens occur.
-
-    Attributes:
-        composites: packed words of each distinct behavior token.
-        of_composite: minutes that have it.
-        location_sets: the distinct sets of locations.
-        of_location_set: minutes without a location, and then those of each set.
-    """
-
-    composites: NDArray[np.int64]
-    of_composite: NDArray[np.int64]
-    location_sets: list[str]
-    of_location_set: NDArray[np.int64]
-
-
-def count_tokens(minutes: MinuteTable, first_minute: int, end_minute: int) -> TokenCounts:
-    """Count the tokens of the minutes [first_minute, end_minute).
+def count_composites(
+    minutes: MinuteTable, first_minute: int, end_minute: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct behavior tokens of the minutes [first_minute, end_minute), and how many minutes have each.
 
     Raises:
         InputError: a file is missing or damaged.
     """
     files, words = minutes.files(first_minute, end_minute), _word_columns(minutes.schema)
     if not files:
-        return TokenCounts(np.zeros((0, len(words)), np.int64), np.zeros(0, np.int64), [], np.zeros(1, np.int64))
+        return np.zeros((0, len(words)), np.int64), np.zeros(0, np.int64)
     with reading_minutes(minutes.path, files), connect() as connection:
-        chosen = "FROM read_parquet(?, hive_partitioning = false) WHERE minute >= ? AND minute < ? GROUP BY ALL"
-        params = [files, first_minute, end_minute]
-        behaviors = connection.sql(f"SELECT {', '.join(words)}, count(*) AS n {chosen} ORDER BY ALL", params=params)
-        table = behaviors.to_arrow_table()
-        locations = connection.sql(f"SELECT location, count(*) AS n {chosen} ORDER BY location", params=params)
-        of_location = dict(locations.fetchall())
-    nowhere = of_location.pop(None, 0)
-    return TokenCounts(
-        np.column_stack([table[word].to_numpy() for word in words]),
-        table["n"].to_numpy(),
-        list(of_location),
-        np.array([nowhere, *of_location.values()], dtype=np.int64),
-    )
+        table = connection.sql(
+            f"SELECT {', '.join(words)}, count(*) AS n {_MINUTES_BETWEEN} GROUP BY ALL ORDER BY ALL",
+            params=[files, first_minute, end_minute],
+        ).to_arrow_table()
+    return np.column_stack([table[word].to_numpy() for word in words]), table["n"].to_numpy()
+
+
+@dataclass(frozen=True)
+class LocationCounts:
+    """How many minutes have which location.
+
+    Attributes:
+        nowhere: minutes without one.
+        of_known: those with each of the known sets.
+        from_parts: those with another set, of which a part is known.
+        unknown: those with another one.
+    """
+
+    nowhere: int
+    of_known: NDArray[np.int64]
+    from_parts: int
+    unknown: int
+
+
+def count_locations(minutes: MinuteTable, first_minute: int, end_minute: int, known: Sequence[str]) -> LocationCounts:
+    """Count the sets of locations of the minutes [first_minute, end_minute), however many there are.
+
+    Args:
+        minutes: the table.
+        first_minute: UTC epoch minute.
+        end_minute: UTC epoch minute.
+        known: the sets of locations that have a token.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    of_known = np.zeros(len(known), dtype=np.int64)
+    files = minutes.files(first_minute, end_minute)
+    if not files:
+        return LocationCounts(0, of_known, 0, 0)
+    with reading_minutes(minutes.path, files), connect() as connection:
+        number = pa.array(np.arange(len(known)), pa.int64())
+        connection.register("known", pa.table({"location": pa.array(known, pa.string()), "number": number}))
+        found = connection.execute(
+            f"WITH sets AS (SELECT location, count(*) AS n {_MINUTES_BETWEEN} GROUP BY location), "
+            "others AS (SELECT location FROM sets ANTI JOIN known USING (location)), "
+            "parts AS (SELECT location AS whole, unnest(string_split(location, chr(31))) AS location FROM others), "
+            "partly AS (SELECT DISTINCT whole AS location FROM parts SEMI JOIN known USING (location)) "
+            "SELECT CASE WHEN location IS NULL THEN 'nowhere' WHEN number IS NOT NULL THEN 'known' "
+            "WHEN partly.location IS NOT NULL THEN 'from parts' ELSE 'unknown' END AS kind, number, sum(n)::BIGINT "
+            "FROM sets LEFT JOIN known USING (location) LEFT JOIN partly USING (location) GROUP BY ALL",
+            [files, first_minute, end_minute],
+        ).fetchall()
+    for kind, at, count in found:
+        if kind == "known":
+            of_known[at] = count
+    total = {kind: count for kind, _, count in found if kind != "known"}
+    return LocationCounts(total.get("nowhere", 0), of_known, total.get("from parts", 0), total.get("unknown", 0))
+
+
+_MINUTES_BETWEEN = "FROM read_parquet(?, hive_partitioning = false) WHERE minute >= ? AND minute < ?"
 
 
 def _sum_of_hashes(sql: str) -> str:

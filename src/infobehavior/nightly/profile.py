@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import end_of_day
-from infobehavior.data.store import TokenCounts, count_tokens
+from infobehavior.data.store import LocationCounts, count_composites, count_locations
 from infobehavior.data.vocabulary import FROM_NOTHING, FROM_PARTS, KNOWN, Bags
 from infobehavior.embedding.encode import LEVEL_OF_CODE_0
 from infobehavior.model.infobehavior import InfoBehavior
@@ -23,8 +23,6 @@ NUM_LENGTHS = 21
 
 NUM_PARTS = 10
 """Each number of an embedding is told by which tenth of the reference it falls in."""
-
-ORIGIN_NAMES = {FROM_PARTS: "from parts", FROM_NOTHING: "unknown"}
 
 
 class Profile(BaseModel):
@@ -78,9 +76,9 @@ class Profile(BaseModel):
             edges: of the reference; by default the tenths of these embeddings themselves.
         """
         end = end_of_day(day, minutes.schema)
-        counts = count_tokens(minutes, end - model.config.window_minutes, end)
-        behavior_bags = model.vocabulary.behavior_bags(counts.composites, "composite")
-        location_bags = model.vocabulary.location_bags(counts.location_sets)
+        start = end - model.config.window_minutes
+        composites, counts = count_composites(minutes, start, end)
+        locations = count_locations(minutes, start, end, model.vocabulary.locations)
         lengths = np.bincount(np.minimum(np.log2(num_minutes).astype(int), NUM_LENGTHS - 1), minlength=NUM_LENGTHS)
         if edges is None:
             tenths = np.arange(1, NUM_PARTS) / NUM_PARTS
@@ -91,10 +89,10 @@ class Profile(BaseModel):
         ]
         return cls(
             day=day,
-            behaviors=_shares_of_tokens(behavior_bags, counts.of_composite),
-            locations=_shares_of_tokens(location_bags, counts.of_location_set),
-            not_in_schema=_share_not_in_schema(counts),
-            num_minutes=int(counts.of_composite.sum()),
+            behaviors=_shares_of_behaviors(model.vocabulary.behavior_bags(composites, "composite"), counts),
+            locations=_shares_of_locations(locations),
+            not_in_schema=float(counts[_is_outside_schema(composites)].sum() / max(1, counts.sum())),
+            num_minutes=int(counts.sum()),
             num_windows=len(num_minutes),
             num_embeddings=len(embedding),
             lengths=_shares(lengths),
@@ -103,21 +101,33 @@ class Profile(BaseModel):
         )
 
 
-def _share_not_in_schema(counts: TokenCounts) -> float:
-    is_outside = (counts.composites[:, 0] & LEVEL_OF_CODE_0) != 0
-    return float(counts.of_composite[is_outside].sum() / max(1, counts.of_composite.sum()))
+def _is_outside_schema(composites: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether there is a behavior that the schema doesn't list."""
+    is_outside: NDArray[np.bool_] = (composites[:, 0] & LEVEL_OF_CODE_0) != 0
+    return is_outside
 
 
-def _shares_of_tokens(bags: Bags, counts: NDArray[np.int64]) -> dict[str, float]:
+def _shares_of_behaviors(bags: Bags, counts: NDArray[np.int64]) -> dict[str, float]:
     tokens = bags.tokens[np.minimum(bags.offsets[:-1], len(bags.tokens) - 1)]
     is_known = bags.origin == KNOWN
-    is_frequent = is_known & (tokens <= NUM_TOKENS)
-    total = max(1, int(counts.sum()))
-    shares = {
-        str(token): int(counts[is_frequent & (tokens == token)].sum()) / total for token in range(1, NUM_TOKENS + 1)
-    }
-    shares["other"] = int(counts[is_known & ~is_frequent].sum()) / total
-    return shares | {name: int(counts[bags.origin == origin].sum()) / total for origin, name in ORIGIN_NAMES.items()}
+    of_token = np.bincount(tokens[is_known], weights=counts[is_known], minlength=NUM_TOKENS + 1)[1:]
+    from_parts, unknown = (int(counts[bags.origin == origin].sum()) for origin in (FROM_PARTS, FROM_NOTHING))
+    return _named_shares(of_token, from_parts, unknown)
+
+
+def _shares_of_locations(counts: LocationCounts) -> dict[str, float]:
+    of_token = np.concatenate([[counts.nowhere], counts.of_known])
+    return _named_shares(of_token, counts.from_parts, counts.unknown)
+
+
+def _named_shares(of_token: NDArray[Any], from_parts: int, unknown: int) -> dict[str, float]:
+    """Shares of the most frequent tokens by number, from 1, of all others together, and of what isn't known."""
+    total = max(1, int(of_token.sum()) + from_parts + unknown)
+    frequent = np.zeros(NUM_TOKENS)
+    frequent[: len(of_token)] = of_token[:NUM_TOKENS]
+    named = {str(token): int(count) for token, count in enumerate(frequent, start=1)}
+    named |= {"other": int(of_token[NUM_TOKENS:].sum()), "from parts": from_parts, "unknown": unknown}
+    return {name: count / total for name, count in named.items()}
 
 
 def _shares(counts: NDArray[np.int64]) -> tuple[float, ...]:
