@@ -148,8 +148,7 @@ class Tokenizer:
         self.grid = grid
         self.behavior_bags = vocabulary.behavior_bags(store.composites, behavior_rows)
         self.location_bags = vocabulary.location_bags(store.location_sets)
-        local = local_minutes(store.minute, time_zone) + MINUTES_SINCE_MONDAY
-        self.time_point = (local % MINUTES_OF[time_point]).astype(np.int32)
+        self._time_zone, self._num_time_points = time_zone, MINUTES_OF[time_point]
 
     def batch(self, windows: Windows) -> WindowBatch:
         """Token ids of some windows."""
@@ -179,12 +178,16 @@ class Tokenizer:
         return WindowBatch(
             behavior=_rows(self.behavior_bags, self.store.behavior[spans.row]),
             location=_rows(self.location_bags, self.store.location[spans.row] + 1),
-            time_point=_tensor(self.time_point[spans.row]),
+            time_point=_tensor(self.time_point(spans.row)),
             time_lag=_tensor(spans.time_lag),
             span_lengths=_tensor(spans.lengths),
             span_index=_tensor(spans.index),
             window_lengths=_tensor(spans.window_lengths),
         )
+
+    def time_point(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Time point token of each of some rows of the store."""
+        return (local_minutes(self.store.minute[row], self._time_zone) + MINUTES_SINCE_MONDAY) % self._num_time_points
 
     def _lags(self, row: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.int64]:
         """Time lag token of each minute of each window; the first one of a window has none before it."""

@@ -47,13 +47,6 @@ class BehaviorCounts:
         offsets = np.concatenate([[0], np.cumsum(length[keep])]).astype(np.int64)
         return BehaviorCounts(self.code[entries], self.count[entries], offsets)
 
-    def of_behavior(self, code: int) -> NDArray[np.int32]:
-        """Events of one behavior in each row."""
-        entries = np.flatnonzero(self.code == code)
-        column = np.zeros(len(self.offsets) - 1, np.int32)
-        column[np.searchsorted(self.offsets, entries, side="right") - 1] = self.count[entries]
-        return column
-
     def totals(
         self, rows: NDArray[np.int64], group: NDArray[np.int64], num_groups: int, num_codes: int
     ) -> NDArray[np.int64]:

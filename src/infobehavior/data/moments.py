@@ -158,7 +158,7 @@ def first_moments(moments: Moments) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def cut_at(store: MinuteStore, until: NDArray[np.int64]) -> MinuteStore:
     """Leave out, of each entity, all minutes from a UTC epoch minute on; see `known_until`."""
-    return store.select(store.minute < until[store.row_entity])
+    return store.select(store.minute < np.repeat(until, np.diff(store.offsets)))
 
 
 def _entity_ids(column: pa.ChunkedArray, minutes: MinuteTable, path: Path) -> NDArray[Any]:

@@ -1,9 +1,24 @@
-"""Runs of positions, such as the rows of each window, one after the other."""
+"""Runs of positions, such as the rows of each window, one after the other; and the blocks of a long column."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+ROWS_AT_ONCE = 1 << 18
+"""Rows of a column that are worked on at once, so that what is made of them on the way stays small."""
+
+
+def blocks(length: int) -> Iterator[slice]:
+    """All positions of a column, ROWS_AT_ONCE at a time.
+
+    Example:
+        >>> list(blocks(300_000))
+        [slice(0, 262144, None), slice(262144, 300000, None)]
+    """
+    for start in range(0, length, ROWS_AT_ONCE):
+        yield slice(start, min(start + ROWS_AT_ONCE, length))
 
 
 def positions(starts: NDArray[Any], lengths: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,7 +1,7 @@
 """The minutes of many entities in memory: one array a column, sorted by entity and minute."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,10 +19,9 @@ from infobehavior.artefacts import definition_hash
 from infobehavior.data.behavior_counts import BehaviorCounts
 from infobehavior.data.events import connect, quoted, readable
 from infobehavior.data.minutes import MinuteTable
+from infobehavior.data.ranges import blocks
 from infobehavior.data.schema import Schema
 from infobehavior.errors import InputError, one_line
-
-MINUTE_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -72,27 +71,50 @@ class MinuteStore:
         """Rows of the store."""
         return len(self.minute)
 
-    @cached_property
+    @property
     def row_entity(self) -> NDArray[np.int64]:
-        """Index of each row's entity."""
+        """Index of each row's entity; made anew each time, since it takes as much as two columns."""
         return np.repeat(np.arange(len(self.entities)), np.diff(self.offsets))
 
-    @property
+    def entity_of(self, rows: slice) -> NDArray[np.int64]:
+        """Index of the entity of each of some rows, which are at least one and follow each other."""
+        first, last = np.searchsorted(self.offsets, [rows.start, rows.stop - 1], side="right") - 1
+        bounds = np.clip(self.offsets[first : last + 2], rows.start, rows.stop)
+        return np.repeat(np.arange(first, last + 1), bounds[1:] - bounds[:-1])
+
+    def derive(self, of: Callable[[slice], NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+        """A further column, made block by block.
+
+        Args:
+            of: gives the values of some rows.
+            dtype: of the values.
+        """
+        column = np.empty(self.num_minutes, dtype)
+        for rows in blocks(self.num_minutes):
+            column[rows] = of(rows)
+        return column
+
+    @cached_property
     def occurrences(self) -> Occurrences:
         """In how many minutes each composite and each set of locations occurs, elsewhere too."""
-        composites = np.bincount(self.behavior, minlength=len(self.composites))
-        sets = np.bincount(self.location[self.location >= 0], minlength=len(self.location_sets))
+        composites = _num_of_each(self.behavior, len(self.composites))
+        sets = _num_of_each(self.location, len(self.location_sets))
         if self.elsewhere is None:
             return Occurrences(composites, sets)
         return Occurrences(composites + self.elsewhere.composites, sets + self.elsewhere.location_sets)
 
-    @cached_property
-    def _keys(self) -> NDArray[np.int64]:
-        return _row_key(self.row_entity, self.minute)
-
     def first_row_at(self, entity: NDArray[np.int64], minute: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The first row of each entity (by index) at a UTC minute or after it; the end of its rows if none is."""
-        return np.searchsorted(self._keys, _row_key(entity, minute))
+        """The first row of each entity (by index) at a UTC minute or after it; the end of its rows if none is.
+
+        Bisects the rows of all entities at the same time.
+        """
+        low, high = self.offsets[entity], self.offsets[entity + 1]
+        while (is_open := low < high).any():
+            middle = (low + high) // 2
+            is_before = self.minute[np.minimum(middle, self.num_minutes - 1)] < minute
+            low = np.where(is_open & is_before, middle + 1, low)
+            high = np.where(is_open & ~is_before, middle, high)
+        return low
 
     def select(self, keep: NDArray[np.bool_]) -> "MinuteStore":
         """The rows of a mask, of the same entities, even those that lose all of theirs."""
@@ -110,9 +132,12 @@ class MinuteStore:
         )
 
 
-def _row_key(entity: NDArray[np.int64], minute: NDArray[Any]) -> NDArray[np.int64]:
-    """One number that sorts as (entity, minute) does, for minutes before the epoch too."""
-    return (entity.astype(np.int64) << MINUTE_BITS) + (minute.astype(np.int64) + (1 << (MINUTE_BITS - 1)))
+def _num_of_each(ids: NDArray[np.int32], num_ids: int) -> NDArray[np.int64]:
+    """How often each of the numbers from 0 on occurs; -1 may occur too."""
+    counts = np.zeros(num_ids + 1, dtype=np.int64)
+    for rows in blocks(len(ids)):
+        counts += np.bincount(ids[rows] + 1, minlength=num_ids + 1)
+    return counts[1:]
 
 
 def load_store(
@@ -180,9 +205,11 @@ def _plain(entity: object) -> object:
 
 
 def _refuse_repeated_minutes(store: MinuteStore, folder: Path) -> None:
-    repeated = (np.diff(store.minute) == 0) & (np.diff(store.row_entity) == 0)
+    repeated = np.diff(store.minute, prepend=-1) == 0
+    repeated[store.offsets[:-1]] = False
     if repeated.any():
-        entity = store.entities[store.row_entity[np.argmax(repeated)]]
+        row = int(np.argmax(repeated))
+        [entity] = store.entities[store.entity_of(slice(row, row + 1))]
         raise InputError(
             f"{folder} has a minute of entity {entity} twice, so a day's file may be in the folder of another day; "
             "run `infobehavior aggregate` again"
@@ -380,19 +407,28 @@ def content_hash(store: MinuteStore) -> str:
         "num_minutes": num_minutes[num_minutes > 0],
         **{name: getattr(store, name) for name in ("minute", "num_events", "num_failures")},
         **({} if store.behavior_counts is None else {"counts": store.behavior_counts.count}),
-        "behavior": store.composites[store.behavior],
     }
-    hashes = {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in columns.items()}
+    hashes = {name: _hash_of(column[rows] for rows in blocks(len(column))) for name, column in columns.items()}
+    behavior = (store.composites[store.behavior[rows]] for rows in blocks(store.num_minutes))
+    hashes["behavior"] = _hash_of(behavior)
     return definition_hash([hashes, {name: _sets_hash(ids, names) for name, (ids, names) in sets.items()}])
+
+
+def _hash_of(parts: Iterable[NDArray[Any]]) -> str:
+    """The SHA-256 of the bytes of some arrays, one after the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def _sets_hash(ids: NDArray[np.int32], names: list[str]) -> str:
     """Hash of a column of sets, whatever the numbers that stand for them."""
-    used = np.unique(ids[ids >= 0])
+    used = np.flatnonzero(_num_of_each(ids, len(names)))
     by_name = sorted(used.tolist(), key=lambda i: names[i])
     rank = np.full(len(names) + 1, -1, dtype=np.int32)
     rank[by_name] = np.arange(len(by_name))
-    return definition_hash([[names[i] for i in by_name], hashlib.sha256(rank[ids].tobytes()).hexdigest()])
+    return definition_hash([[names[i] for i in by_name], _hash_of(rank[ids[rows]] for rows in blocks(len(ids)))])
 
 
 def _word_columns(schema: Schema) -> list[str]:

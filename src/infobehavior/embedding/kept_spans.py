@@ -133,7 +133,7 @@ class SpanContents:
         store, row = self._tokenizer.store, spans.row
         since_start = store.minute[row] - np.repeat(spans.start, spans.lengths)
         assert NUM_LAG_TOKENS <= 1 << 8
-        when = (since_start << 32) + (self._tokenizer.time_point[row].astype(np.int64) << 8) + spans.time_lag
+        when = (since_start << 32) + (self._tokenizer.time_point(row) << 8) + spans.time_lag
         behavior, location = self._behavior[store.behavior[row]], self._location[store.location[row] + 1]
         minute = _mixed(_mixed(_mixed(when.astype(np.uint64))[:, None] + location) + behavior)
         first = np.cumsum(spans.lengths) - spans.lengths

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infobehavior.data.batches import MINUTES_SINCE_MONDAY
-from infobehavior.data.behavior_counts import BehaviorCounts
 from infobehavior.data.clock import MINUTES_PER_DAY, local_minutes
 from infobehavior.data.schema import SET_SEPARATOR, Schema, decode_behaviors
 from infobehavior.data.store import MinuteStore
@@ -108,12 +107,8 @@ def domain_label(
         return _label(line, "logarithms", len(schema.behavior_names), _log_totals(store, schema))
     if kind == "histogram":
         return _histogram(line, what, store, schema)
-    return _label(
-        line,
-        "class",
-        NUM_COUNT_CLASSES,
-        lambda windows: torch.from_numpy(count_classes(_count(kind, what, store, schema)(windows))),
-    )
+    count = _count(kind, what, store, schema)
+    return _label(line, "class", NUM_COUNT_CLASSES, lambda windows: torch.from_numpy(count_classes(count(windows))))
 
 
 def _label(line: str, kind: LabelKind, num_outputs: int, of: Callable[[Windows], Tensor]) -> DomainLabel:
@@ -158,8 +153,7 @@ def _count(kind: str, what: str, store: MinuteStore, schema: Schema) -> Callable
     if kind == "minutes":
         return lambda windows: windows.num_minutes
     if kind == "days":
-        day = local_minutes(store.minute, schema.time.time_zone) // MINUTES_PER_DAY
-        return lambda windows: _num_distinct_per_window(windows, day[windows.rows[0]])
+        return lambda windows: _num_distinct_per_window(windows, _local(windows, store, schema) // MINUTES_PER_DAY)
     if kind == "weeks":
         return lambda windows: _num_distinct_per_window(windows, _ages(windows, store) // (7 * MINUTES_PER_DAY))
     if kind in ("recency", "age"):
@@ -171,10 +165,15 @@ def _count(kind: str, what: str, store: MinuteStore, schema: Schema) -> Callable
         members = [np.array(row) for row in _member_ids(sets)]
         return lambda windows: _per_window(windows, ids, lambda present: _num_distinct(present, members))
     if kind == "count":
-        column = _behavior_counts(store).of_behavior(schema.behavior_code(what))
-    else:
-        column = {"failures": store.num_failures, "events": store.num_events}[kind]
+        code = schema.behavior_code(what)
+        return lambda windows: _totals(windows, store, schema)[:, code]
+    column = {"failures": store.num_failures, "events": store.num_events}[kind]
     return lambda windows: windows.sums(column)
+
+
+def _local(windows: Windows, store: MinuteStore, schema: Schema) -> NDArray[np.int64]:
+    """Local minute of each row of each window."""
+    return local_minutes(store.minute[windows.rows[0]], schema.time.time_zone)
 
 
 def _ages(windows: Windows, store: MinuteStore) -> NDArray[np.int64]:
@@ -215,20 +214,16 @@ def _next(horizon: int, store: MinuteStore, known_until: NDArray[np.int64]) -> C
     return classes
 
 
-def _behavior_counts(store: MinuteStore) -> BehaviorCounts:
+def _totals(windows: Windows, store: MinuteStore, schema: Schema) -> NDArray[np.int64]:
+    """Events of each behavior in each window, (windows, codes)."""
     assert store.behavior_counts is not None, "the store was read without counts"
-    return store.behavior_counts
+    rows, window = windows.rows
+    return store.behavior_counts.totals(rows, window, len(windows), 1 + len(schema.behavior_names))
 
 
 def _log_totals(store: MinuteStore, schema: Schema) -> Callable[[Windows], Tensor]:
-    counts, codes = _behavior_counts(store), [schema.behavior_code(name) for name in schema.behavior_names]
-
-    def logarithms(windows: Windows) -> Tensor:
-        rows, window = windows.rows
-        totals = counts.totals(rows, window, len(windows), 1 + len(codes))
-        return torch.from_numpy(np.log1p(totals[:, codes]).astype(np.float32))
-
-    return logarithms
+    codes = [schema.behavior_code(name) for name in schema.behavior_names]
+    return lambda windows: torch.from_numpy(np.log1p(_totals(windows, store, schema)[:, codes]).astype(np.float32))
 
 
 def _per_window(
@@ -263,11 +258,10 @@ def _member_ids(sets: Sequence[str]) -> list[list[int]]:
 
 def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> DomainLabel:
     """A histogram: each row has an id, and each id one bar or several."""
-    ids_of_row, bars, num_bars = _bars(what, store, schema)
+    ids_of, bars, num_bars = _bars(what, store, schema)
 
     def shares(windows: Windows) -> Tensor:
-        rows, window = windows.rows
-        ids = _age_bars(windows, store) if what == "age" else ids_of_row[rows]
+        ids, window = ids_of(windows), windows.rows[1]
         if what == "lag":  # what lies before a window doesn't count, so its first minute has no lag
             has_lag = np.diff(window, prepend=-1) == 0
             ids, window = ids[has_lag], window[has_lag]
@@ -280,28 +274,41 @@ def _histogram(line: str, what: str, store: MinuteStore, schema: Schema) -> Doma
     return _label(line, "shares", num_bars, shares)
 
 
-def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[NDArray[np.integer], Bags, int]:
-    """The id of each row, in few bytes since there are many rows; the bars of each id; and how many bars there are."""
+def _bars(what: str, store: MinuteStore, schema: Schema) -> tuple[Callable[[Windows], NDArray[np.integer]], Bags, int]:
+    """The id of each row of windows; the bars of each id; and how many bars there are."""
     if what == "behavior":
         bars = [[code for code, _ in decode_behaviors(row)] for row in store.composites.tolist()]
-        return store.behavior, Bags.of([(b, 0) for b in bars]), len(schema.behavior_names) + 1
+        return lambda w: store.behavior[w.rows[0]], Bags.of([(b, 0) for b in bars]), len(schema.behavior_names) + 1
     if what == "token":
-        return store.behavior, _token_bars(store), NUM_TOKEN_BARS
+        return lambda w: store.behavior[w.rows[0]], _token_bars(store), NUM_TOKEN_BARS
     if what == "location":
-        return store.location + 1, _location_bars(store), NUM_LOCATION_BARS
-    if what == "lag":
-        gaps = np.maximum(1, np.diff(store.minute.astype(np.int64), prepend=0))
-        ids, num_bars = lag_tokens(gaps) // LAG_BAR_WIDTH, int(lag_tokens(np.array([10**9]))[0]) // LAG_BAR_WIDTH + 1
-    elif what == "age":
-        ids, num_bars = np.array([], np.int64), NUM_AGE_BARS  # a row's age depends on the window
-    else:
-        local = local_minutes(store.minute, schema.time.time_zone) + MINUTES_SINCE_MONDAY
-        ids, num_bars = {
-            "hour": (local // MINUTES_PER_HOUR % 24, 24),
-            "minute": (local % MINUTES_PER_HOUR, MINUTES_PER_HOUR),
-            "weekday": (local // MINUTES_PER_DAY % 7, 7),
-        }[what]
-    return ids.astype(np.uint8), Bags.of([([bar], 0) for bar in range(num_bars)]), num_bars
+        return lambda w: store.location[w.rows[0]] + 1, _location_bars(store), NUM_LOCATION_BARS
+    ids_of, num_bars = _ids_and_bars(what, store, schema)
+    return ids_of, Bags.of([([bar], 0) for bar in range(num_bars)]), num_bars
+
+
+def _ids_and_bars(
+    what: str, store: MinuteStore, schema: Schema
+) -> tuple[Callable[[Windows], NDArray[np.integer]], int]:
+    """The bar of each row of windows, where it is one, and how many bars there are."""
+
+    def since_monday(windows: Windows) -> NDArray[np.int64]:
+        return _local(windows, store, schema) + MINUTES_SINCE_MONDAY
+
+    choices: dict[str, tuple[Callable[[Windows], NDArray[np.integer]], int]] = {
+        "lag": (lambda w: _lag_bars(w, store), int(lag_tokens(np.array([10**9]))[0]) // LAG_BAR_WIDTH + 1),
+        "age": (lambda w: _age_bars(w, store), NUM_AGE_BARS),
+        "hour": (lambda w: since_monday(w) // MINUTES_PER_HOUR % 24, 24),
+        "minute": (lambda w: since_monday(w) % MINUTES_PER_HOUR, MINUTES_PER_HOUR),
+        "weekday": (lambda w: since_monday(w) // MINUTES_PER_DAY % 7, 7),
+    }
+    return choices[what]
+
+
+def _lag_bars(windows: Windows, store: MinuteStore) -> NDArray[np.int64]:
+    """Bar of the time from the row before to each row; of the first row of a window it says nothing."""
+    minute = store.minute[windows.rows[0]].astype(np.int64)
+    return lag_tokens(np.maximum(1, np.diff(minute, prepend=0))) // LAG_BAR_WIDTH
 
 
 def _age_bars(windows: Windows, store: MinuteStore) -> NDArray[np.int64]:

@@ -1,16 +1,15 @@
 """Which two adjacent months of which entities a step trains on (sections 3.3.1 and 4.1.1)."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infobehavior.data.clock import day_bounds, local_date
 from infobehavior.data.store import MinuteStore
 from infobehavior.data.windows import Windows
 from infobehavior.errors import InputError
+from infobehavior.pretraining.borders import Borders, BordersOfRows, Enough, OneBorder, end_of_its_day, its_own_minute
 from infobehavior.pretraining.processes import ALONE, Processes
 
 MOST_HALVINGS = 3
@@ -58,8 +57,7 @@ class PairSampler:
     time_zone: str
     lengths: Literal["whole", "several"] = "whole"
     processes: Processes = ALONE
-    _border_entity: NDArray[np.int64] = field(init=False, repr=False)
-    _border: NDArray[np.int64] = field(init=False, repr=False)
+    _borders: Borders = field(init=False, repr=False)
     _entities: NDArray[np.int64] = field(init=False, repr=False)
     _borders_before: NDArray[np.int64] = field(init=False, repr=False)
     _entities_before: int = field(init=False, repr=False)
@@ -70,12 +68,9 @@ class PairSampler:
         Raises:
             InputError: fewer than two entities have one, so that there are no negatives.
         """
-        entity, border = self._candidates()
-        enough = self._first(entity, border).num_minutes >= self.min_minutes
-        enough &= self._second(entity, border).num_minutes >= self.min_minutes
-        self._border_entity, self._border = entity[enough], border[enough]
-        self._entities, num_borders = np.unique(self._border_entity, return_counts=True)
-        num_borders, self._entities_before = self.processes.concatenate(num_borders)
+        self._borders = self._find_borders()
+        self._entities = np.flatnonzero(self._borders.num)
+        num_borders, self._entities_before = self.processes.concatenate(self._borders.num[self._entities])
         self._borders_before = np.concatenate([[0], np.cumsum(num_borders)])
         if self.num_entities < 2:
             num_entities = self.processes.total(len(self.store.entities))
@@ -102,16 +97,17 @@ class PairSampler:
             minutes: after a window's end.
             known_until: of each entity, the UTC epoch minute from which on nothing is known of it.
         """
-        end = self._border + self.window_minutes + minutes
-        followed = (end <= known_until[self._border_entity]).any()
+        end = self._borders.first[self._entities] + self.window_minutes + minutes
+        followed = (end <= known_until[self._entities]).any()
         return self.processes.total(int(followed)) > 0
 
     def windows(self, step: int) -> Windows:
         """First windows, then second windows, of the entities of a step; each entity occurs once a pass over all."""
         drawn, own = self._drawn(step), self._own_pairs(step)
-        border = seeded(self.seed, 1, step).integers(self._borders_before[drawn], self._borders_before[drawn + 1])
+        first_border = self._borders_before[drawn]
+        number = seeded(self.seed, 1, step).integers(first_border, self._borders_before[drawn + 1]) - first_border
         entity = self._entities[drawn[own] - self._entities_before]
-        border = self._border[border[own] - self._borders_before[self._entities_before]]
+        border = self._borders.at(entity, number[own])
         if self.lengths == "whole":
             return self._first(entity, border).followed_by(self._second(entity, border))
         return self._shortened(entity, border, int(seeded(self.seed, 4, step).integers(0, MOST_HALVINGS + 1)))
@@ -157,24 +153,13 @@ class PairSampler:
             self._shuffled = seeded(self.seed, 0, number).permutation(self.num_entities)
         return self._shuffled
 
-    def _candidates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if self.pairs == "anywhere":
-            return self.store.row_entity, self.store.minute.astype(np.int64)
-        if self.pairs == "any_day":
-            return self._ends_of_days()
-        entity = np.arange(len(self.store.entities))
-        return entity, np.full(len(entity), self.until - self.window_minutes)
-
-    def _ends_of_days(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        minute, entity = self.store.minute.astype(np.int64), self.store.row_entity
-        if len(minute) == 0:
-            return entity, minute
-        first, last = (local_date(int(end), self.time_zone) for end in (minute.min(), minute.max()))
-        days = (first + timedelta(days=i) for i in range((last - first).days + 1))
-        ends = [day_bounds(day, self.time_zone)[1] for day in days]
-        day = np.searchsorted(ends, minute, side="right")
-        is_last = (np.diff(day, append=-1) != 0) | (np.diff(entity, append=-1) != 0)
-        return entity[is_last], np.array(ends)[day[is_last]]
+    def _find_borders(self) -> Borders:
+        enough = Enough(self.window_minutes, self.min_minutes)
+        if self.pairs == "latest":
+            return OneBorder.find(self.store, self.until - self.window_minutes, enough)
+        is_anywhere = self.pairs == "anywhere"
+        border_of = its_own_minute if is_anywhere else end_of_its_day(self.store, self.time_zone)
+        return BordersOfRows.find(self.store, border_of, enough)
 
     def _first(self, entity: NDArray[np.int64], border: NDArray[np.int64]) -> Windows:
         return Windows.cut(self.store, entity, border, self.window_minutes)
