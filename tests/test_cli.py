@@ -227,6 +227,7 @@ def test_what_is_not_given_comes_from_the_preset(pretrain_call):
         "resume": False,
         "until": None,
         "as_of": None,
+        "minutes_in_memory": None,
     }
 
 

@@ -25,12 +25,15 @@ class ChildRun:
         seconds: from its start to its end.
         cpu_seconds: of all its threads.
         peak_bytes: largest resident size.
+        peak_anonymous_bytes: the most that was resident and no file's, as often as it was looked at; the kernel takes
+            pages of files back where memory is short.
         output: what it printed.
     """
 
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    peak_anonymous_bytes: int
     output: str
 
 
@@ -73,14 +76,14 @@ def run(command: Sequence[object], environment: Mapping[str, str | None] | None 
     with tempfile.TemporaryFile() as printed:
         started = time.perf_counter()
         child = subprocess.Popen(parts, stdout=printed, stderr=subprocess.STDOUT, env=kept)
-        status, used, peak = _wait(child.pid)
+        status, used, peaks = _wait(child.pid)
         seconds = time.perf_counter() - started
         child.returncode = os.waitstatus_to_exitcode(status)
         printed.seek(0)
         output = printed.read().decode(errors="replace")
     if child.returncode:
         raise RuntimeError(f"{' '.join(parts)} failed with {child.returncode}:\n{output[-2_000:]}")
-    return ChildRun(seconds, used.ru_utime + used.ru_stime, peak, output)
+    return ChildRun(seconds, used.ru_utime + used.ru_stime, *peaks, output)
 
 
 def run_python(arguments: Sequence[object], environment: Mapping[str, str | None] | None = None) -> ChildRun:
@@ -89,24 +92,33 @@ def run_python(arguments: Sequence[object], environment: Mapping[str, str | None
     return run([sys.executable, *arguments], {**path, **(environment or {})})
 
 
-def _wait(pid: int) -> tuple[int, resource.struct_rusage, int]:
-    """The status and the usage of a child, and its peak: the kernel's own counts memory of the process before it."""
-    peak = 0
+def _wait(pid: int) -> tuple[int, resource.struct_rusage, tuple[int, int]]:
+    """The status and the usage of a child, and its peaks: the kernel's own counts memory of the process before it."""
+    peak = peak_anonymous = 0
     while True:
-        peak = max(peak, peak_bytes(pid))
+        peak, peak_anonymous = max(peak, peak_bytes(pid)), max(peak_anonymous, anonymous_bytes(pid))
         ended, status, used = os.wait4(pid, os.WNOHANG)
         if ended:
-            return status, used, peak
+            return status, used, (peak, peak_anonymous)
         time.sleep(LOOK_SECONDS)
 
 
 def peak_bytes(pid: int | str = "self") -> int:
     """Largest resident size of a process so far; 0 of one that has ended."""
+    return _bytes_of("VmHWM", pid)
+
+
+def anonymous_bytes(pid: int | str = "self") -> int:
+    """Resident memory of a process that is no file's, now; 0 of one that has ended."""
+    return _bytes_of("RssAnon", pid)
+
+
+def _bytes_of(what: str, pid: int | str) -> int:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:")), 0)
 
 
 REACHED, MISSED = "- Reached: ", "- **Missed**: "

@@ -218,6 +218,14 @@ def test_a_process_that_is_killed_loses_nothing(made_by, command, tmp_path):
     assert resumed.stderr.count("going on after step 2 of 5") == 1
 
 
+def test_processes_may_keep_their_minutes_on_disk(made_by, command, tmp_path):
+    words = [*command, "--out", tmp_path / "model", "--minutes-in-memory", 30]
+    process = torchrun(2, "-m", "infobehavior", *words)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.count("minutes are kept on disk") == 1
+    assert folder_bytes(tmp_path / "model") == folder_bytes(made_by(2) / "once")
+
+
 def test_another_number_of_processes_is_refused(made_by, command):
     """The last digits depend on it. Processes that fail alike say why once."""
     out = made_by(2) / "again"

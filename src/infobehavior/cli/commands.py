@@ -110,13 +110,21 @@ def pretrain(
         Path | None,
         typer.Option(help="table (entity_id, as_of): use nothing of an entity from its moment on", metavar="TABLE"),
     ] = None,
+    minutes_in_memory: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="keep the minutes on disk if a process has more, in TMPDIR if the environment names it, else beside "
+            "MODEL; by default they are in memory",
+        ),
+    ] = None,
     **fields: Any,
 ) -> None:
     """Learn the encoder from minutes, without labels (3.1.2 to 3.4)."""
     resolved = resolve_config(preset, config, fields)
     from infobehavior.pretraining.pretrain import pretrain as run
 
-    run(minutes, out, config=resolved, resume=resume, until=until, as_of=as_of)
+    run(minutes, out, config=resolved, resume=resume, until=until, as_of=as_of, minutes_in_memory=minutes_in_memory)
     if process_rank() == 0:
         typer.echo(f"model: {out}")
 

@@ -1,4 +1,4 @@
-"""The minutes of many entities in memory: one array a column, sorted by entity and minute."""
+"""The minutes of many entities: one array a column, in memory or mapped from disk, sorted by entity and minute."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from infobehavior.artefacts import definition_hash
 from infobehavior.data.behavior_counts import BehaviorCounts
+from infobehavior.data.column_files import column_on_disk, expect_reads_at_random
 from infobehavior.data.events import connect, quoted, readable
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.ranges import blocks
@@ -50,6 +51,7 @@ class MinuteStore:
         extra_sets: the distinct sets of each extra column.
         behavior_counts: how often each behavior occurs in each row, if that was asked for.
         elsewhere: occurrences in minutes that belong to these but that other processes hold, if there are any.
+        folder: on whose file system the columns are; None where they are in memory.
     """
 
     entities: NDArray[Any]
@@ -65,6 +67,7 @@ class MinuteStore:
     extra_sets: dict[str, list[str]] = field(default_factory=dict)
     behavior_counts: BehaviorCounts | None = None
     elsewhere: Occurrences | None = None
+    folder: Path | None = None
 
     @property
     def num_minutes(self) -> int:
@@ -83,16 +86,29 @@ class MinuteStore:
         return np.repeat(np.arange(first, last + 1), bounds[1:] - bounds[:-1])
 
     def derive(self, of: Callable[[slice], NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-        """A further column, made block by block.
+        """A further column, made block by block; it is where the others are.
 
         Args:
             of: gives the values of some rows.
             dtype: of the values.
         """
+        if self.folder is not None:
+            return column_on_disk(self.folder, (of(rows) for rows in blocks(self.num_minutes)), dtype)
         column = np.empty(self.num_minutes, dtype)
         for rows in blocks(self.num_minutes):
             column[rows] = of(rows)
         return column
+
+    def renumbered(self, column: NDArray[np.int32], number: NDArray[np.int32]) -> NDArray[np.int32]:
+        """A column of numbers with another number for each; `number` ends with the one for -1 where there is any."""
+        return self.derive(lambda rows: number[column[rows]], np.int32)
+
+    def expect_windows(self) -> None:
+        """Say that from now on only the rows of some windows are read at a time, where they are on disk."""
+        counts = self.behavior_counts
+        of_counts = () if counts is None else (counts.code, counts.count, counts.offsets)
+        expect_reads_at_random([self.minute, self.behavior, self.location, self.num_events, self.num_failures])
+        expect_reads_at_random([*self.extra.values(), *of_counts])
 
     @cached_property
     def occurrences(self) -> Occurrences:
@@ -174,16 +190,9 @@ def load_store(
         *(quoted(name) for name in schema.columns.extra),
         *(["counts"] if with_counts else []),
     ]
-    bounds = {
-        "minute >=": first_minute,
-        "minute <": end_minute,
-        "entity_id >=": first_entity,
-        "entity_id <=": last_entity,
-    }
     if entities is not None and len(entities):
-        bounds |= {"entity_id >=": _plain(entities[0]), "entity_id <=": _plain(entities[-1])}
-    given = {comparison: value for comparison, value in bounds.items() if value is not None}
-    where = " AND ".join(f"{comparison} ?" for comparison in given) or "true"
+        first_entity, last_entity = _plain(entities[0]), _plain(entities[-1])
+    where, bounds = _within(first_minute, end_minute, first_entity, last_entity)
     with reading_minutes(minutes.path, files), connect() as connection:
         source = "read_parquet(?, hive_partitioning = false)"
         if entities is not None:
@@ -191,7 +200,7 @@ def load_store(
             source += " SEMI JOIN chosen USING (entity_id)"
         table = connection.sql(
             f"SELECT {', '.join(columns)} FROM {source} WHERE {where} ORDER BY entity_id, minute",
-            params=[files, *given.values()],
+            params=[files, *bounds],
         ).to_arrow_table()
     store = _from_arrow(table, schema, with_counts)
     _refuse_repeated_minutes(store, minutes.path)
@@ -202,6 +211,13 @@ def load_store(
 def _plain(entity: object) -> object:
     """A NumPy number as Python's own."""
     return int(entity) if isinstance(entity, np.integer) else entity
+
+
+def _within(first_minute: int | None, end_minute: int | None, first: Any, last: Any) -> tuple[str, list[Any]]:
+    """A condition on minutes and entities, and its parameters; None is no bound."""
+    bounds = {"minute >=": first_minute, "minute <": end_minute, "entity_id >=": first, "entity_id <=": last}
+    given = {comparison: value for comparison, value in bounds.items() if value is not None}
+    return " AND ".join(f"{comparison} ?" for comparison in given) or "true", list(given.values())
 
 
 def _refuse_repeated_minutes(store: MinuteStore, folder: Path) -> None:
@@ -231,6 +247,8 @@ def entities_of(
     *,
     first_minute: int | None = None,
     until: tuple[NDArray[Any], NDArray[np.int64]] | None = None,
+    first_entity: Any = None,
+    last_entity: Any = None,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """All entities that have minutes from `first_minute` on and before `end_minute`, sorted, and how many each has.
 
@@ -239,6 +257,8 @@ def entities_of(
         end_minute: UTC epoch minute from which on nothing counts.
         first_minute: UTC epoch minute before which nothing counts.
         until: some entities, each once, and the UTC epoch minute from which on nothing of them counts.
+        first_entity: entities before this one, in sorting order, don't count.
+        last_entity: entities after this one don't count.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -247,15 +267,15 @@ def entities_of(
     if not files:
         return np.array([], dtype=object), np.array([], dtype=np.int64)
     with reading_minutes(minutes.path, files), connect() as connection:
-        source, before = "read_parquet(?, hive_partitioning = false)", "minute < coalesce(?, minute + 1)"
+        source = "read_parquet(?, hive_partitioning = false)"
+        where, bounds = _within(first_minute, end_minute, first_entity, last_entity)
         if until is not None:
             connection.register("cuts", pa.table({"entity_id": until[0], "until": until[1]}))
             source += " LEFT JOIN cuts USING (entity_id)"
-            before += " AND minute < coalesce(cuts.until, minute + 1)"
+            where += " AND minute < coalesce(cuts.until, minute + 1)"
         table = connection.sql(
-            f"SELECT entity_id, count(*) AS n FROM {source} WHERE {before} AND minute >= coalesce(?, minute) "
-            "GROUP BY entity_id ORDER BY entity_id",
-            params=[files, end_minute, first_minute],
+            f"SELECT entity_id, count(*) AS n FROM {source} WHERE {where} GROUP BY entity_id ORDER BY entity_id",
+            params=[files, *bounds],
         ).to_arrow_table()
     return table["entity_id"].to_numpy(), table["n"].to_numpy()
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,7 @@ from infobehavior.model.infobehavior import CONFIG_FILE, InfoBehavior, check_mod
 from infobehavior.model.reproducible import reproducible
 from infobehavior.pretraining.checkpoint import CHECKPOINT_FILE, load_checkpoint, read_state, save_checkpoint
 from infobehavior.pretraining.config import PretrainConfig
+from infobehavior.pretraining.own_minutes import MemoryLimit
 from infobehavior.pretraining.processes import joined
 from infobehavior.pretraining.training import Training, prepare_training
 from infobehavior.progress import progress
@@ -28,6 +30,7 @@ def pretrain(
     resume: bool = False,
     until: str | None = None,
     as_of: str | Path | None = None,
+    minutes_in_memory: int | None = None,
 ) -> InfoBehavior:
     """Train an encoder on minutes, without labels.
 
@@ -43,6 +46,10 @@ def pretrain(
         until: last local day that training may see (YYYY-MM-DD); by default the last one there is.
         as_of: table of (entity_id, as_of); of the entities in it nothing at or after their (first) moment is used,
             neither for training nor for the vocabulary. Entities that aren't in it are used up to `until`.
+        minutes_in_memory: how many minutes with events a process may have in memory; by default all of its own. If it
+            has more, their columns are on disk, in files without a name, which are gone when it ends, however it ends:
+            in the folder that the environment's TMPDIR names, or else on the file system of `out`. They take about 30
+            bytes a minute. It changes no byte.
 
     Returns:
         The trained model, as written to `out`.
@@ -52,9 +59,12 @@ def pretrain(
         ProcessLostError: another process has ended.
     """
     config, out = config or PretrainConfig(), Path(out)
+    if minutes_in_memory is not None and minutes_in_memory < 1:
+        raise InputError(f"minutes_in_memory must be 1 or more, got {minutes_in_memory}")
     check_model_folder(out)  # refuses a folder of something else before any work is done
+    limit = None if minutes_in_memory is None else MemoryLimit(minutes_in_memory, _folder_of_columns(out))
     with reproducible(config.num_threads), joined(config.device) as processes:
-        training = prepare_training(Path(minutes), config, until, as_of, processes)
+        training = prepare_training(Path(minutes), config, until, as_of, processes, limit)
         finished = _finished(out, training) if resume else None
         log = _start(training, out, resume) if finished is None else []
         processes.agree(
@@ -69,6 +79,13 @@ def pretrain(
         if processes.is_first:
             _finish(training, out, has_model=finished is not None)
     return finished or training.model.eval()
+
+
+def _folder_of_columns(out: Path) -> Path:
+    """Where minutes go that are too many for memory; not simply to /tmp, which is often in memory too."""
+    if chosen := os.environ.get("TMPDIR"):
+        return Path(chosen)
+    return next(folder for folder in (out, *out.absolute().parents) if folder.exists())
 
 
 def _finished(out: Path, training: Training) -> InfoBehavior | None:

@@ -18,7 +18,7 @@ from infobehavior.artefacts import definition_hash
 from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.clock import MINUTES_PER_DAY
 from infobehavior.data.minutes import MinuteTable, open_minutes
-from infobehavior.data.moments import cut_at, end_of_day, known_until, read_moments
+from infobehavior.data.moments import end_of_day, known_until, read_moments
 from infobehavior.data.store import MinuteStore, content_hash
 from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.errors import InputError
@@ -31,7 +31,7 @@ from infobehavior.pretext.fine import FineTask
 from infobehavior.pretext.labels import DomainLabel, check_domain_task, days_of_next, domain_label, need_counts
 from infobehavior.pretext.months import MonthPairs, pair_months
 from infobehavior.pretraining.config import PretrainConfig
-from infobehavior.pretraining.own_minutes import load_own, with_all_tokens
+from infobehavior.pretraining.own_minutes import MemoryLimit, load_own, with_all_tokens
 from infobehavior.pretraining.pairs import PairSampler, seeded
 from infobehavior.pretraining.processes import Part, Processes
 from infobehavior.pretraining.schedule import learning_rate_at
@@ -145,6 +145,7 @@ def prepare_training(
     until: str | None,
     as_of: str | Path | None,
     processes: Processes | None = None,
+    limit: MemoryLimit | None = None,
 ) -> Training:
     """Read the minutes that training may see, and make everything that a step needs from them; see `pretrain`.
 
@@ -154,6 +155,7 @@ def prepare_training(
         until: see `pretrain`.
         as_of: see `pretrain`.
         processes: those that train, each with a part of the minutes; by default this one alone.
+        limit: how many minutes a process may have in memory; by default all.
     """
     processes = processes or Processes(find_device(config.device))
     minutes, device = open_minutes(path), processes.device
@@ -163,7 +165,7 @@ def prepare_training(
         check_domain_task(line, minutes.schema)
     until = until or minutes.days[-1].isoformat()
     end = end_of_day(until, minutes.schema)
-    store, until_of = _seen(minutes, config, end, as_of, processes)
+    store, until_of = _seen(minutes, config, end, as_of, processes, limit)
     if processes.total(store.num_minutes) == 0:
         raise InputError(f"nothing is left to train on up to {until}; {path} begins {minutes.days[0]}")
     vocabulary = Vocabulary.fit(store, minutes.hash, config.min_count)
@@ -218,21 +220,24 @@ def prepare_training(
         **({"num_processes": processes.size} if processes.size > 1 else {}),
     }
     tokenizer = model.tokenizer(store)
+    store.expect_windows()
     return Training(config, key, model, tasks, sampler, tokenizer, labels, optimizer, record, processes)
 
 
 def _seen(
-    minutes: MinuteTable, config: PretrainConfig, end: int, as_of: str | Path | None, processes: Processes
+    minutes: MinuteTable,
+    config: PretrainConfig,
+    end: int,
+    as_of: str | Path | None,
+    processes: Processes,
+    limit: MemoryLimit | None,
 ) -> tuple[MinuteStore, NDArray[np.int64]]:
     """The minutes of this process that training may see, and until when anything may be known of each entity."""
     first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
     moments = None if as_of is None else read_moments(as_of, minutes)
     with_counts = need_counts(config.domain_task)
-    store = load_own(minutes, first, end, moments, with_counts=with_counts, processes=processes)
-    until_of = known_until(store, moments, end)
-    if moments is not None:
-        store = cut_at(store, until_of)
-    return with_all_tokens(store, processes), until_of
+    store = load_own(minutes, first, end, moments, with_counts=with_counts, processes=processes, limit=limit)
+    return with_all_tokens(store, processes), known_until(store, moments, end)
 
 
 def _part_seen(store: MinuteStore, until_of: NDArray[np.int64], lines: list[str]) -> dict[str, Any]:
