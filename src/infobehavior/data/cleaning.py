@@ -1,6 +1,6 @@
 """Reads an event log by its schema, in SQL, and says why a row can't be used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,10 +162,18 @@ def clean_events(
     Raises:
         InputError: a column is missing.
     """
-    columns = schema.columns
-    source.require(columns)
+    source.require(schema.columns)
     with readable(source.description):
-        time = _read_time(connection, source, schema)
+        facts = find_time_facts(connection, source.sql, source.columns, schema)
+    return events_in_sql(source, facts, schema, drop_duplicates=drop_duplicates)
+
+
+def events_in_sql(
+    source: EventSource, facts: "TimeFacts", schema: Schema, *, drop_duplicates: bool = False
+) -> CleanEvents:
+    """`clean_events`, of a log whose times are known."""
+    columns = schema.columns
+    time = _read_time(facts, source.columns[columns.timestamp], schema)
     entity_type = _entity_type(columns, source.columns[columns.entity])
     used = ", ".join(quoted(name) for name in columns.used())
     members = {"location": columns.location} | {f"extra_{i}": name for i, name in enumerate(columns.extra)}
@@ -267,71 +275,171 @@ def _texts(values: Sequence[str]) -> str:
     return ", ".join(quoted_text(value) for value in values)
 
 
-def _read_time(connection: duckdb.DuckDBPyConnection, source: EventSource, schema: Schema) -> _Reading:
-    column, given = quoted(schema.columns.timestamp), source.columns[schema.columns.timestamp]
+@dataclass(frozen=True)
+class TimeFacts:
+    """What a log's column of times holds, as far as it decides how that is read; of several parts, added up.
+
+    Attributes:
+        num_s: epoch numbers that would be seconds between 1973 and 5138.
+        num_ms: that would be milliseconds.
+        num_us: that would be microseconds.
+        num_numbers: texts that are numbers.
+        num_zoned: texts that end with a time zone.
+        num_naive: texts of times without one.
+        first: the first local time, as microseconds; None where there is none, or none is needed.
+        last: the last one.
+    """
+
+    num_s: int = 0
+    num_ms: int = 0
+    num_us: int = 0
+    num_numbers: int = 0
+    num_zoned: int = 0
+    num_naive: int = 0
+    first: int | None = None
+    last: int | None = None
+
+    def __add__(self, other: "TimeFacts") -> "TimeFacts":
+        counts = {name: count + getattr(other, name) for name, count in vars(self).items() if name.startswith("num_")}
+        moments = [moment for facts in (self, other) for moment in (facts.first, facts.last) if moment is not None]
+        return TimeFacts(**counts, first=min(moments, default=None), last=max(moments, default=None))
+
+    @property
+    def unit(self) -> str:
+        """The unit that most epoch numbers suggest."""
+        counts = [self.num_s, self.num_ms, self.num_us]
+        return list(_UNITS)[counts.index(max(counts))]
+
+
+def find_time_facts(
+    connection: duckdb.DuckDBPyConnection, source: str, columns: Mapping[str, str], schema: Schema
+) -> TimeFacts:
+    """Look through the times of a log, or of some of its files, where they decide anything.
+
+    Args:
+        connection: from `connect`.
+        source: what stands after FROM.
+        columns: DuckDB's type of each column.
+        schema: of the log.
+    """
+    wanted = _time_facts_sql(columns[schema.columns.timestamp], schema)
+    if not wanted:
+        return TimeFacts()
+    found = only_row(connection, f"SELECT {', '.join(wanted.values())} FROM {source}")
+    return TimeFacts(**dict(zip(wanted, found, strict=True)))
+
+
+def _time_facts_sql(given: str, schema: Schema) -> dict[str, str]:
+    """Aggregates, by the names of what they tell."""
+    column = quoted(schema.columns.timestamp)
+    if given in ZONED_TIME_TYPES:
+        return {}
+    if given in NAIVE_TIME_TYPES:
+        return _range_sql(_naive_sql(column), schema)
+    if given in INTEGER_TYPES or given.startswith(FRACTION_TYPES):
+        return _units_sql(column, schema)
+    text = _TimeText(f"trim(CAST({column} AS VARCHAR))")
+    return {
+        **_units_sql(text.number, schema),
+        "num_numbers": f"count({text.number})",
+        "num_zoned": f"count(*) FILTER ({text.has_zone})",
+        "num_naive": f"count(*) FILTER ({text.is_naive})",
+        **_range_sql(text.naive, schema),
+    }
+
+
+def _units_sql(number: str, schema: Schema) -> dict[str, str]:
+    if schema.columns.timestamp_unit:
+        return {}
+    size = f"abs(CAST({number} AS DOUBLE))"
+    return {
+        "num_s": f"count(*) FILTER ({size} < 1e11)",
+        "num_ms": f"count(*) FILTER ({size} >= 1e11 AND {size} < 1e14)",
+        "num_us": f"count(*) FILTER ({size} >= 1e14 AND isfinite({size}))",
+    }
+
+
+def _range_sql(naive: str, schema: Schema) -> dict[str, str]:
+    """The range of local microseconds, in which a zone's offsets are needed."""
+    return {} if schema.time.time_zone == "UTC" else {"first": f"min({naive})", "last": f"max({naive})"}
+
+
+def _naive_sql(column: str) -> str:
+    return f"epoch_us(CAST({column} AS TIMESTAMP))"
+
+
+@dataclass(frozen=True)
+class _TimeText:
+    """SQL of what a text may be: a number, a moment with a zone, a local time."""
+
+    sql: str
+
+    @property
+    def number(self) -> str:
+        return f"TRY_CAST({self.sql} AS DOUBLE)"
+
+    @property
+    def has_zone(self) -> str:
+        return self._matches(_ZONE_PATTERN)
+
+    @property
+    def is_naive(self) -> str:
+        return self._matches(_NAIVE_PATTERN)
+
+    @property
+    def zoned(self) -> str:
+        compact = f"regexp_replace({self.sql}, '\\s+([+-])', '\\1')"
+        return f"CASE WHEN {self.has_zone} THEN epoch_us(TRY_CAST({compact} AS TIMESTAMPTZ)) END"
+
+    @property
+    def naive(self) -> str:
+        return f"CASE WHEN {self.is_naive} THEN epoch_us(TRY_CAST({self.sql} AS TIMESTAMP)) END"
+
+    def _matches(self, pattern: str) -> str:
+        return f"coalesce(regexp_matches({self.sql}, {quoted_text(pattern)}), false)"
+
+
+def _read_time(facts: TimeFacts, given: str, schema: Schema) -> _Reading:
+    column = quoted(schema.columns.timestamp)
     missing = f"{column} IS NULL"
     if given in ZONED_TIME_TYPES:
         return _Reading(f"epoch_us(CAST({column} AS TIMESTAMPTZ))", "moments with a time zone", missing)
     if given in NAIVE_TIME_TYPES:
-        naive = f"epoch_us(CAST({column} AS TIMESTAMP))"
-        zone = schema.time.time_zone
-        return _Reading(_to_utc(connection, source, naive, schema), f"local time of {zone}", missing)
+        return _Reading(_to_utc(facts, _naive_sql(column), schema), f"local time of {schema.time.time_zone}", missing)
     if given in INTEGER_TYPES or given.startswith(FRACTION_TYPES):
-        return _read_numbers(connection, source, column, missing, schema)
-    return _read_text(connection, source, f"trim(CAST({column} AS VARCHAR))", schema)
+        return _read_numbers(facts, column, missing, schema)
+    return _read_text(facts, _TimeText(f"trim(CAST({column} AS VARCHAR))"), schema)
 
 
-def _read_numbers(
-    connection: duckdb.DuckDBPyConnection, source: EventSource, number: str, missing: str, schema: Schema
-) -> _Reading:
+def _read_numbers(facts: TimeFacts, number: str, missing: str, schema: Schema) -> _Reading:
     """Epoch numbers: in the unit of the schema, or in the one that most of the column's values suggest."""
-    unit: str | None = schema.columns.timestamp_unit
-    if unit is None:
-        size = f"abs(CAST({number} AS DOUBLE))"
-        counts = only_row(
-            connection,
-            f"SELECT count(*) FILTER ({size} < 1e11), count(*) FILTER ({size} >= 1e11 AND {size} < 1e14), "
-            f"count(*) FILTER ({size} >= 1e14 AND isfinite({size})) FROM {source.sql}",
-        )
-        unit = list(_UNITS)[counts.index(max(counts))]
+    unit = schema.columns.timestamp_unit or facts.unit
     scaled = f"floor(CAST({number} AS DOUBLE) * {_UNITS[unit]})"
     return _Reading(f"TRY_CAST({scaled} AS BIGINT)", f"epoch numbers in {unit}", missing, unit=unit)
 
 
-def _read_text(connection: duckdb.DuckDBPyConnection, source: EventSource, text: str, schema: Schema) -> _Reading:
+def _read_text(facts: TimeFacts, text: _TimeText, schema: Schema) -> _Reading:
     """Numbers, moments with a zone, or local times: whichever most values are; the others are odd."""
-    missing = f"coalesce({text}, '') = ''"
-    number = f"TRY_CAST({text} AS DOUBLE)"
-    has_zone, is_naive = (
-        f"coalesce(regexp_matches({text}, {quoted_text(pattern)}), false)"
-        for pattern in (_ZONE_PATTERN, _NAIVE_PATTERN)
-    )
-    num_numbers, num_zoned, num_naive = only_row(
-        connection,
-        f"SELECT count({number}), count(*) FILTER ({has_zone}), count(*) FILTER ({is_naive}) FROM {source.sql}",
-    )
-    if schema.columns.timestamp_unit or num_numbers > num_zoned + num_naive:
-        return _read_numbers(connection, source, number, missing, schema)
-    compact = f"regexp_replace({text}, '\\s+([+-])', '\\1')"
-    zoned = f"CASE WHEN {has_zone} THEN epoch_us(TRY_CAST({compact} AS TIMESTAMPTZ)) END"
-    naive = f"CASE WHEN {is_naive} THEN epoch_us(TRY_CAST({text} AS TIMESTAMP)) END"
-    if num_zoned and num_zoned >= num_naive:
-        return _Reading(zoned, "text with a time zone", missing, f"({naive}) IS NOT NULL", NO_ZONE)
+    missing = f"coalesce({text.sql}, '') = ''"
+    if schema.columns.timestamp_unit or facts.num_numbers > facts.num_zoned + facts.num_naive:
+        return _read_numbers(facts, text.number, missing, schema)
+    if facts.num_zoned and facts.num_zoned >= facts.num_naive:
+        return _Reading(text.zoned, "text with a time zone", missing, f"({text.naive}) IS NOT NULL", NO_ZONE)
     how = f"text in local time of {schema.time.time_zone}"
-    local = _to_utc(connection, source, naive, schema)
-    return _Reading(local, how, missing, f"({zoned}) IS NOT NULL" if num_zoned else "false", HAS_ZONE)
+    odd_zone = f"({text.zoned}) IS NOT NULL" if facts.num_zoned else "false"
+    return _Reading(_to_utc(facts, text.naive, schema), how, missing, odd_zone, HAS_ZONE)
 
 
-def _to_utc(connection: duckdb.DuckDBPyConnection, source: EventSource, naive: str, schema: Schema) -> str:
+def _to_utc(facts: TimeFacts, naive: str, schema: Schema) -> str:
     """SQL that subtracts the zone's offset from local microseconds, as `zoneinfo` knows it for their range."""
     zone = schema.time.time_zone
-    if zone == "UTC":
+    if facts.first is None or facts.last is None:
         return naive
     limits = [parse_moment(day, "UTC") for day in (schema.time.earliest, schema.time.latest)]
-    found = only_row(connection, f"SELECT min({naive}), max({naive}) FROM {source.sql}")
-    if found[0] is None:
-        return naive
-    first, last = (min(max(moment, limits[0]), limits[1]) // (SECONDS_PER_MINUTE * MICROSECONDS) for moment in found)
+    first, last = (
+        min(max(moment, limits[0]), limits[1]) // (SECONDS_PER_MINUTE * MICROSECONDS)
+        for moment in (facts.first, facts.last)
+    )
     starts, offsets = wall_offsets(zone, first, last)
     steps = list(
         zip(
@@ -357,10 +465,10 @@ def stepwise(sql: str, steps: Sequence[tuple[int, int]]) -> str:
     return f"CASE WHEN {sql} < {steps[middle][0]} THEN {low} ELSE {high} END"
 
 
-def quarantine_counts(rows: list[tuple[Any, ...]], num_malformed: int) -> dict[str, int]:
-    """Rows set aside, by reason, the most frequent first; `rows` begin with (reason, count)."""
+def quarantine_counts(counted: Iterable[tuple[Any, ...]], num_malformed: int) -> dict[str, int]:
+    """Rows set aside, by reason, the most frequent first; what is counted begins with (reason, count)."""
     counts = {MALFORMED: num_malformed} if num_malformed else {}
-    for reason, count, *_ in rows:
+    for reason, count, *_ in counted:
         if reason is not None:
             counts[reason] = counts.get(reason, 0) + count
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
@@ -370,8 +478,17 @@ def quarantine_examples(
     connection: duckdb.DuckDBPyConnection, source: EventSource, clean: CleanEvents
 ) -> dict[str, tuple[str, ...]]:
     """A few rows of each reason; the first ones by their text, so that their order in the files doesn't matter."""
+    return with_malformed(find_examples(connection, clean), source)
+
+
+def find_examples(connection: duckdb.DuckDBPyConnection, clean: CleanEvents) -> dict[str, tuple[str, ...]]:
+    """The same without malformed rows."""
     rows = connection.execute(
         f"SELECT reason, min(raw, {NUM_EXAMPLES}) FROM ({clean.sql}) WHERE reason IS NOT NULL GROUP BY reason"
     ).fetchall()
-    examples = {reason: tuple(texts) for reason, texts in rows}
-    return examples | ({MALFORMED: source.malformed_examples} if source.num_malformed else {})
+    return {reason: tuple(texts) for reason, texts in rows}
+
+
+def with_malformed(examples: Mapping[str, tuple[str, ...]], source: EventSource) -> dict[str, tuple[str, ...]]:
+    """Examples of the log's malformed rows beside others."""
+    return {**examples, **({MALFORMED: source.malformed_examples} if source.num_malformed else {})}

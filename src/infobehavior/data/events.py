@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
@@ -217,7 +217,8 @@ def _open_parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], 
         for name in (name for name in kinds if kinds[name] != others[name]):
             conflicts.setdefault(name, _conflict(name, (files[0], kinds[name]), (file, others[name])))
     sql = f"read_parquet({_file_list(files)}, {_hive(files, list(kinds))})"
-    return replace(_described(connection, sql, description, 0, ()), type_conflicts=conflicts)
+    columns = described(connection, sql)
+    return EventSource(sql, columns, _num_rows(connection, sql), 0, (), description, conflicts)
 
 
 def _conflict(name: str, first: tuple[Path, str], other: tuple[Path, str]) -> str:
@@ -251,16 +252,13 @@ def _kind(kind: pa.DataType) -> str:
     return next((name for name, holds in tests.items() if holds(kind)), str(kind))
 
 
-def _described(
-    connection: duckdb.DuckDBPyConnection,
-    sql: str,
-    description: str,
-    num_malformed: int,
-    examples: Sequence[str],
-) -> EventSource:
-    columns = {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()}
-    num_rows = only_row(connection, f"SELECT count(*) FROM {sql}")[0]
-    return EventSource(sql, columns, num_rows, num_malformed, tuple(examples), description)
+def described(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, str]:
+    """DuckDB's type of each column of what stands after FROM."""
+    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()}
+
+
+def _num_rows(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    return int(only_row(connection, f"SELECT count(*) FROM {sql}")[0])
 
 
 def only_row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
@@ -283,42 +281,120 @@ def _hive(files: Sequence[Path], names: Sequence[str]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class CsvFormat:
+    """How the CSV files of a log are read, whichever of them are read together.
+
+    Attributes:
+        header: the names in their first line.
+        delimiter: between two values.
+        hive: what DuckDB is told of folders called ``key=value``.
+    """
+
+    header: tuple[str, ...]
+    delimiter: str
+    hive: str
+
+    @classmethod
+    def of(cls, files: Sequence[Path]) -> Self:
+        """The format of files.
+
+        Raises:
+            InputError: they have different columns.
+        """
+        header, delimiter = csv_header(files[0])
+        for file in files[1:]:
+            if csv_header(file) != (header, delimiter):
+                raise InputError(f"{file} has other columns than {files[0]}: {csv_header(file)[0]}, not {header}")
+        return cls(tuple(header), delimiter, _hive(files, header))
+
+    def scan(self, files: Sequence[Path]) -> str:
+        """What stands after FROM, for some of the files."""
+        types = "{" + ", ".join(f"{quoted_text(name)}: 'VARCHAR'" for name in self.header) + "}"
+        return (
+            f"read_csv({_file_list(files)}, auto_detect = false, header = true, delim = {quoted_text(self.delimiter)}, "
+            f"quote = '\"', escape = '\"', columns = {types}, store_rejects = true, rejects_limit = 0, {self.hive})"
+        )
+
+
+@dataclass(frozen=True)
+class OpenQuote:
+    """A quote that isn't closed: where, and how many line breaks DuckDB shows behind it."""
+
+    file: str
+    line: int
+    num_breaks: int
+
+
+@dataclass(frozen=True)
+class CsvRows:
+    """What was found in some CSV files; of several, added up.
+
+    Attributes:
+        num_rows: well-formed rows.
+        num_malformed: lines of rows that aren't.
+        examples: some of those, ascending.
+        num_lost: lines behind an open quote that are neither.
+        open_quote: the one with the most lines behind it.
+    """
+
+    num_rows: int = 0
+    num_malformed: int = 0
+    examples: tuple[str, ...] = ()
+    num_lost: int = 0
+    open_quote: OpenQuote | None = None
+
+    def __add__(self, other: "CsvRows") -> "CsvRows":
+        quotes = [quote for quote in (self.open_quote, other.open_quote) if quote]
+        return CsvRows(
+            self.num_rows + other.num_rows,
+            self.num_malformed + other.num_malformed,
+            tuple(sorted({*self.examples, *other.examples})[:NUM_EXAMPLES]),
+            self.num_lost + other.num_lost,
+            min(quotes, key=lambda quote: (-quote.num_breaks, quote.file, quote.line), default=None),
+        )
+
+    def refuse_lost(self) -> None:
+        """Refuse to lose more than a few lines.
+
+        DuckDB cuts the text of a rejected record, so what an open quote swallowed is told by counting lines.
+
+        Raises:
+            InputError: a quote swallowed more.
+        """
+        quote = self.open_quote
+        if quote and max(self.num_lost, quote.num_breaks) > MAX_OPEN_LINES:
+            raise InputError(
+                f"{quote.file}, line {quote.line}: a quote opens that isn't closed, and "
+                f"{self.num_lost + quote.num_breaks:,} lines after it are lost; close it, or double each quote inside "
+                "of a value"
+            )
+
+
 def open_csv(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], description: str) -> EventSource:
     """Copy the well-formed rows to a temporary Parquet file, so that each later query sees the same ones.
 
     Raises:
         InputError: the files have different columns, or a quote that is never closed has swallowed rows.
     """
-    header, delimiter = csv_header(files[0])
-    for file in files[1:]:
-        if csv_header(file) != (header, delimiter):
-            raise InputError(f"{file} has other columns than {files[0]}: {csv_header(file)[0]}, not {header}")
-    sql = _copied(connection, _csv_scan(files, header, delimiter))
-    _refuse_swallowed_rows(connection, sql, files, header, delimiter)
-    num_malformed, examples = only_row(
-        connection,
-        f"SELECT coalesce(sum({_num_breaks('text')} + 1), 0)::BIGINT, min(DISTINCT text, {NUM_EXAMPLES}) "
-        "FROM malformed",
-    )
-    opened = _described(connection, sql, description, num_malformed, examples or ())
-    return replace(opened, num_malformed=num_malformed + _num_lost(connection, opened, files, header))
+    form = CsvFormat.of(files)
+    sql = copy_csv(connection, form, files)
+    rows = look_into_csv(connection, sql, form, files)
+    rows.refuse_lost()
+    return csv_source(described(connection, sql), sql, rows, description)
 
 
-def _csv_scan(files: Sequence[Path], header: Sequence[str], delimiter: str) -> str:
-    types = "{" + ", ".join(f"{quoted_text(name)}: 'VARCHAR'" for name in header) + "}"
-    return (
-        f"read_csv({_file_list(files)}, auto_detect = false, header = true, delim = {quoted_text(delimiter)}, "
-        f"quote = '\"', escape = '\"', columns = {types}, store_rejects = true, rejects_limit = 0, "
-        f"{_hive(files, header)})"
-    )
+def csv_source(columns: dict[str, str], sql: str, rows: CsvRows, description: str) -> EventSource:
+    """A log of CSV files in which so much was found."""
+    return EventSource(sql, columns, rows.num_rows, rows.num_malformed + rows.num_lost, rows.examples, description)
 
 
-def _copied(connection: duckdb.DuckDBPyConnection, scan: str) -> str:
-    """SQL of a copy of a scan; what it left out is in the view `malformed`, one row a record."""
+def copy_csv(connection: duckdb.DuckDBPyConnection, form: CsvFormat, files: Sequence[Path]) -> str:
+    """SQL of a copy of files; what it left out is in the view `malformed`, one row a record."""
     folder = only_row(connection, "SELECT current_setting('temp_directory')")[0]
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".parquet", delete=False) as copy:
         pass
-    connection.execute(f"COPY (SELECT * FROM {scan}) TO {quoted_text(copy.name)} (FORMAT parquet)")
+    connection.execute(f"COPY (SELECT * FROM {form.scan(files)}) TO {quoted_text(copy.name)} (FORMAT parquet)")
     connection.execute(
         "CREATE OR REPLACE TEMP VIEW malformed AS SELECT file_path, line, min(error_message) AS error, "
         "bool_or(error_message LIKE '%unterminated quote%') AS is_open, "
@@ -328,6 +404,29 @@ def _copied(connection: duckdb.DuckDBPyConnection, scan: str) -> str:
     return f"read_parquet({quoted_text(copy.name)})"
 
 
+def look_into_csv(connection: duckdb.DuckDBPyConnection, sql: str, form: CsvFormat, files: Sequence[Path]) -> CsvRows:
+    """What `copy_csv` found in files.
+
+    Raises:
+        InputError: a quote has swallowed rows, which look like a value.
+    """
+    _refuse_swallowed_rows(connection, sql, form, files)
+    num_malformed, examples = only_row(
+        connection,
+        f"SELECT coalesce(sum({_num_breaks('text')} + 1), 0)::BIGINT, min(DISTINCT text, {NUM_EXAMPLES}) "
+        "FROM malformed",
+    )
+    found = CsvRows(_num_rows(connection, sql), num_malformed, tuple(examples or ()))
+    worst = connection.execute(
+        f"SELECT file_path, line, {_num_breaks('text')} AS breaks FROM malformed WHERE is_open "
+        "ORDER BY breaks DESC, file_path, line LIMIT 1"
+    ).fetchone()
+    if worst is None:
+        return found
+    num_lost = _num_lost(connection, sql, found, form, files)
+    return replace(found, num_lost=num_lost, open_quote=OpenQuote(*worst))
+
+
 def first_malformed(connection: duckdb.DuckDBPyConnection) -> str | None:
     """The first row that `open_csv` left out: its file, its line and what is wrong; None if there is none."""
     row = connection.execute("SELECT file_path, line, error FROM malformed ORDER BY file_path, line LIMIT 1").fetchone()
@@ -335,14 +434,15 @@ def first_malformed(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 
 def _refuse_swallowed_rows(
-    connection: duckdb.DuckDBPyConnection, sql: str, files: Sequence[Path], header: Sequence[str], delimiter: str
+    connection: duckdb.DuckDBPyConnection, sql: str, form: CsvFormat, files: Sequence[Path]
 ) -> None:
     """An open quote that a later one closes makes one value of all the rows between, which looks well-formed."""
+    header = form.header
     breaks = [f"count(*) FILTER (contains({quoted(name)}, chr(10)))" for name in header]
     counts = only_row(connection, f"SELECT {', '.join(breaks)} FROM {sql}")
     for name in (name for name, count in zip(header, counts, strict=True) if count and len(header) > 1):
         value = quoted(name)
-        delimiters = f"(length({value}) - length(replace({value}, {quoted_text(delimiter)}, '')))"
+        delimiters = f"(length({value}) - length(replace({value}, {quoted_text(form.delimiter)}, '')))"
         found = connection.execute(
             f"SELECT {value} FROM {sql} WHERE {_num_breaks(value)} > {MAX_OPEN_LINES} "
             f"AND {delimiters} >= 0.9 * ({_num_breaks(value)} - 1) * {len(header) - 1} LIMIT 1"
@@ -361,25 +461,9 @@ def _num_breaks(sql: str) -> str:
 
 
 def _num_lost(
-    connection: duckdb.DuckDBPyConnection, opened: EventSource, files: Sequence[Path], header: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, sql: str, found: CsvRows, form: CsvFormat, files: Sequence[Path]
 ) -> int:
-    """Lines behind an open quote that are neither rows nor malformed ones; refuses to lose more than a few.
-
-    DuckDB cuts the text of a rejected record, so what an open quote swallowed is told by counting lines.
-    """
-    worst = connection.execute(
-        f"SELECT file_path, line, {_num_breaks('text')} AS breaks FROM malformed WHERE is_open "
-        "ORDER BY breaks DESC, file_path, line LIMIT 1"
-    ).fetchone()
-    if worst is None:
-        return 0
-    file, line, num_breaks = worst
-    inside = " + ".join(f"coalesce(sum({_num_breaks(quoted(name))}), 0)" for name in header)
-    num_inside = int(only_row(connection, f"SELECT {inside} FROM {opened.sql}")[0])
-    num_lost = max(0, sum(map(num_lines, files)) - opened.num_rows - num_inside - opened.num_malformed)
-    if max(num_lost, num_breaks) > MAX_OPEN_LINES:
-        raise InputError(
-            f"{file}, line {line}: a quote opens that isn't closed, and {num_lost + num_breaks:,} lines after it are "
-            "lost; close it, or double each quote inside of a value"
-        )
-    return num_lost
+    """Lines that are neither in rows nor in malformed ones."""
+    inside = " + ".join(f"coalesce(sum({_num_breaks(quoted(name))}), 0)" for name in form.header)
+    num_inside = int(only_row(connection, f"SELECT {inside} FROM {sql}")[0])
+    return max(0, sum(map(num_lines, files)) - found.num_rows - num_inside - found.num_malformed)

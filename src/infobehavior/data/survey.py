@@ -1,8 +1,9 @@
 """Looks through a log before it is aggregated: when its events happened, and which days to read together."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import NoReturn
 
 import duckdb
 import numpy as np
@@ -63,35 +64,62 @@ def survey_events(
     Raises:
         InputError: no event is usable.
     """
-    _refuse_unusable(connection, source, clean)
-    zone = schema.time.time_zone
-    earliest, latest = (parse_moment(day, zone) for day in (schema.time.earliest, schema.time.latest))
-    rows = connection.execute(
-        f"SELECT CASE WHEN microsecond >= {earliest} AND microsecond < {latest} "
-        f"THEN (microsecond - ({earliest})) // {_SLOT_MICROSECONDS} END AS slot, count(*) "
-        f"FROM ({clean.sql}) GROUP BY ALL"
-    ).fetchall()
-    slots, counts = np.array([row for row in rows if row[0] is not None], dtype=np.int64).T
-    minutes = earliest // (SECONDS_PER_MINUTE * MICROSECONDS) + slots * _SLOT_MINUTES
-    days = local_minutes(minutes, zone) // MINUTES_PER_DAY
+    if not connection.execute(f"SELECT 1 FROM ({clean.sql}) WHERE usable LIMIT 1").fetchall():
+        refuse_unusable(source.description, count_quarantined(connection, source, clean))
+    return survey_of(count_slots(connection, clean, schema), schema)
+
+
+def count_slots(connection: duckdb.DuckDBPyConnection, clean: CleanEvents, schema: Schema) -> dict[int | None, int]:
+    """Rows by when they happened: the quarter hour since the first moment that the schema believes, None for others."""
+    earliest, latest = _believed(schema)
+    return dict(
+        connection.execute(
+            f"SELECT CASE WHEN microsecond >= {earliest} AND microsecond < {latest} "
+            f"THEN (microsecond - ({earliest})) // {_SLOT_MICROSECONDS} END AS slot, count(*) "
+            f"FROM ({clean.sql}) GROUP BY ALL"
+        ).fetchall()
+    )
+
+
+def survey_of(count_of_slot: Mapping[int | None, int], schema: Schema) -> Survey:
+    """What `count_slots` of a log tells; one of them is usable."""
+    found = [(slot, count) for slot, count in count_of_slot.items() if slot is not None]
+    slots, counts = np.array(found, dtype=np.int64).T
+    minutes = _believed(schema)[0] // (SECONDS_PER_MINUTE * MICROSECONDS) + slots * _SLOT_MINUTES
+    days = local_minutes(minutes, schema.time.time_zone) // MINUTES_PER_DAY
     # A day of margin: a slot may lie across a midnight.
     first_day = int(days.min()) - 1
     per_day = np.zeros(int(days.max()) - first_day + 2, dtype=np.int64)
     np.add.at(per_day, days - first_day, counts)
-    return Survey(sum(count for _, count in rows), first_day, per_day.tolist())
+    return Survey(sum(count_of_slot.values()), first_day, per_day.tolist())
 
 
-def _refuse_unusable(connection: duckdb.DuckDBPyConnection, source: EventSource, clean: CleanEvents) -> None:
-    if not connection.execute(f"SELECT 1 FROM ({clean.sql}) WHERE usable LIMIT 1").fetchall():
-        quarantined = count_quarantined(connection, source, clean)
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantined.items())
-        raise InputError(f"{source.description} has no usable event: {reasons}")
+def _believed(schema: Schema) -> tuple[int, int]:
+    """The microseconds [earliest, latest) that a schema believes."""
+    zone = schema.time.time_zone
+    return parse_moment(schema.time.earliest, zone), parse_moment(schema.time.latest, zone)
+
+
+def refuse_unusable(description: str, quarantined: Mapping[str, int]) -> NoReturn:
+    """Say why no event of a log is usable.
+
+    Raises:
+        InputError: always.
+    """
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in quarantined.items())
+    raise InputError(f"{description} has no usable event: {reasons}")
 
 
 def count_quarantined(connection: duckdb.DuckDBPyConnection, source: EventSource, clean: CleanEvents) -> dict[str, int]:
     """Rows set aside, by reason."""
-    rows = connection.execute(f"SELECT reason, count(*) FROM ({clean.sql}) WHERE NOT usable GROUP BY reason").fetchall()
-    return quarantine_counts(rows, source.num_malformed)
+    return quarantine_counts(count_reasons(connection, clean).items(), source.num_malformed)
+
+
+def count_reasons(connection: duckdb.DuckDBPyConnection, clean: CleanEvents) -> dict[str, int]:
+    """The same without malformed rows, in any order."""
+    return dict(
+        connection.execute(f"SELECT reason, count(*) FROM ({clean.sql}) WHERE NOT usable GROUP BY reason").fetchall()
+    )
 
 
 def chunks(survey: Survey, num_events: int) -> Iterator[range]:
