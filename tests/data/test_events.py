@@ -236,6 +236,18 @@ def test_the_few_lines_of_an_open_quote_at_the_end_are_counted(
     assert (source.num_rows, source.num_malformed) == (10, 2)
 
 
+@pytest.mark.parametrize("number", [2, 5, 13])
+def test_open_quotes_are_found_in_any_number_of_files(tmp_path: Path, number: int) -> None:
+    for i in range(number):
+        write_csv(tmp_path / f"{i:02}.csv", [*plain_rows(10), '1,2024-01-01,"post'])
+    with connect(threads=1) as connection:
+        source = open_events(connection, tmp_path)
+        assert (source.num_rows, source.num_malformed) == (10 * number, number)
+        write_csv(tmp_path / "last.csv", [*plain_rows(10), '1,2024-01-01,"post', *plain_rows(10)])
+        with pytest.raises(InputError, match=r"last.csv, line 12: a quote opens that isn't closed, and 10 lines"):
+            open_events(connection, tmp_path)
+
+
 def test_quotes_in_values_and_values_of_many_lines_are_no_open_quotes(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:

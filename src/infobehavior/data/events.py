@@ -158,14 +158,24 @@ def open_events(
     files = find_files(source) if files is None else files
     description = str(source)
     with readable(description):
-        if _is_parquet(files[0]):
+        if is_parquet(files[0]):
             opened = _open_parquet(connection, files, description)
         else:
             opened = open_csv(connection, files, description)
-    if opened.num_rows == 0 and not may_be_empty:
-        malformed = f" that can be read ({opened.num_malformed} malformed)" if opened.num_malformed else ""
-        raise InputError(f"{description} has no rows{malformed}")
+    if not may_be_empty:
+        refuse_empty(opened)
     return opened
+
+
+def refuse_empty(source: EventSource) -> None:
+    """Refuse a log without rows.
+
+    Raises:
+        InputError: there are none.
+    """
+    if source.num_rows == 0:
+        malformed = f" that can be read ({source.num_malformed} malformed)" if source.num_malformed else ""
+        raise InputError(f"{source.description} has no rows{malformed}")
 
 
 def find_files(source: str | Path) -> list[Path]:
@@ -175,13 +185,13 @@ def find_files(source: str | Path) -> list[Path]:
         InputError: there are none, one is empty or neither Parquet nor CSV, or there are both.
     """
     matches = [Path(source)] if Path(source).exists() else _glob(str(source))
-    odd = next((file for file in matches if file.is_file() and not _is_parquet(file) and not is_csv(file)), None)
+    odd = next((file for file in matches if file.is_file() and not is_parquet(file) and not is_csv(file)), None)
     if odd:
         raise InputError(f"{odd} is neither Parquet nor CSV; its name must end in .parquet, .csv or .csv.gz")
     files = [file for match in matches for file in ([match] if match.is_file() else _files_under(match))]
     if not files:
         raise InputError(f"there are no events at {source}: no Parquet or CSV file was found")
-    if len({_is_parquet(file) for file in files}) > 1:
+    if len({is_parquet(file) for file in files}) > 1:
         raise InputError(f"{source} has both Parquet and CSV files; give a glob such as {source}/**/*.parquet")
     empty = next((file for file in files if file.stat().st_size == 0), None)
     if empty:
@@ -190,7 +200,7 @@ def find_files(source: str | Path) -> list[Path]:
 
 
 def _files_under(folder: Path) -> list[Path]:
-    files = (file for file in folder.rglob("*") if _is_parquet(file) or is_csv(file))
+    files = (file for file in folder.rglob("*") if is_parquet(file) or is_csv(file))
     return [file for file in files if file.is_file() and not _is_hidden(file.relative_to(folder))]
 
 
@@ -202,7 +212,8 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(("_", ".")) for part in path.parts)
 
 
-def _is_parquet(file: Path) -> bool:
+def is_parquet(file: Path) -> bool:
+    """True if a file's name says that it is Parquet."""
     return file.name.lower().endswith(PARQUET_SUFFIXES)
 
 
@@ -216,7 +227,7 @@ def _open_parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], 
             raise InputError(f"{file} has other columns than {files[0]}: no {', '.join(absent)}")
         for name in (name for name in kinds if kinds[name] != others[name]):
             conflicts.setdefault(name, _conflict(name, (files[0], kinds[name]), (file, others[name])))
-    sql = f"read_parquet({_file_list(files)}, {_hive(files, list(kinds))})"
+    sql = f"read_parquet({_file_list(files)}, {hive_option(files, list(kinds))})"
     columns = described(connection, sql)
     return EventSource(sql, columns, _num_rows(connection, sql), 0, (), description, conflicts)
 
@@ -272,7 +283,7 @@ def _file_list(files: Sequence[Path]) -> str:
     return "[" + ", ".join(quoted_text(str(file)) for file in files) + "]"
 
 
-def _hive(files: Sequence[Path], names: Sequence[str]) -> str:
+def hive_option(files: Sequence[Path], names: Sequence[str]) -> str:
     """Folders called ``key=value`` are columns, unless the files have them too."""
     keys = {part.split("=", 1)[0] for part in files[0].parts[:-1] if "=" in part}
     use = bool(keys) and not keys & set(names)
@@ -306,7 +317,7 @@ class CsvFormat:
         for file in files[1:]:
             if csv_header(file) != (header, delimiter):
                 raise InputError(f"{file} has other columns than {files[0]}: {csv_header(file)[0]}, not {header}")
-        return cls(tuple(header), delimiter, _hive(files, header))
+        return cls(tuple(header), delimiter, hive_option(files, header))
 
     def scan(self, files: Sequence[Path]) -> str:
         """What stands after FROM, for some of the files."""
@@ -334,7 +345,7 @@ class CsvRows:
         num_rows: well-formed rows.
         num_malformed: lines of rows that aren't.
         examples: some of those, ascending.
-        num_lost: lines behind an open quote that are neither.
+        num_lost: lines of the files with an open quote that are neither.
         open_quote: the one with the most lines behind it.
     """
 
@@ -391,17 +402,25 @@ def csv_source(columns: dict[str, str], sql: str, rows: CsvRows, description: st
 
 def copy_csv(connection: duckdb.DuckDBPyConnection, form: CsvFormat, files: Sequence[Path]) -> str:
     """SQL of a copy of files; what it left out is in the view `malformed`, one row a record."""
-    folder = only_row(connection, "SELECT current_setting('temp_directory')")[0]
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".parquet", delete=False) as copy:
-        pass
-    connection.execute(f"COPY (SELECT * FROM {form.scan(files)}) TO {quoted_text(copy.name)} (FORMAT parquet)")
+    folder, threads = only_row(connection, "SELECT current_setting('temp_directory'), current_setting('threads')")
+    # Of more files than two a thread at once, DuckDB forgets the rows behind an open quote.
+    copies = [
+        _copy_csv(connection, form, files[i : i + 2 * threads], folder) for i in range(0, len(files), 2 * threads)
+    ]
     connection.execute(
         "CREATE OR REPLACE TEMP VIEW malformed AS SELECT file_path, line, min(error_message) AS error, "
         "bool_or(error_message LIKE '%unterminated quote%') AS is_open, "
         "any_value(trim(csv_line, chr(10) || chr(13))) AS text "
         "FROM reject_errors JOIN reject_scans USING (scan_id, file_id) GROUP BY scan_id, file_id, file_path, line"
     )
-    return f"read_parquet({quoted_text(copy.name)})"
+    return f"read_parquet({_file_list(copies)})"
+
+
+def _copy_csv(connection: duckdb.DuckDBPyConnection, form: CsvFormat, files: Sequence[Path], folder: str) -> Path:
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".parquet", delete=False) as copy:
+        pass
+    connection.execute(f"COPY (SELECT * FROM {form.scan(files)}) TO {quoted_text(copy.name)} (FORMAT parquet)")
+    return Path(copy.name)
 
 
 def look_into_csv(connection: duckdb.DuckDBPyConnection, sql: str, form: CsvFormat, files: Sequence[Path]) -> CsvRows:
@@ -417,14 +436,14 @@ def look_into_csv(connection: duckdb.DuckDBPyConnection, sql: str, form: CsvForm
         "FROM malformed",
     )
     found = CsvRows(_num_rows(connection, sql), num_malformed, tuple(examples or ()))
-    worst = connection.execute(
+    quotes = connection.execute(
         f"SELECT file_path, line, {_num_breaks('text')} AS breaks FROM malformed WHERE is_open "
-        "ORDER BY breaks DESC, file_path, line LIMIT 1"
-    ).fetchone()
-    if worst is None:
+        "ORDER BY breaks DESC, file_path, line"
+    ).fetchall()
+    if not quotes:
         return found
-    num_lost = _num_lost(connection, sql, found, form, files)
-    return replace(found, num_lost=num_lost, open_quote=OpenQuote(*worst))
+    num_lost = sum(_num_lost(form, Path(file)) for file in {file for file, *_ in quotes})
+    return replace(found, num_lost=num_lost, open_quote=OpenQuote(*quotes[0]))
 
 
 def first_malformed(connection: duckdb.DuckDBPyConnection) -> str | None:
@@ -460,10 +479,10 @@ def _num_breaks(sql: str) -> str:
     return f"(length({sql}) - length(replace({sql}, chr(10), '')))"
 
 
-def _num_lost(
-    connection: duckdb.DuckDBPyConnection, sql: str, found: CsvRows, form: CsvFormat, files: Sequence[Path]
-) -> int:
-    """Lines that are neither in rows nor in malformed ones."""
+def _num_lost(form: CsvFormat, file: Path) -> int:
+    """Lines of a file that are neither in rows nor in malformed ones."""
     inside = " + ".join(f"coalesce(sum({_num_breaks(quoted(name))}), 0)" for name in form.header)
-    num_inside = int(only_row(connection, f"SELECT {inside} FROM {sql}")[0])
-    return max(0, sum(map(num_lines, files)) - found.num_rows - num_inside - found.num_malformed)
+    with connect() as connection:
+        (in_rows,) = only_row(connection, f"SELECT count(*) + {inside} FROM {copy_csv(connection, form, [file])}")
+        (malformed,) = only_row(connection, f"SELECT coalesce(sum({_num_breaks('text')} + 1), 0) FROM malformed")
+    return max(0, num_lines(file) - int(in_rows) - int(malformed))
