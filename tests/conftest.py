@@ -28,3 +28,12 @@ def model_folder(minutes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     pretrain(minutes.path, folder, config=tiny_config())
     return folder
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """A Spark session on this machine whose settings would change results, if any were Spark's to make."""
+    from local_spark import spark_session
+
+    with spark_session("local[2]") as session:
+        yield session

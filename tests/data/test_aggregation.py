@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infobehavior.data import aggregation, coded_events, day_files
+from infobehavior.data import aggregation, coded_events, day_files, embedded_log
 from infobehavior.data.aggregation import Summary, aggregate
 from infobehavior.data.minutes import open_minutes
 from infobehavior.data.schema import (
@@ -261,7 +261,7 @@ def test_time_zone_of_the_machine_and_threads_change_no_byte(tmp_path: Path, ref
 def test_sizes_of_chunks_and_batches_change_no_byte(
     tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch, per_chunk: int, per_batch: int
 ) -> None:
-    monkeypatch.setattr(aggregation, "EVENTS_PER_CHUNK", per_chunk)
+    monkeypatch.setattr(embedded_log, "EVENTS_PER_CHUNK", per_chunk)
     monkeypatch.setattr(coded_events, "EVENTS_PER_BATCH", per_batch)
     aggregate(write_rows(some_rows(), tmp_path / "events.parquet"), integer_schema(), tmp_path / "minutes")
     assert file_hashes(tmp_path / "minutes") == reference
@@ -295,10 +295,10 @@ def test_a_log_that_is_parsed_once_gives_the_same_bytes(
     tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]
 ) -> None:
     """A CSV of many chunks isn't parsed once a chunk."""
-    monkeypatch.setattr(aggregation, "EVENTS_PER_CHUNK", 50)
+    monkeypatch.setattr(embedded_log, "EVENTS_PER_CHUNK", 50)
     read = []
-    read_once = aggregation.read_once
-    monkeypatch.setattr(aggregation, "read_once", lambda *args: read.append(args) or read_once(*args))
+    read_once = embedded_log.read_once
+    monkeypatch.setattr(embedded_log, "read_once", lambda *args: read.append(args) or read_once(*args))
     aggregate(write_csv(some_rows(), tmp_path / "events.csv"), integer_schema(), tmp_path / "minutes", **options)
     assert len(read) == 1
     assert file_hashes(tmp_path / "minutes") == reference
@@ -317,7 +317,7 @@ def test_entities_of_type_text_in_small_batches(tmp_path: Path, monkeypatch: pyt
 def test_a_chunk_of_unusable_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = some_rows(60)
     unusable = [row | {"what": "", "when": row["when"] + timedelta(days=20)} for row in rows]
-    monkeypatch.setattr(aggregation, "EVENTS_PER_CHUNK", 10)
+    monkeypatch.setattr(embedded_log, "EVENTS_PER_CHUNK", 10)
     summary = aggregate(write_rows(rows + unusable, tmp_path / "events.parquet"), SCHEMA, tmp_path / "minutes")
     assert (summary.num_kept, summary.quarantined) == (60, {"no behavior": 60})
     assert read_minutes(tmp_path / "minutes") == expected_minutes(rows, SCHEMA)

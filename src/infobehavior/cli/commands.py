@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 Events = Annotated[
     str,
     typer.Argument(help="events: a Parquet or CSV file, a glob, a folder or a partitioned folder", metavar="EVENTS"),
+]
+Engine = Annotated[Literal["duckdb", "spark"], typer.Option(help="what does the work; both write the same bytes")]
+Master = Annotated[
+    str | None,
+    typer.Option(
+        help="of Spark, such as spark://HOST:7077; by default what spark-submit or Spark's configuration say, else "
+        "this machine",
+        metavar="URL",
+    ),
 ]
 Minutes = Annotated[Path, typer.Argument(help="a folder that `aggregate` wrote", metavar="MINUTES")]
 
@@ -83,15 +92,29 @@ def aggregate(
     drop_duplicates: Annotated[
         bool, typer.Option("--drop-duplicates", help="keep one of rows that are equal in the schema's columns")
     ] = False,
-    memory_limit: Annotated[str | None, typer.Option(help="memory that DuckDB may use, such as 2GB")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="threads that DuckDB may use")] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="memory that DuckDB may use, such as 2GB; by Spark, in each task")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="threads that DuckDB may use; by Spark, in each task")
+    ] = None,
+    engine: Engine = "duckdb",
+    master: Master = None,
 ) -> None:
     """Turn events into minute tokens, one file a day (3.1.1)."""
     from infobehavior.data.aggregation import aggregate as run
 
-    _print(
-        run(events, schema, out, drop_duplicates=drop_duplicates, memory_limit=memory_limit, threads=threads).lines()
+    summary = run(
+        events,
+        schema,
+        out,
+        drop_duplicates=drop_duplicates,
+        memory_limit=memory_limit,
+        threads=threads,
+        engine=engine,
+        master=master,
     )
+    _print(summary.lines())
 
 
 @app.command()

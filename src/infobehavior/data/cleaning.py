@@ -322,15 +322,15 @@ def find_time_facts(
         columns: DuckDB's type of each column.
         schema: of the log.
     """
-    wanted = _time_facts_sql(columns[schema.columns.timestamp], schema)
+    wanted = time_facts_sql(columns[schema.columns.timestamp], schema)
     if not wanted:
         return TimeFacts()
     found = only_row(connection, f"SELECT {', '.join(wanted.values())} FROM {source}")
     return TimeFacts(**dict(zip(wanted, found, strict=True)))
 
 
-def _time_facts_sql(given: str, schema: Schema) -> dict[str, str]:
-    """Aggregates, by the names of what they tell."""
+def time_facts_sql(given: str, schema: Schema) -> dict[str, str]:
+    """Aggregates over a column of times, by the names of the facts that they tell; none where none decides anything."""
     column = quoted(schema.columns.timestamp)
     if given in ZONED_TIME_TYPES:
         return {}

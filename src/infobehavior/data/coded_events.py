@@ -103,7 +103,16 @@ def read_sorted_events(
         f"SELECT ({day})::INTEGER AS day, entity_id, ({packed})::{'INTEGER' if num_bits < 32 else 'BIGINT'} AS packed"
         f"{others} FROM ({inside}) ORDER BY {key}entity_id, packed"
     )
-    with result.to_arrow_reader(EVENTS_PER_BATCH) as batches:
+    yield from arrow_batches(result, EVENTS_PER_BATCH)
+
+
+def arrow_batches(result: duckdb.DuckDBPyRelation, num_rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a query, so many at a time.
+
+    Raises:
+        duckdb.Error: it failed.
+    """
+    with result.to_arrow_reader(num_rows) as batches:
         try:
             yield from batches
         except (OSError, pa.ArrowException) as error:  # as which pyarrow passes DuckDB's errors on

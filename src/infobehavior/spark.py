@@ -1,0 +1,238 @@
+"""Work on a Spark cluster: the session, tasks whose bad input is a value, and what Spark says in one line.
+
+Spark moves bytes and runs Python, no more: it never sees a column, so no type, time zone or setting of a session can
+change a result.
+"""
+
+import os
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from infobehavior.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from pyspark import RDD, SparkContext
+
+ENGINES = ("duckdb", "spark")
+PACKAGES = ("infobehavior", "duckdb", "numpy", "pyarrow", "torch", "tzdata")
+"""What decides bytes, so that all machines must have the same versions of it."""
+
+_EXTRA = "pip install 'infobehavior[spark]'"
+
+
+def check_engine(engine: str, master: str | None) -> bool:
+    """Whether the work is Spark's.
+
+    Raises:
+        InputError: there is no such engine, or it has no master.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine must be {' or '.join(ENGINES)}, got {engine!r}")
+    if master is not None and engine != "spark":
+        raise InputError(f"a master ({master}) is for the engine spark: give --engine spark too")
+    return engine == "spark"
+
+
+@contextmanager
+def spark_context(master: str | None = None) -> Iterator["SparkContext"]:
+    """The Spark session of this process, which stays as it is, or a new one, which ends here.
+
+    Args:
+        master: such as spark://HOST:PORT; by default what `spark-submit` or Spark's own configuration say, else all
+            cores of this machine.
+
+    Raises:
+        InputError: pyspark or Java isn't there, or no session can be had.
+    """
+    with _without_pandas():
+        try:
+            from pyspark import SparkContext
+        except ImportError:
+            raise InputError(f"the engine spark needs pyspark: {_EXTRA}") from None
+    there = SparkContext._active_spark_context
+    if there is None:
+        context = _start(master)
+        try:
+            yield context
+        finally:
+            context.stop()
+    elif master is not None and master != there.master:
+        raise InputError(
+            f"this process has a Spark session on {there.master}: stop it, or leave the master {master} out"
+        )
+    else:
+        yield there
+
+
+def _start(master: str | None) -> "SparkContext":
+    from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkException
+
+    if "PYSPARK_GATEWAY_PORT" not in os.environ and not _has_java():
+        raise InputError("Spark needs Java 17 or later: install it, or set JAVA_HOME")
+    before = os.environ.get("PYSPARK_PYTHON")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or the executors run whatever python3 is
+    try:
+        conf = SparkConf().setIfMissing("spark.app.name", "infobehavior")
+        conf.set("spark.ui.showConsoleProgress", "false")
+        if master is not None:
+            conf.setMaster(master)
+        with _without_pandas():
+            context = SparkContext(conf=conf)
+    except Exception as error:
+        from py4j.protocol import Py4JError
+
+        if not isinstance(error, PySparkException | Py4JError | OSError):
+            raise
+        raise InputError(f"can't start a Spark session{f' on {master}' if master else ''}: {said(error)}") from None
+    finally:
+        if before is None:
+            del os.environ["PYSPARK_PYTHON"]
+    # What fails on an executor is raised here, and told in one line.
+    context.setLogLevel("ERROR" if os.environ.get("INFOBEHAVIOR_DEBUG") == "1" else "OFF")
+    return context
+
+
+@contextmanager
+def _without_pandas() -> Iterator[None]:
+    """Let pyspark say nothing of pandas, which isn't used here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pandas", category=FutureWarning)
+        yield
+
+
+def _has_java() -> bool:
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which("java", path=os.path.join(home, "bin") if home else None) is not None  # noqa: PTH118
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Bad input that a task met: it passes through whatever follows, so that it isn't tried again and again."""
+
+    message: str
+
+
+Task = Callable[[Iterator[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A task of which bad input is a value.
+
+    Attributes:
+        task: takes what is in a partition.
+        versions: of the driver's packages.
+        is_keyed: whether what it gives are pairs of the partition to which they go, and something.
+    """
+
+    task: Task
+    versions: dict[str, str]
+    is_keyed: bool = False
+
+    def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Run it, unless what came before it has failed."""
+        try:
+            _refuse_other_versions(self.versions)
+            yield from self.task(_whole(items))
+        except InputError as error:
+            failed = Failed(str(error))
+            yield (0, failed) if self.is_keyed else failed
+        for _ in items:  # or Spark would start another Python for the next task
+            pass
+
+
+def _whole(items: Iterable[Any]) -> Iterator[Any]:
+    """The items; raises what an earlier task has failed by."""
+    for item in items:
+        failed = item[1] if isinstance(item, tuple) else item
+        if isinstance(failed, Failed):
+            raise InputError(failed.message)
+        yield item
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of the packages that decide bytes; those that aren't there are left out."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _refuse_other_versions(wanted: dict[str, str]) -> None:
+    there = versions()
+    for package, number in wanted.items():
+        if there.get(package) != number:
+            raise InputError(
+                f"the executors have {package} {there.get(package, 'not')}, the driver has {number}: install the same "
+                "versions on all machines"
+            )
+
+
+def tasks(context: "SparkContext", items: Iterable[Any]) -> "RDD[Any]":
+    """One partition for each item."""
+    listed = list(items)
+    return context.parallelize(listed, max(1, len(listed)))
+
+
+def then(rdd: "RDD[Any]", task: Task) -> "RDD[Any]":
+    """Run a task on each partition."""
+    return rdd.mapPartitions(Guarded(task, versions()))
+
+
+def shuffled(rdd: "RDD[Any]", task: Task, num_partitions: int) -> "RDD[Any]":
+    """Run a task on each partition, and bring what it gives to other partitions, with their numbers.
+
+    Args:
+        rdd: the partitions.
+        task: gives pairs of the number of a partition, and something that goes there.
+        num_partitions: how many.
+    """
+    keyed = rdd.mapPartitions(Guarded(task, versions(), is_keyed=True))
+    return keyed.partitionBy(max(1, num_partitions), _itself)
+
+
+def _itself(key: int) -> int:
+    return key
+
+
+def collected(rdd: "RDD[Any]") -> list[Any]:
+    """What is in all partitions, one after the other.
+
+    Raises:
+        InputError: a task met bad input, or failed otherwise, more often than Spark tries.
+    """
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        found = rdd.collect()
+    except (PySparkException, Py4JError) as error:
+        raise InputError(f"Spark gave up: {said(error)}") from error
+    failed = next((item for item in found if isinstance(item, Failed)), None)
+    if failed:
+        raise InputError(failed.message)
+    return found
+
+
+def said(error: BaseException) -> str:
+    """What Spark says, in one line: the error of Python code on an executor, or the first line of another."""
+    text = str(getattr(error, "java_exception", None) or error)
+    python = re.findall(r"^(?:[A-Za-z_][\w.]*\.)?(\w*(?:Error|Exception|Exit)\w*: .*)$", text, re.MULTILINE)
+    if "Traceback" in text and python:
+        name = python[-1]
+        missing = "ModuleNotFoundError" in name and "infobehavior" in name
+        return one_line(name) + ("; install infobehavior on the executors" if missing else "")
+    return one_line(next((line for line in text.splitlines() if line.strip()), type(error).__name__))
