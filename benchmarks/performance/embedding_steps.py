@@ -192,7 +192,7 @@ def embed(given: argparse.Namespace) -> None:
     seconds["import"] = time.perf_counter() - started
     for owner, name, stage in (
         (encode, "load_store", "reading"),
-        (encode, "_embed_shard", "shards"),
+        (encode, "embed_shard", "shards"),
         (command, "embed", "embed"),
     ):
         setattr(owner, name, _timed(getattr(owner, name), stage, seconds))

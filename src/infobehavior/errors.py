@@ -1,5 +1,8 @@
 """The one error that a user is meant to read, in one line."""
 
+DEBUG_VARIABLE = "INFOBEHAVIOR_DEBUG"
+"""Where this is 1 in the environment, an error ends in a traceback."""
+
 
 class InputError(ValueError):
     """Something that the caller gave can't be used.

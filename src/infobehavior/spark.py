@@ -8,15 +8,18 @@ import os
 import re
 import shutil
 import sys
+import tempfile
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
-from infobehavior.errors import InputError, one_line
+from infobehavior.errors import DEBUG_VARIABLE, InputError, one_line
 
 if TYPE_CHECKING:
     from pyspark import RDD, SparkContext
@@ -25,6 +28,8 @@ ENGINES = ("duckdb", "spark")
 PACKAGES = ("infobehavior", "duckdb", "numpy", "pyarrow", "torch", "tzdata")
 """What decides bytes, so that all machines must have the same versions of it."""
 
+_STDERR = 2
+_HIDDEN = ".spark-"
 _EXTRA = "pip install 'infobehavior[spark]'"
 
 
@@ -73,32 +78,52 @@ def spark_context(master: str | None = None) -> Iterator["SparkContext"]:
 
 
 def _start(master: str | None) -> "SparkContext":
+    from py4j.protocol import Py4JError
     from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkException
 
-    if "PYSPARK_GATEWAY_PORT" not in os.environ and not _has_java():
+    by_spark_submit, debugging = "PYSPARK_GATEWAY_PORT" in os.environ, os.environ.get(DEBUG_VARIABLE) == "1"
+    if not by_spark_submit and not _has_java():
         raise InputError("Spark needs Java 17 or later: install it, or set JAVA_HOME")
-    before = os.environ.get("PYSPARK_PYTHON")
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or the executors run whatever python3 is
-    try:
-        conf = SparkConf().setIfMissing("spark.app.name", "infobehavior")
-        conf.set("spark.ui.showConsoleProgress", "false")
-        if master is not None:
-            conf.setMaster(master)
-        with _without_pandas():
-            context = SparkContext(conf=conf)
-    except Exception as error:
-        from py4j.protocol import Py4JError
-
-        if not isinstance(error, PySparkException | Py4JError | OSError):
-            raise
-        raise InputError(f"can't start a Spark session{f' on {master}' if master else ''}: {said(error)}") from None
-    finally:
-        if before is None:
-            del os.environ["PYSPARK_PYTHON"]
+    with tempfile.TemporaryFile() as heard, _python_of_executors():
+        try:
+            with _without_pandas(), nullcontext() if by_spark_submit or debugging else _errors_into(heard):
+                conf = SparkConf().setIfMissing("spark.app.name", "infobehavior")
+                conf.set("spark.ui.showConsoleProgress", "false")
+                context = SparkContext(conf=conf if master is None else conf.setMaster(master))
+        except (PySparkException, Py4JError, OSError) as error:
+            heard.seek(0)
+            java = re.search(r"^.*?(?:Exception|Error): (.*)$", heard.read().decode(errors="replace"), re.MULTILINE)
+            why = one_line(java[1]) if java else said(error)
+            raise InputError(f"can't start a Spark session{f' on {master}' if master else ''}: {why}") from None
     # What fails on an executor is raised here, and told in one line.
-    context.setLogLevel("ERROR" if os.environ.get("INFOBEHAVIOR_DEBUG") == "1" else "OFF")
+    context.setLogLevel("ERROR" if debugging else "OFF")
     return context
+
+
+@contextmanager
+def _python_of_executors() -> Iterator[None]:
+    """Let executors run the Python that runs this, if nothing else was said, and not whatever python3 is."""
+    if "PYSPARK_PYTHON" in os.environ:
+        yield
+        return
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    try:
+        yield
+    finally:
+        del os.environ["PYSPARK_PYTHON"]
+
+
+@contextmanager
+def _errors_into(file: IO[bytes]) -> Iterator[None]:
+    """Let processes that are started meanwhile, which is Java, write their errors into a file."""
+    before = os.dup(_STDERR)
+    os.dup2(file.fileno(), _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(before, _STDERR)
+        os.close(before)
 
 
 @contextmanager
@@ -225,6 +250,32 @@ def collected(rdd: "RDD[Any]") -> list[Any]:
     if failed:
         raise InputError(failed.message)
     return found
+
+
+@contextmanager
+def hidden_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside what a run makes, in which executors write; at the end it is gone.
+
+    An executor writes nowhere else, and each attempt at a task under a name of its own, so that one which was given up
+    and lives on can't harm a later run. What a killed run left is removed too.
+
+    Args:
+        folder: in which it is; if it isn't there yet and nothing else comes into it, it isn't afterwards.
+    """
+    is_new = not folder.exists()
+    _remove_hidden(folder)
+    try:
+        yield folder.absolute() / f"{_HIDDEN}{uuid.uuid4().hex}"
+    finally:
+        _remove_hidden(folder)
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _remove_hidden(folder: Path) -> None:
+    for hidden in folder.glob(f"{_HIDDEN}*"):
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def said(error: BaseException) -> str:

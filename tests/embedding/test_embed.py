@@ -440,8 +440,8 @@ def test_shards_change_no_byte(minutes, model_folder, moments, tmp_path, monkeyp
     path = write_moments(moments, tmp_path / "as_of.parquet")
     given = {"date": DAY} if moments_of == "a day" else {"as_of": path}
     embed(minutes.path, model_folder, tmp_path / "whole", **given)
-    opened, embed_shard = [], encode._embed_shard
-    monkeypatch.setattr(encode, "_embed_shard", lambda *args: opened.append(args) or embed_shard(*args))
+    opened, embed_shard = [], encode.embed_shard
+    monkeypatch.setattr(encode, "embed_shard", lambda *args: opened.append(args) or embed_shard(*args))
     set_limits(monkeypatch, limits)
     embed(minutes.path, model_folder, tmp_path / "out", **given)
     assert len(opened) > 1
@@ -553,8 +553,8 @@ def test_reuse_is_for_a_day(minutes, model_folder, moments, tmp_path):
 def test_fewer_minutes_at_once_change_nothing(minutes, model_folder, moments, table, tmp_path, monkeypatch, limit):
     monkeypatch.setattr(bundles, "ENTITIES_PER_BUNDLE", 1)
     opened = []
-    embed_shard = encode._embed_shard
-    monkeypatch.setattr(encode, "_embed_shard", lambda *args: opened.append(args) or embed_shard(*args))
+    embed_shard = encode.embed_shard
+    monkeypatch.setattr(encode, "embed_shard", lambda *args: opened.append(args) or embed_shard(*args))
     path = write_moments(moments, tmp_path / "as_of.parquet")
     embed(minutes.path, model_folder, tmp_path / "out", as_of=path, minutes_per_shard=limit)
     assert len(opened) > 3
@@ -582,13 +582,13 @@ def test_a_table_can_be_read_while_a_day_is_embedded_and_is_untouched_if_that_st
     embed(minutes.path, model_folder, out, date="2024-04-01")
     before = folder_bytes(out)
     set_limits(monkeypatch, {"ENTITIES_PER_BUNDLE": 1, "MOMENTS_PER_SHARD": 2})
-    shards = iter([encode._embed_shard, encode._embed_shard])
+    shards = iter([encode.embed_shard, encode.embed_shard])
 
     def embed_shard(*args):
         refuse_interrupted(out)
         return next(shards)(*args)
 
-    monkeypatch.setattr(encode, "_embed_shard", embed_shard)
+    monkeypatch.setattr(encode, "embed_shard", embed_shard)
     with pytest.raises(RuntimeError, match="StopIteration"):
         embed(minutes.path, model_folder, out, date="2024-04-02")
     assert folder_bytes(out) == before

@@ -197,8 +197,8 @@ def test_shards_and_many_writes_change_nothing(minutes, keepable, tmp_path, monk
     monkeypatch.setattr(encode, "MINUTES_PER_BATCH", 50)
     monkeypatch.setattr(bundles, "ENTITIES_PER_BUNDLE", 1)
     monkeypatch.setattr(encode, "MINUTES_PER_SHARD", 200)
-    shards, embed_shard = [], encode._embed_shard
-    monkeypatch.setattr(encode, "_embed_shard", lambda *given: shards.append(given) or embed_shard(*given))
+    shards, embed_shard = [], encode.embed_shard
+    monkeypatch.setattr(encode, "embed_shard", lambda *given: shards.append(given) or embed_shard(*given))
     _, *later = embed_days(minutes, keepable, tmp_path / "kept", keep_spans=True)
     assert len(shards) == 2 * len(DAYS)
     embed_days(minutes, keepable, tmp_path / "anew", keep_spans=False)

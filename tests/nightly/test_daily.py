@@ -101,6 +101,20 @@ def test_a_night_does_what_aggregate_and_embed_do(events, night, model, tmp_path
     assert all(line["date"] == str(DAY) and line["seconds"] >= 0 and "error" not in line for line in told(tmp_path))
 
 
+def test_a_night_by_spark_leaves_the_same_bytes(events, night, tmp_path, spark):
+    """And so does the next one, after late events."""
+    late = random_events(seed=8, num_entities=2)
+    for folder, how in ((tmp_path / "duckdb", {}), (tmp_path / "spark", {"engine": "spark"})):
+        write_log(events, folder / "log")
+        night(folder, **how)
+        write_parquet(late, folder / "log" / "late.parquet")
+        again = night(folder, **how)
+        assert 0 < again.embedded[0].num_reused < again.embedded[0].num_embedded
+    assert artefacts(tmp_path / "duckdb") == artefacts(tmp_path / "spark")
+    with pytest.raises(InputError, match="keep_spans is for the engine duckdb"):
+        night(tmp_path / "spark", engine="spark", keep_spans=True)
+
+
 def test_a_second_run_reads_and_encodes_nothing_and_leaves_the_same_bytes(events, night, tmp_path):
     write_log(events, tmp_path / "log")
     first, before = night(), folder_bytes(tmp_path)

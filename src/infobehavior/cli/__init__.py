@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from infobehavior.cli.commands import app
 from infobehavior.cli.error_lines import error_line
-from infobehavior.errors import BusyError
+from infobehavior.errors import DEBUG_VARIABLE, BusyError
 from infobehavior.pretraining.launch import tell_once
 from infobehavior.threads import spin_briefly
 
 EXIT_BAD_INPUT = 2
 EXIT_BUSY = 75
 EXIT_INTERRUPTED = 130
-DEBUG_VARIABLE = "INFOBEHAVIOR_DEBUG"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

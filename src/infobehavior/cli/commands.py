@@ -179,8 +179,11 @@ def embed(
         ),
     ] = False,
     minutes_per_shard: Annotated[
-        int | None, typer.Option(min=1, help="about how many minutes to have in memory at once; default 10 million")
+        int | None,
+        typer.Option(min=1, help="about how many minutes to have in memory at once; default 10 million, by Spark 2"),
     ] = None,
+    engine: Engine = "duckdb",
+    master: Master = None,
 ) -> None:
     """Write each entity's global representation as a table."""
     from infobehavior.embedding.embed import embed as run
@@ -195,6 +198,8 @@ def embed(
         keep_spans=keep_spans,
         reuse=reuse,
         minutes_per_shard=minutes_per_shard,
+        engine=engine,
+        master=master,
     )
     _print(summary.lines())
 
@@ -231,6 +236,8 @@ def daily(
     memory_limit: Annotated[str | None, typer.Option(help="memory that DuckDB may use, such as 2GB")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads that DuckDB may use")] = None,
     minutes_per_shard: Annotated[int | None, typer.Option(min=1, help="see `embed`")] = None,
+    engine: Engine = "duckdb",
+    master: Master = None,
     max_drift: Annotated[
         float | None,
         typer.Option(min=0, help="exit with 3, after all is written, if a population stability index is larger"),
@@ -256,6 +263,8 @@ def daily(
         memory_limit=memory_limit,
         threads=threads,
         minutes_per_shard=minutes_per_shard,
+        engine=engine,
+        master=master,
     )
     _print(summary.lines())
     if max_drift is not None and summary.drift.largest > max_drift:

@@ -1,7 +1,5 @@
 """A log that Spark reads: this process decides and puts files into their places, the executors do the work."""
 
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +34,7 @@ from infobehavior.data.minutes import partition_file
 from infobehavior.data.schema import Schema
 from infobehavior.data.survey import Survey, refuse_unusable, survey_of
 from infobehavior.progress import progress
-from infobehavior.spark import collected, shuffled, spark_context, tasks, then
+from infobehavior.spark import collected, hidden_folder, shuffled, spark_context, tasks, then
 
 if TYPE_CHECKING:
     from pyspark import RDD
@@ -51,9 +49,6 @@ FILES_PER_TASK = 64
 MEMORY_LIMIT = "1GB"
 MAX_TASKS_OF_UNKNOWN = 16
 """At most so many add up the behaviors that the schema doesn't list."""
-
-HIDDEN = ".spark-"
-"""How the folder begins, beside the days, in which executors write."""
 
 
 @contextmanager
@@ -105,6 +100,7 @@ def _reader_of(
 
 def _pieces(files: Sequence[Path], source: EventSource, reader: at.Reader) -> Iterator[at.Piece]:
     """A log in parts of about the same size."""
+    files = [file.absolute() for file in files]  # executors work in folders of their own
     if reader.form:
         sizes = [file.stat().st_size for file in files]
         for run in at.partitions(sizes, BYTES_PER_TASK, FILES_PER_TASK):
@@ -171,23 +167,21 @@ class SparkLog:
     def write_minutes(self, survey: Survey, folder: Path) -> Written:
         """Have the minutes of each day written beside the days, and put them into their places."""
         plan = at.Plan.of(survey, self.reader.schema.time.time_zone, EVENTS_PER_TASK)
-        hidden = folder / f"{HIDDEN}{uuid.uuid4().hex}"
-        _remove_hidden(folder)
+        events = shuffled(self.parts, partial(at.send_events, self.reader, self.clean, plan), plan.num_tasks)
+        minutes = shuffled(events, partial(at.send_minutes, self.reader, plan), len(plan.chunks))
         written = Written()
-        try:
-            with progress("Aggregating minutes", sum(bool(count) for count in survey.events_of_day)) as advance:
-                events = shuffled(self.parts, partial(at.send_events, self.reader, self.clean, plan), plan.num_tasks)
-                minutes = shuffled(events, partial(at.send_minutes, self.reader, plan), len(plan.chunks))
-                for done in collected(then(minutes, partial(at.write_days, self.reader, plan, hidden))):
-                    if isinstance(done, at.Tally):
-                        written.num_kept += done.num_kept
-                        written.num_unknown += done.num_unknown
-                    else:
-                        _put(done, folder)
-                        written.rows_of_day[done.day] = done.num_rows
-                        advance(1, done.day.isoformat())
-        finally:
-            _remove_hidden(folder)
+        with (
+            hidden_folder(folder) as hidden,
+            progress("Aggregating minutes", sum(bool(count) for count in survey.events_of_day)) as advance,
+        ):
+            for done in collected(then(minutes, partial(at.write_days, self.reader, plan, hidden))):
+                if isinstance(done, at.Tally):
+                    written.num_kept += done.num_kept
+                    written.num_unknown += done.num_unknown
+                else:
+                    _put(done, folder)
+                    written.rows_of_day[done.day] = done.num_rows
+                    advance(1, done.day.isoformat())
         return written
 
     def reasons(self) -> dict[str, int]:
@@ -221,9 +215,3 @@ def _put(done: at.DayDone, folder: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target)
     move_into_place(partition_file(done.folder, done.day), target)
-
-
-def _remove_hidden(folder: Path) -> None:
-    """Remove what executors wrote, in this run or in one that was killed."""
-    for hidden in folder.glob(f"{HIDDEN}*"):
-        shutil.rmtree(hidden, ignore_errors=True)

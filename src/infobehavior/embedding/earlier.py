@@ -46,13 +46,10 @@ class EarlierDay:
         partition: its file. One that isn't there, is damaged, or was made by another model, version or processor is as
             good as empty.
         made_by: see `made_by`.
-
-    Attributes:
-        num_found: windows that were found.
     """
 
     def __init__(self, partition: Path, made_by: str) -> None:
-        self.num_found = 0
+        self._found = set[str]()
         self._first_row: dict[str, int] = {}
         self._bundles: dict[str, _Bundle] = {}
         try:
@@ -65,6 +62,11 @@ class EarlierDay:
             self._bundles[bundle.contents], self._first_row[bundle.contents] = bundle, first
             first += bundle.num_rows
         self._row_group = lru_cache(maxsize=2)(self._file.read_row_group)
+
+    @property
+    def num_found(self) -> int:
+        """Windows that were found."""
+        return sum(self._bundles[contents].num_rows for contents in self._found)
 
     def find(self, contents: str, moments: Moments) -> EmbeddedWindows | None:
         """The windows of a bundle, if they held the same.
@@ -83,7 +85,7 @@ class EarlierDay:
         found = _as_windows(rows, moments)
         if found is None or _digest(found) != bundle.digest:
             return None
-        self.num_found += bundle.num_rows
+        self._found.add(contents)
         found.bundles = [EmbeddedBundle(contents, len(moments), Fallbacks(**bundle.fallbacks))]
         return found
 

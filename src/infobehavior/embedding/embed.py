@@ -1,7 +1,7 @@
 """`embed`: from minutes and a model to the table of embeddings (section 4.3)."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date as Date
 from pathlib import Path
@@ -20,10 +20,12 @@ from infobehavior.embedding.encode import EmbeddedWindows, embed_moments
 from infobehavior.embedding.kept_spans import keep_spans_beside
 from infobehavior.embedding.made_by import made_by
 from infobehavior.embedding.spans_file import SPANS_FILE
+from infobehavior.embedding.spark_embed import spark_embedding
 from infobehavior.embedding.table import NO_EVENTS_FOLDER, check_table, partition_file, write_partitions
 from infobehavior.errors import InputError, NoEventsError
 from infobehavior.model.device import find_device
 from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.spark import check_engine
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def embed(
     keep_spans: bool = False,
     reuse: bool = False,
     minutes_per_shard: int | None = None,
+    engine: str = "duckdb",
+    master: str | None = None,
 ) -> Summary:
     """Write the global representation of entities for the windows that end with a day, or at each row of a table.
 
@@ -112,7 +116,10 @@ def embed(
             bundle (see `bundles`), so that after late events only those that they touch are encoded; the embeddings are
             the same bytes.
         minutes_per_shard: about how many minutes with events are in memory at once, 10 million by default; those of a
-            bundle (see `bundles`) are never parted. It changes no byte.
+            bundle (see `bundles`) are never parted. It changes no byte. With Spark, in each task, and 2 million by
+            default.
+        engine: "duckdb", in this process, or "spark"; on machines of one kind they write the same bytes.
+        master: of Spark, see `spark_context`.
 
     Raises:
         InputError: these parts don't belong together, or no window has any events.
@@ -125,6 +132,7 @@ def embed(
         raise InputError("keep_spans is for one day after another: give a date, not a table of moments (as_of)")
     if reuse and date is None:
         raise InputError("reuse is for a day that is embedded again: give a date, not a table of moments (as_of)")
+    refuse_kept_spans(engine, master, keep_spans)
     table, encoder, out = open_minutes(minutes), InfoBehavior.from_pretrained(model), Path(out)
     encoder.check_minutes(table)
     check_table(out, encoder, table)
@@ -139,24 +147,25 @@ def embed(
     refuse_another_run(out, run)
     remove_leftovers(out / SPANS_FILE)
     encoder.eval().to(find_device(device))
-    maker = f"{made_by(encoder)}, DuckDB {duckdb.__version__}" if moments.are_one else None
-    earlier = EarlierDay(_partition_of(out, moments, table.schema), maker) if reuse and maker else None
-    with keep_spans_beside(out, encoder, device) if keep_spans else nullcontext() as kept:
-        embedded = embed_moments(
-            table,
-            encoder,
-            moments,
-            device,
-            kept,
-            minutes_per_shard,
-            find=earlier.find if earlier else None,
-            with_contents=maker is not None,
-        )
+    maker = made_by(encoder)
+    made = f"{maker}, DuckDB {duckdb.__version__}" if moments.are_one else None
+    earlier = EarlierDay(_partition_of(out, moments, table.schema), made) if reuse and made else None
+    with ExitStack() as stack:
+        kept = stack.enter_context(keep_spans_beside(out, encoder, device)) if keep_spans else None
+        find, with_contents = (earlier.find if earlier else None), made is not None
+        by_spark = None
+        if engine == "spark":
+            by_spark = stack.enter_context(spark_embedding(table, model, encoder, out, device, master))
+            embedded = by_spark.embed(encoder, moments, minutes_per_shard, find, with_contents)
+        else:
+            embedded = embed_moments(table, encoder, moments, device, kept, minutes_per_shard, find, with_contents)
         shards = _from_the_first_event(embedded)
         if shards is None:
             window = f"{encoder.config.window_days} days"
             raise NoEventsError(f"none of {len(moments)} windows of {window} {_why(table, moments)}")
-        written = write_partitions(out, run, encoder, table, moments, shards, Path(model), maker)
+        if by_spark and not by_spark.is_made_by(maker):
+            made = None
+        written = write_partitions(out, run, encoder, table, moments, shards, Path(model), made)
         if kept and kept.num_long and earlier and earlier.num_found:
             kept.keep_earlier()
     return Summary(
@@ -171,6 +180,16 @@ def embed(
         str(kept.error.strerror or kept.error) if kept and kept.error else None,
         earlier.num_found if earlier else None,
     )
+
+
+def refuse_kept_spans(engine: str, master: str | None, keep_spans: bool) -> None:
+    """Refuse to keep representations of spans on executors.
+
+    Raises:
+        InputError: see above, and `check_engine`.
+    """
+    if check_engine(engine, master) and keep_spans:
+        raise InputError("keep_spans is for the engine duckdb: the engine spark keeps no representations of spans")
 
 
 def _partition_of(out: Path, moments: Moments, schema: Schema) -> Path:

@@ -181,30 +181,27 @@ def embed_moments(
     bundles = Bundles.of(minutes, moments, model.config.window_minutes, with_contents=with_contents)
     with progress("embedding", len(moments)) as advance:
         for shard in bundles.shards(minutes_per_shard or MINUTES_PER_SHARD, MOMENTS_PER_SHARD):
-            for embedded in _embed_bundles(minutes, model, moments, bundles.take(shard), kept, find):
+            part = bundles.take(shard)
+            for run in runs_of_shard(moments, part, find):
+                embedded = run
+                if isinstance(embedded, slice):
+                    embedded = embed_shard(minutes, model, moments, part.take(embedded), kept)
                 yield embedded
                 advance(len(embedded.moments))
 
 
-def _embed_bundles(
-    minutes: MinuteTable,
-    model: InfoBehavior,
-    moments: Moments,
-    bundles: Bundles,
-    kept: KeptSpans | None,
-    find: FindBundle | None,
-) -> Iterator[EmbeddedWindows]:
-    """Embed the bundles of a shard, those that aren't found in runs."""
+def runs_of_shard(moments: Moments, bundles: Bundles, find: FindBundle | None) -> Iterator[slice | EmbeddedWindows]:
+    """The bundles of a shard in their order: those that are found, and runs of others, which are to be encoded."""
     start = 0
     for at, contents in enumerate(bundles.contents if find else []):
         found = find(contents, moments.take(bundles.moments(at, at + 1))) if find else None
         if found:
             if start < at:
-                yield _embed_shard(minutes, model, moments, bundles.take(slice(start, at)), kept)
+                yield slice(start, at)
             yield found
             start = at + 1
     if start < len(bundles):
-        yield _embed_shard(minutes, model, moments, bundles.take(slice(start, len(bundles))), kept)
+        yield slice(start, len(bundles))
 
 
 def _refuse_dependent_rows(model: InfoBehavior) -> None:
@@ -228,7 +225,7 @@ def _refuse_dependent_rows(model: InfoBehavior) -> None:
         )
 
 
-def _embed_shard(
+def embed_shard(
     minutes: MinuteTable, model: InfoBehavior, moments: Moments, bundles: Bundles, kept: KeptSpans | None
 ) -> EmbeddedWindows:
     """Embed some bundles, reading all their minutes at once."""

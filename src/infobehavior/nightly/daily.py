@@ -24,12 +24,13 @@ from infobehavior.data.minutes import partition_file as minutes_file
 from infobehavior.data.moments import end_of_day
 from infobehavior.data.schema import Schema, read_schema
 from infobehavior.embedding.embed import Summary as Embedded
-from infobehavior.embedding.embed import embed
+from infobehavior.embedding.embed import embed, refuse_kept_spans
 from infobehavior.embedding.table import days_of, days_with_files, remove_day
 from infobehavior.errors import BusyError, InputError, NoEventsError
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.nightly.drift import Drift, measure_drift
 from infobehavior.nightly.stage_log import StageLog
+from infobehavior.spark import spark_context
 
 LOCK_FILE = ".lock"
 AGGREGATION = "the nightly aggregation"
@@ -123,6 +124,8 @@ def daily(
     memory_limit: str | None = None,
     threads: int | None = None,
     minutes_per_shard: int | None = None,
+    engine: str = "duckdb",
+    master: str | None = None,
 ) -> Summary:
     """Do what a night has to do: aggregate what is new or late, and embed each entity's window that ends with a day.
 
@@ -148,6 +151,8 @@ def daily(
         memory_limit: see `aggregate`.
         threads: see `aggregate`.
         minutes_per_shard: see `embed`.
+        engine: "spark" aggregates and embeds by Spark; what is new is looked for in this process.
+        master: of Spark, see `spark_context`.
 
     Raises:
         BusyError: another night is at work in these folders.
@@ -157,6 +162,7 @@ def daily(
     minutes, out = Path(minutes), Path(out)
     if keep_days is not None and keep_days < 1:
         raise InputError(f"keep_days must be 1 or more, got {keep_days}")
+    refuse_kept_spans(engine, master, keep_spans)
     last = _day(date, schema)
     first = None if since is None else _day(since, schema)
     if first and first > last:
@@ -167,6 +173,8 @@ def daily(
     with ExitStack() as stack:
         for folder in sorted({minutes, out}):
             stack.enter_context(_alone(folder, wait))
+        if engine == "spark":
+            stack.enter_context(spark_context(master))  # one for all that follows
         log = StageLog(out / DAILY_LOG, date=last)
         aggregated = _aggregate(
             events,
@@ -175,6 +183,7 @@ def daily(
             last,
             log,
             {_day(day, schema) for day in allow_fewer},
+            engine,
             drop_duplicates=drop_duplicates,
             memory_limit=memory_limit,
             threads=threads,
@@ -192,6 +201,7 @@ def daily(
                         keep_spans=keep_spans,
                         reuse=True,
                         minutes_per_shard=minutes_per_shard,
+                        engine=engine,
                     )
                 except NoEventsError as error:
                     if day == last:
@@ -234,7 +244,14 @@ class _Aggregated:
 
 
 def _aggregate(
-    events: str | Path, schema: Schema, minutes: Path, last: Date, log: StageLog, allow_fewer: set[Date], **how: Any
+    events: str | Path,
+    schema: Schema,
+    minutes: Path,
+    last: Date,
+    log: StageLog,
+    allow_fewer: set[Date],
+    engine: str,
+    **how: Any,
 ) -> _Aggregated:
     """Bring the minutes up to date, up to a day."""
     with log.stage("look through") as facts:
@@ -248,7 +265,7 @@ def _aggregate(
     with log.stage("aggregate", days=plan.made, removed=plan.removed, left=plan.left, kept=len(plan.kept)) as facts:
         before, num_duplicates = _hashes(minutes, touched), 0
         if plan.made:
-            summary = aggregate_days(events, schema, minutes, files=files, days=plan.made, run=AGGREGATION, **how)
+            summary = aggregate_days(events, schema, minutes, files=files, days=plan.made, run=AGGREGATION, engine=engine, **how)
             facts |= {"events": summary.num_kept, "minutes": summary.num_minutes}
             num_duplicates = facts["duplicates"] = summary.num_duplicates
         elif not days_of_minutes(minutes):
