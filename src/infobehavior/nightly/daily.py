@@ -265,7 +265,9 @@ def _aggregate(
     with log.stage("aggregate", days=plan.made, removed=plan.removed, left=plan.left, kept=len(plan.kept)) as facts:
         before, num_duplicates = _hashes(minutes, touched), 0
         if plan.made:
-            summary = aggregate_days(events, schema, minutes, files=files, days=plan.made, run=AGGREGATION, engine=engine, **how)
+            summary = aggregate_days(
+                events, schema, minutes, files=files, days=plan.made, run=AGGREGATION, engine=engine, **how
+            )
             facts |= {"events": summary.num_kept, "minutes": summary.num_minutes}
             num_duplicates = facts["duplicates"] = summary.num_duplicates
         elif not days_of_minutes(minutes):
