@@ -6,7 +6,7 @@ import pytest
 
 import infobehavior
 
-HEAVY = ("torch", "sklearn", "lightgbm", "duckdb", "pyarrow", "pandas", "plotly")
+HEAVY = ("torch", "sklearn", "lightgbm", "duckdb", "pyarrow", "pandas", "plotly", "pyspark")
 
 
 def test_all_matches_the_exports():

@@ -28,6 +28,7 @@ ENGINES = ("duckdb", "spark")
 PACKAGES = ("infobehavior", "duckdb", "numpy", "pyarrow", "torch", "tzdata")
 """What decides bytes, so that all machines must have the same versions of it."""
 
+_CONNECT = "SPARK_CONNECT_MODE_ENABLED"
 _STDERR = 2
 _HIDDEN = ".spark-"
 _EXTRA = "pip install 'infobehavior[spark]'"
@@ -62,6 +63,10 @@ def spark_context(master: str | None = None) -> Iterator["SparkContext"]:
             from pyspark import SparkContext
         except ImportError:
             raise InputError(f"the engine spark needs pyspark: {_EXTRA}") from None
+    if _CONNECT in os.environ or (master or "").startswith("sc://"):
+        raise InputError(
+            "Spark Connect runs no Python tasks on bytes: use a session of the driver's own, or spark-submit"
+        )
     there = SparkContext._active_spark_context
     if there is None:
         context = _start(master)
