@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infobehavior import InputError, aggregate
-from infobehavior.data import spark_log, spark_tasks
+from infobehavior.data import spark_log, spark_plan, spark_tasks
 from infobehavior.data.minutes import open_minutes
 from local_spark import ODD_SETTINGS
 from small_minutes import folder_bytes, random_events, small_schema
@@ -212,7 +212,7 @@ def test_several_attempts_at_a_task_write_files_of_their_own(tmp_path):
     with spark_log.open_spark_log(
         tmp_path / "log.csv", schema, master=None, files=None, drop_duplicates=False, memory_limit=None, threads=None
     ) as log:
-        plan = spark_tasks.Plan.of(log.survey(), schema.time.time_zone, 10_000)
+        plan = spark_plan.Plan.of(log.survey(), schema.time.time_zone, 10_000)
         [piece] = spark_log._pieces([tmp_path / "log.csv"], log.source, log.reader)
         events = list(spark_tasks.send_events(log.reader, log.clean, plan, iter([piece])))
         minutes = list(spark_tasks.send_minutes(log.reader, plan, iter(events)))

@@ -32,6 +32,7 @@ from infobehavior.data.events import (
 )
 from infobehavior.data.minutes import partition_file
 from infobehavior.data.schema import Schema
+from infobehavior.data.spark_plan import Piece, Plan, runs_of_size
 from infobehavior.data.survey import Survey, refuse_unusable, survey_of
 from infobehavior.progress import progress
 from infobehavior.spark import collected, hidden_folder, shuffled, spark_context, tasks, then
@@ -98,29 +99,29 @@ def _reader_of(
     return at.Reader(description, schema, source.columns, form, hive, *limits), source
 
 
-def _pieces(files: Sequence[Path], source: EventSource, reader: at.Reader) -> Iterator[at.Piece]:
+def _pieces(files: Sequence[Path], source: EventSource, reader: at.Reader) -> Iterator[Piece]:
     """A log in parts of about the same size."""
     files = [file.absolute() for file in files]  # executors work in folders of their own
     if reader.form:
         sizes = [file.stat().st_size for file in files]
-        for run in at.partitions(sizes, BYTES_PER_TASK, FILES_PER_TASK):
-            yield at.Piece(tuple(files[run]))
+        for run in runs_of_size(sizes, BYTES_PER_TASK, FILES_PER_TASK):
+            yield Piece(tuple(files[run]))
         return
     counts = [pq.read_metadata(file).num_rows for file in files]
     can_part = "file_row_number" not in source.columns
-    for run in at.partitions(counts, EVENTS_PER_TASK, FILES_PER_TASK):
+    for run in runs_of_size(counts, EVENTS_PER_TASK, FILES_PER_TASK):
         if can_part and counts[run.start] > EVENTS_PER_TASK:
             yield from _parts(files[run.start])
         else:
-            yield at.Piece(tuple(files[run]))
+            yield Piece(tuple(files[run]))
 
 
-def _parts(file: Path) -> Iterator[at.Piece]:
+def _parts(file: Path) -> Iterator[Piece]:
     """Runs of whole row groups of a Parquet file."""
     metadata = pq.read_metadata(file)
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    for run in at.partitions(sizes, EVENTS_PER_TASK, len(sizes)):
-        yield at.Piece((file,), (sum(sizes[: run.start]), sum(sizes[: run.stop])))
+    for run in runs_of_size(sizes, EVENTS_PER_TASK, len(sizes)):
+        yield Piece((file,), (sum(sizes[: run.start]), sum(sizes[: run.stop])))
 
 
 def _look_into(pieces: "RDD[Any]", source: EventSource, reader: at.Reader) -> tuple[EventSource, TimeFacts]:
@@ -166,7 +167,7 @@ class SparkLog:
 
     def write_minutes(self, survey: Survey, folder: Path) -> Written:
         """Have the minutes of each day written beside the days, and put them into their places."""
-        plan = at.Plan.of(survey, self.reader.schema.time.time_zone, EVENTS_PER_TASK)
+        plan = Plan.of(survey, self.reader.schema.time.time_zone, EVENTS_PER_TASK)
         events = shuffled(self.parts, partial(at.send_events, self.reader, self.clean, plan), plan.num_tasks)
         minutes = shuffled(events, partial(at.send_minutes, self.reader, plan), len(plan.chunks))
         written = Written()
