@@ -25,7 +25,7 @@ from performance.measure import MISSED, REACHED
 
 ENCODER = "encoder"
 ON_GPU = "-on-gpu"
-PARTS = (ENCODER, "pretraining", "embedding", "growth", "aggregation", "window")
+PARTS = (ENCODER, "pretraining", "memory", "embedding", "growth", "aggregation", "window")
 RESULTS = ROOT / "docs" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
 

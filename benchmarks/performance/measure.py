@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Self
 
 from machine import ROOT
 
@@ -111,6 +112,23 @@ def peak_bytes(pid: int | str = "self") -> int:
 def anonymous_bytes(pid: int | str = "self") -> int:
     """Resident memory of a process that is no file's, now; 0 of one that has ended."""
     return _bytes_of("RssAnon", pid)
+
+
+class AnonymousPeak:
+    """The most `anonymous_bytes` that this process has while a block runs, as often as it is looked at."""
+
+    def __enter__(self) -> Self:
+        self.num_bytes, self._ended, self._thread = 0, Event(), Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self.num_bytes = max(self.num_bytes, anonymous_bytes())
 
 
 def _bytes_of(what: str, pid: int | str) -> int:

@@ -64,6 +64,7 @@ def data(tmp_path: Path) -> Path:
         ("encoder", "## Encoder"),
         ("pretraining", "## Pre-training"),
         ("growth", "## Growth"),
+        ("memory", "## Training on more minutes than memory holds"),
     ],
 )
 def test_each_part(part: str, title: str, data: Path, tmp_path: Path) -> None:
