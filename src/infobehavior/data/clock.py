@@ -15,6 +15,9 @@ SECONDS_PER_MINUTE = 60
 SECONDS_PER_DAY = MINUTES_PER_DAY * SECONDS_PER_MINUTE
 MICROSECONDS = 1_000_000
 
+FEW_PIECES = 12
+"""Up to so many pieces of constant offset, comparing with each is faster than looking each minute up."""
+
 _EPOCH = datetime(1970, 1, 1)
 _TYPE_NAMES = {int: "an integer", float: "a fraction", bool: "a boolean"}
 
@@ -34,7 +37,12 @@ def local_minutes(minute: NDArray[np.integer], time_zone: str) -> NDArray[np.int
     if utc.size == 0 or time_zone == "UTC":
         return utc.copy()
     starts, offsets = utc_offsets(time_zone, int(utc.min()), int(utc.max()))
-    return utc + offsets[np.searchsorted(starts, utc, side="right") - 1]
+    if len(starts) > FEW_PIECES:
+        return utc + offsets[np.searchsorted(starts, utc, side="right") - 1]
+    local: NDArray[np.int64] = utc + offsets[0]
+    for start, change in zip(starts[1:], np.diff(offsets), strict=True):
+        local += change * (utc >= start)
+    return local
 
 
 def utc_offsets(time_zone: str, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
