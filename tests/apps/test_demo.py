@@ -50,7 +50,11 @@ def calls(monkeypatch):
     return calls
 
 
-DEFAULTS_OF_FLAGS = {"evaluate": {"folds": 5, "oversample": 4}, "embed": {"device": "cpu"}}
+DEFAULTS_OF_FLAGS = {
+    "aggregate": {"engine": "duckdb"},
+    "evaluate": {"folds": 5, "oversample": 4},
+    "embed": {"device": "cpu", "engine": "duckdb"},
+}
 
 
 def test_the_printed_commands_do_what_the_demo_does(calls, capsys, tmp_path):

@@ -1,5 +1,9 @@
+import pytest
+
 from infobehavior.data.clock import day_of_number
-from infobehavior.data.survey import Survey, chunks
+from infobehavior.data.survey import Survey, chunks, survey_of
+from infobehavior.errors import InputError
+from small_minutes import small_schema
 
 
 def test_days_are_read_together_up_to_a_number_of_events() -> None:
@@ -19,3 +23,10 @@ def test_days_that_are_not_wanted_are_not_read() -> None:
     assert some.days == {day_of_number(number) for number in (101, 103, 104, 105, 107)}
     assert survey.only(None) == survey
     assert list(chunks(survey.only(set()), 20)) == []
+
+
+@pytest.mark.parametrize("slot", [-1, 10**9])
+def test_times_that_no_event_can_have_tell_of_a_damaged_file(slot) -> None:
+    """DuckDB believes the statistics of a file, and so lets through what its rows say otherwise."""
+    with pytest.raises(InputError, match="a file is damaged; write it again"):
+        survey_of({5: 1, slot: 1}, small_schema())

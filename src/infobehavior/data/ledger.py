@@ -24,7 +24,7 @@ from infobehavior.data.coded_events import day_sql
 from infobehavior.data.events import connect, find_files, only_row, open_events, readable
 from infobehavior.data.minutes import days_of, partition_file
 from infobehavior.data.schema import Schema
-from infobehavior.data.survey import count_quarantined
+from infobehavior.data.survey import count_quarantined, refuse_unbelieved
 from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
@@ -327,6 +327,8 @@ def _contents_of_days(
     first, last = only_row(connection, f"SELECT min(microsecond), max(microsecond) {usable}")
     if first is None:
         return {}
+    refuse_unbelieved(first, schema)
+    refuse_unbelieved(last, schema)
     zone = schema.time.time_zone
     first_day, last_day = (local_date(moment // _MICROSECONDS_PER_MINUTE, zone) for moment in (first, last))
     numbers = range(first_day.toordinal(), last_day.toordinal() + 1)

@@ -85,13 +85,31 @@ def survey_of(count_of_slot: Mapping[int | None, int], schema: Schema) -> Survey
     """What `count_slots` of a log tells; one of them is usable."""
     found = [(slot, count) for slot, count in count_of_slot.items() if slot is not None]
     slots, counts = np.array(found, dtype=np.int64).T
-    minutes = _believed(schema)[0] // (SECONDS_PER_MINUTE * MICROSECONDS) + slots * _SLOT_MINUTES
+    earliest, _ = _believed(schema)
+    refuse_unbelieved(earliest + int(slots.min()) * _SLOT_MICROSECONDS, schema)
+    refuse_unbelieved(earliest + int(slots.max()) * _SLOT_MICROSECONDS, schema)
+    minutes = earliest // (SECONDS_PER_MINUTE * MICROSECONDS) + slots * _SLOT_MINUTES
     days = local_minutes(minutes, schema.time.time_zone) // MINUTES_PER_DAY
     # A day of margin: a slot may lie across a midnight.
     first_day = int(days.min()) - 1
     per_day = np.zeros(int(days.max()) - first_day + 2, dtype=np.int64)
     np.add.at(per_day, days - first_day, counts)
     return Survey(sum(count_of_slot.values()), first_day, per_day.tolist())
+
+
+def refuse_unbelieved(microsecond: int, schema: Schema) -> None:
+    """Refuse a time of a usable event that the schema doesn't believe, as none should be.
+
+    DuckDB doesn't look at times of which a file's statistics say that all are believed; of a damaged file they may lie.
+
+    Raises:
+        InputError: it is such a time.
+    """
+    earliest, latest = _believed(schema)
+    if not earliest <= microsecond < latest:
+        raise InputError(
+            "the log has a time that the statistics of its own file exclude: a file is damaged; write it again"
+        )
 
 
 def _believed(schema: Schema) -> tuple[int, int]:
