@@ -21,6 +21,7 @@ Events = Annotated[
     str,
     typer.Argument(help="events: a Parquet or CSV file, a glob, a folder or a partitioned folder", metavar="EVENTS"),
 ]
+Device = Annotated[str, typer.Option(help="where to encode: cpu, cuda or cuda:N")]
 Engine = Annotated[Literal["duckdb", "spark"], typer.Option(help="what does the work; both write the same bytes")]
 Master = Annotated[
     str | None,
@@ -163,7 +164,7 @@ def embed(
     as_of: Annotated[
         Path | None, typer.Option(help="table (entity_id, as_of): a window for each row", metavar="TABLE")
     ] = None,
-    device: Annotated[str, typer.Option(help="where to encode: cpu, cuda or cuda:N")] = "cpu",
+    device: Device = "cpu",
     keep_spans: Annotated[
         bool,
         typer.Option(
@@ -231,7 +232,7 @@ def daily(
         ),
     ] = None,
     drop_duplicates: Annotated[bool, typer.Option("--drop-duplicates", help="see `aggregate`")] = False,
-    device: Annotated[str, typer.Option(help="where to encode: cpu, cuda or cuda:N")] = "cpu",
+    device: Device = "cpu",
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for another nightly run to end")] = 0.0,
     memory_limit: Annotated[str | None, typer.Option(help="memory that DuckDB may use, such as 2GB")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads that DuckDB may use")] = None,

@@ -93,7 +93,16 @@ def read_definition(folder: Path) -> MinuteTable:
 
 def days_of(folder: Path) -> tuple[date, ...]:
     """The local days that a folder has minutes of, ascending."""
-    names = (file.parent.name.removeprefix("ds=") for file in folder.glob(f"ds=*/{PARTITION_FILE}"))
+    return days_that_have(folder, PARTITION_FILE)
+
+
+def days_that_have(folder: Path, file_name: str) -> tuple[date, ...]:
+    """The local days of which a folder has such a file, ascending.
+
+    Raises:
+        InputError: it has a folder that isn't a day.
+    """
+    names = (file.parent.name.removeprefix("ds=") for file in folder.glob(f"ds=*/{file_name}"))
     try:
         return tuple(sorted(date.fromisoformat(name) for name in names))
     except ValueError as error:

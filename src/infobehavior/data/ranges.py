@@ -21,6 +21,16 @@ def blocks(length: int) -> Iterator[slice]:
         yield slice(start, min(start + ROWS_AT_ONCE, length))
 
 
+def evenly(count: int, at_most: int) -> NDArray[np.int64]:
+    """So many of some rows, by number, evenly spaced; all where there are no more.
+
+    Example:
+        >>> evenly(9, 3)
+        array([0, 4, 8])
+    """
+    return np.unique(np.linspace(0, max(0, count - 1), min(count, at_most)).astype(np.int64))
+
+
 def positions(starts: NDArray[Any], lengths: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All positions of some runs, and of each which run it is from.
 

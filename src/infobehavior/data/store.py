@@ -280,28 +280,31 @@ def entities_of(
     return table["entity_id"].to_numpy(), table["n"].to_numpy()
 
 
-def contents_of(minutes: MinuteTable, end_minute: int, *, first_minute: int) -> tuple[NDArray[Any], NDArray[np.uint64]]:
+def contents_of(
+    minutes: MinuteTable, end_minute: int, *, first_minute: int
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.uint64]]:
     """All entities that have minutes in [first_minute, end_minute), sorted, and what tells their minutes from others.
 
     Returns:
-        Entities, and for each two sums over its minutes (entities, 2), of hashes of what the encoder sees of a minute.
-        They are DuckDB's own, so those of another version of it may differ.
+        Entities, how many minutes each has, and two sums over these (entities, 2), of hashes of what the encoder sees
+        of a minute. They are DuckDB's own, so those of another version of it may differ.
 
     Raises:
         InputError: a file is missing or damaged.
     """
     files = minutes.files(first_minute, end_minute)
     if not files:
-        return np.array([], dtype=object), np.zeros((0, 2), dtype=np.uint64)
+        return np.array([], dtype=object), np.array([], dtype=np.int64), np.zeros((0, 2), dtype=np.uint64)
     seen = ", ".join(["minute", "num_events", *_word_columns(minutes.schema), "location"])
     with reading_minutes(minutes.path, files), connect() as connection:
         table = connection.sql(
-            f"SELECT entity_id, {_sum_of_hashes(f'hash({seen})')}, {_sum_of_hashes(f'hash(0, {seen})')} "
+            f"SELECT entity_id, count(*), {_sum_of_hashes(f'hash({seen})')}, {_sum_of_hashes(f'hash(0, {seen})')} "
             "FROM read_parquet(?, hive_partitioning = false) WHERE minute < ? AND minute >= ? "
             "GROUP BY entity_id ORDER BY entity_id",
             params=[files, end_minute, first_minute],
         ).to_arrow_table()
-    return table[0].to_numpy(), np.column_stack([table[1].to_numpy(), table[2].to_numpy()])
+    entity, count, *sums = (column.to_numpy() for column in table.columns)
+    return entity, count, np.column_stack(sums)
 
 
 def count_composites(

@@ -32,6 +32,7 @@ from infobehavior.artefacts import (
     write_bytes,
     write_json,
 )
+from infobehavior.data.ranges import evenly
 from infobehavior.embedding.earlier import digest_of
 from infobehavior.embedding.table import KEYS, KIND, days_of, partition_file, read_chosen, read_definition
 from infobehavior.errors import InputError, one_line
@@ -238,13 +239,8 @@ def _in_common(new: Path, old: Path) -> tuple[tuple[Vectors, Vectors], int]:
         raise InputError(f"entity_id is of another type in {new} than in {old}: both need the same minutes")
     numbered = [part.append_column(f"row_{i}", pa.array(np.arange(len(part)))) for i, part in enumerate(keys)]
     common = numbered[0].join(numbered[1], KEYS, join_type="inner").sort_by("row_0")
-    some = np.unique(np.linspace(0, max(0, len(common) - 1), min(len(common), MAX_ACCOUNTS)).astype(np.int64))
-    first, second = (
-        np.concatenate(list(read_chosen(file, common[f"row_{i}"].to_numpy()[some])))
-        if len(some)
-        else np.zeros((0, 1), np.float32)
-        for i, file in enumerate(files)
-    )
+    some = evenly(len(common), MAX_ACCOUNTS)
+    first, second = (read_chosen(file, common[f"row_{i}"].to_numpy()[some]) for i, file in enumerate(files))
     return (first, second), len(some)
 
 

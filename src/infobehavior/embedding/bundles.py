@@ -55,7 +55,10 @@ class Bundles:
             return cls(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64), [])
         entity, first = np.unique(moments.entity_id, return_index=True)
         start, end = int(moments.end.min()) - window_minutes, int(moments.end.max())
-        known, counts = entities_of(minutes, end, first_minute=start)
+        if with_contents:
+            known, counts, sums = contents_of(minutes, end, first_minute=start)
+        else:
+            known, counts = entities_of(minutes, end, first_minute=start)
         num_minutes = _placed(counts, known, entity)
         begins = np.array([_begins_bundle(who) for who in entity.tolist()])
         begins[0] = True
@@ -69,7 +72,6 @@ class Bundles:
         if not with_contents:
             return bundles
         assert start == int(moments.end.max()) - window_minutes
-        known, sums = contents_of(minutes, end, first_minute=start)
         local_time = [part.tobytes() for part in utc_offsets(minutes.schema.time.time_zone, start, end)]
         return replace(bundles, contents=list(_contents(bundles, moments, _placed(sums, known, entity), local_time)))
 

@@ -32,7 +32,7 @@ from infobehavior.artefacts import (
     write_json,
     writing,
 )
-from infobehavior.data.minutes import MinuteTable
+from infobehavior.data.minutes import MinuteTable, days_that_have
 from infobehavior.data.moments import Moments, day_before
 from infobehavior.data.schema import Schema
 from infobehavior.embedding.earlier import PartitionLog
@@ -74,10 +74,13 @@ def partition_file(out: Path, day: date) -> Path:
     return out / f"ds={day}" / PARTITION_FILE
 
 
-def days_of(out: Path) -> list[date]:
-    """The days of a table, ascending; none if it isn't there."""
-    names = (file.parent.name.removeprefix("ds=") for file in out.glob(f"ds=*/{PARTITION_FILE}"))
-    return sorted(date.fromisoformat(name) for name in names)
+def days_of(out: Path) -> tuple[date, ...]:
+    """The days of a table, ascending; none if it isn't there.
+
+    Raises:
+        InputError: it has a folder that isn't a day.
+    """
+    return days_that_have(out, PARTITION_FILE)
 
 
 def read_definition(table: Path) -> dict[str, Any]:
@@ -93,21 +96,22 @@ def read_definition(table: Path) -> dict[str, Any]:
     return definition
 
 
-def read_chosen(file: pq.ParquetFile, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
-    """The embeddings of some rows of a partition, a row group in memory at a time.
+def read_chosen(file: pq.ParquetFile, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The embeddings of some rows of a partition; of the others, a row group at a time is in memory.
 
     Args:
         file: the partition.
         rows: ascending.
     """
-    first = 0
+    found, first = [np.zeros((0, file.schema_arrow.field("embedding").type.list_size), np.float32)], 0
     for group in range(file.num_row_groups):
         after = first + file.metadata.row_group(group).num_rows
         inside = rows[(rows >= first) & (rows < after)] - first
         if len(inside):
             column = file.read_row_group(group, ["embedding"])["embedding"].combine_chunks().take(pa.array(inside))
-            yield column.flatten().to_numpy().reshape(len(inside), -1)
+            found.append(column.flatten().to_numpy().reshape(len(inside), -1))
         first = after
+    return np.concatenate(found)
 
 
 def remove_day(out: Path, day: date) -> None:

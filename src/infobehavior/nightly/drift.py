@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from infobehavior.artefacts import read_json, write_json
 from infobehavior.data.clock import SECONDS_PER_MINUTE, local_date
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, Moments, end_of_day
+from infobehavior.data.ranges import evenly
 from infobehavior.data.store import entities_of
 from infobehavior.embedding.encode import embed_moments
 from infobehavior.embedding.table import partition_file, read_chosen
@@ -172,7 +172,7 @@ def _profile_at_training(table: MinuteTable, model: InfoBehavior, day: Date, dev
     entities, num_minutes = entities_of(table, end, first_minute=end - model.config.window_minutes)
     if len(entities) == 0:
         return None
-    chosen = entities[_evenly(len(entities))]
+    chosen = entities[evenly(len(entities), NUM_WINDOWS)]
     moments = Moments(chosen, np.full(len(chosen), end * MICROSECONDS_PER_MINUTE))
     embedding = np.concatenate([shard.embedding for shard in embed_moments(table, model, moments, device)])
     return Profile.of(day, table, model, num_minutes, embedding)
@@ -183,10 +183,5 @@ def _profile_of_partition(
 ) -> Profile:
     file = pq.ParquetFile(partition_file(out, day))
     num_minutes = file.read(["num_minutes"])["num_minutes"].to_numpy()
-    embedding = np.concatenate(list(read_chosen(file, _evenly(len(num_minutes)))))
+    embedding = read_chosen(file, evenly(len(num_minutes), NUM_WINDOWS))
     return Profile.of(day, table, model, num_minutes, embedding, reference.edges if reference else None)
-
-
-def _evenly(count: int) -> NDArray[np.int64]:
-    """At most NUM_WINDOWS of so many rows, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(count, NUM_WINDOWS)).astype(np.int64))
