@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; by default the process's own arguments.
 
     Returns:
-        The exit code: 0, 2 after bad input, 3 where `daily` finds that the data have drifted, 75 where another process
-        is at work, 130 after an interruption.
+        The exit code: 0, 2 after bad input, 3 where `daily` finds that the data have drifted or `fuse train` that the
+        required precision can't be reached, 75 where another process is at work, 130 after an interruption.
     """
     spin_briefly()
     _log_to_stderr()

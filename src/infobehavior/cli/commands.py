@@ -5,17 +5,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from infobehavior import __version__
 from infobehavior.cli.config_flags import replaced_by_flags, resolve_config, with_config_flags
+from infobehavior.cli.fuse_commands import fuse
 from infobehavior.errors import InputError
 from infobehavior.market.config import MarketConfig
 from infobehavior.pretraining.config import PRESETS, PretrainConfig
 from infobehavior.pretraining.launch import num_processes, process_rank
 
 EXIT_DRIFTED = 3
+FUSE = "fuse"
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+class _InOrder(TyperGroup):
+    """Lists the commands in the order of the path; typer itself puts groups of commands first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = [name for name in super().list_commands(ctx) if name != FUSE]
+        names.insert(names.index("evaluate") + 1, FUSE)
+        return names
+
+
+app = typer.Typer(cls=_InOrder, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(fuse, name=FUSE)
 
 Events = Annotated[
     str,

@@ -97,7 +97,7 @@ def read_training_log(path: Path) -> list[dict[str, float]]:
 
 def training_chart(log: Sequence[dict[str, float]]) -> go.Figure:
     """The loss and its tasks by step; of a long log the means of consecutive steps."""
-    figure = _figure("training step", "loss")
+    figure = empty_figure("training step", "loss")
     for position, name in enumerate(_losses(log)):
         points = [(row["step"], row[name]) for row in log if name in row]
         steps, losses = np.array(points).T
@@ -113,9 +113,9 @@ def _binned(values: NDArray[np.float64]) -> list[float]:
 
 def precision_recall_chart(content: ReportContent) -> go.Figure:
     """A curve for each feature set and classifier, from the pooled predictions of all test folds."""
-    figure = _figure("recall", "precision")
+    figure = empty_figure("recall", "precision")
     for (features, classifier), found in content.cross_validated.items():
-        recalls, precisions = _precision_by_recall(content.positive, found.scores)
+        recalls, precisions = precision_by_recall(content.positive, found.scores)
         figure.add_scatter(
             x=recalls.round(4).tolist(),
             y=precisions.round(4).tolist(),
@@ -128,7 +128,7 @@ def precision_recall_chart(content: ReportContent) -> go.Figure:
     return figure
 
 
-def _precision_by_recall(
+def precision_by_recall(
     positive: NDArray[np.bool_], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The curve by rising recall, with the best precision of each; evenly thinned where positives are many."""
@@ -155,7 +155,7 @@ def map_chart(content: ReportContent) -> go.Figure:
     """The embeddings in two dimensions: PCA, then t-SNE."""
     rows = map_rows(content.positive, content.definition["seed"])
     places = _two_dimensions(content.vectors[rows].astype(np.float64), content.definition["seed"])
-    figure = _figure("", "")
+    figure = empty_figure("", "")
     for key, (color, symbol) in CLASS_STYLES.items():
         shown = places[content.positive[rows] == (key == "positive_class")]
         figure.add_scatter(
@@ -204,7 +204,7 @@ def _importance(field: pa.Field, share: float) -> Importance:
 def importance_chart(importances: Sequence[Importance]) -> go.Figure:
     """The most important feature on top."""
     upwards = importances[::-1]
-    figure = _figure("share of the total gain", "")
+    figure = empty_figure("share of the total gain", "")
     figure.add_bar(
         x=[round(feature.share, 5) for feature in upwards],
         y=[feature.name for feature in upwards],
@@ -238,7 +238,7 @@ def _class_title(content: ReportContent, key: str) -> str:
     return f"{content.definition['label']} = {content.definition[key]}"
 
 
-def _figure(x_title: str, y_title: str) -> go.Figure:
+def empty_figure(x_title: str, y_title: str) -> go.Figure:
     """An empty chart that is readable on a light and on a dark page."""
     figure = go.Figure()
     figure.update_layout(

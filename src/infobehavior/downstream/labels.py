@@ -75,7 +75,7 @@ def read_labels(path: Path, label: str, group: str | None, time_zone: str) -> La
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}; it has {shortened(', '.join(raw.column_names))}")
     description = f"{path}, column {label!r}"
-    positive, classes = _binary(raw[label], description)
+    positive, classes = binary_labels(raw[label], description)
     has_as_of = "as_of" in raw.column_names
     table = pa.table(
         {
@@ -90,8 +90,12 @@ def read_labels(path: Path, label: str, group: str | None, time_zone: str) -> La
     return LabelColumn(table, description, has_as_of, classes)
 
 
-def _binary(column: pa.ChunkedArray, description: str) -> tuple[pa.Array, tuple[str, str]]:
-    """True where the label is positive, null where there is none; and what the two classes are called."""
+def binary_labels(column: pa.ChunkedArray, description: str) -> tuple[pa.Array, tuple[str, str]]:
+    """True where the label is positive, null where there is none; and what the two classes are called.
+
+    Raises:
+        InputError: there aren't two classes.
+    """
     _refuse_nested(column, description)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)

@@ -42,38 +42,48 @@ def write_report(target: Path, content: ReportContent) -> None:
     mapped = map_rows(content.positive, content.definition["seed"])
     importances = feature_importances(content)
     charts = {
-        "training": _html(training_chart(log), "training") if log else None,
-        "precision_recall": _html(precision_recall_chart(content), "precision-recall"),
-        "map": _html(map_chart(content), "map"),
-        "importance": _html(importance_chart(importances), "importance"),
+        "training": chart_html(training_chart(log), "training") if log else None,
+        "precision_recall": chart_html(precision_recall_chart(content), "precision-recall"),
+        "map": chart_html(map_chart(content), "map"),
+        "importance": chart_html(importance_chart(importances), "importance"),
     }
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("infobehavior.downstream", "."),
+    page = (
+        page_environment("infobehavior.downstream")
+        .get_template("report.html.jinja")
+        .render(
+            definition=content.definition,
+            sentences=headline(content),
+            rows=content.rows,
+            best=_best_values(content.rows),
+            feature_titles=FEATURE_TITLES,
+            colors=COLORS,
+            metric_titles=METRIC_TITLES,
+            classifier_titles={name: classifier.title for name, classifier in CLASSIFIERS.items()},
+            num_entities=len(content.positive),
+            num_positives=int(content.positive.sum()),
+            num_mapped=len(mapped),
+            num_mapped_positive=int(content.positive[mapped].sum()),
+            importances=importances,
+            legends=legends(content, log),
+            last_training=log[-1] if log else None,
+            charts=charts,
+            plotly_script=get_plotlyjs(),
+        )
+    )
+    write_text(target, page)
+
+
+def page_environment(package: str) -> jinja2.Environment:
+    """Templates of a package, and what all pages have."""
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader(package, "."), jinja2.PackageLoader("infobehavior.downstream", ".")]
+        ),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.jinja").render(
-        definition=content.definition,
-        sentences=headline(content),
-        rows=content.rows,
-        best=_best_values(content.rows),
-        feature_titles=FEATURE_TITLES,
-        colors=COLORS,
-        metric_titles=METRIC_TITLES,
-        classifier_titles={name: classifier.title for name, classifier in CLASSIFIERS.items()},
-        num_entities=len(content.positive),
-        num_positives=int(content.positive.sum()),
-        num_mapped=len(mapped),
-        num_mapped_positive=int(content.positive[mapped].sum()),
-        importances=importances,
-        legends=legends(content, log),
-        last_training=log[-1] if log else None,
-        charts=charts,
-        plotly_script=get_plotlyjs(),
-    )
-    write_text(target, page)
 
 
 def headline(content: ReportContent) -> list[str]:
@@ -120,7 +130,8 @@ def _best_values(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {metric: max(row[metric] for row in rows) for metric in METRIC_TITLES}
 
 
-def _html(figure: go.Figure, name: str) -> str:
+def chart_html(figure: go.Figure, name: str) -> str:
+    """A chart as a part of a page that has plotly's script."""
     config = {"responsive": True, "displayModeBar": False, "displaylogo": False}
     html = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=f"chart-{name}", config=config, default_width="100%"

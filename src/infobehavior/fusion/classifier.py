@@ -1,0 +1,237 @@
+"""The fused classifier with scikit-learn's interface: groups of columns in, probabilities out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
+
+from infobehavior.errors import InputError
+from infobehavior.fusion.calibration import Calibration, calibrate
+from infobehavior.fusion.config import Group, Network
+from infobehavior.fusion.features import FEATURES, GroupArray, GroupFeatures
+from infobehavior.fusion.gbdt import train_gbdt
+from infobehavior.fusion.network import FusionNetwork
+from infobehavior.fusion.training import Labelled, Trained, logits, train
+from infobehavior.model.reproducible import reproducible
+
+Mask = NDArray[np.bool_]
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which examples are learnt from, and which tell when to stop and what scores mean."""
+
+    training: Mask
+    validation: Mask
+
+
+class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A network over groups of columns, with dynamic masking (4.4.2), calibrated on a part that it isn't trained on.
+
+    Groups may be missing at prediction: a vector that is null, numbers or categories that are all null, an empty text.
+
+    Args:
+        groups: `Group`, or a dictionary of its fields, by name; columns of a data frame by name, of a matrix by number.
+        network: the network and its training; by default `Network()`.
+        gbdt: train LightGBM on the same groups beside it, see `gbdt_proba`.
+
+    Attributes:
+        classes_: the negative class, then the positive one.
+        features_: how each group becomes an array.
+        network_: the trained network.
+        calibration_: of its logits.
+        losses_: of training and validation part, by epoch.
+        num_training_: examples that were learnt from; the others were for validation.
+
+    Example:
+        >>> frame = pa.table({"price": [1.0, 2.0, 8.0, 9.0] * 10, "risky": [0, 0, 1, 1] * 10})
+        >>> groups = {"listing": Group(kind="numbers", columns=("price",))}
+        >>> model = FusionClassifier(groups, Network(max_epochs=50)).fit(frame, frame["risky"])
+        >>> model.predict(pa.table({"price": [1.5, 8.5]})).tolist()
+        [0, 1]
+    """
+
+    def __init__(
+        self, groups: Mapping[str, Group | dict[str, Any]], network: Network | None = None, gbdt: bool = False
+    ) -> None:
+        self.groups = groups
+        self.network = network
+        self.gbdt = gbdt
+
+    def fit(self, X: Any, y: Any, *, is_validation: Any = None) -> Self:
+        """Learn from examples; a part of them is for validation.
+
+        Args:
+            X: a pandas data frame, an Arrow table or a matrix.
+            y: two classes; of sorted ones the last is positive.
+            is_validation: True for examples of the validation part; by default a fifth of each class, by the seed.
+
+        Raises:
+            InputError: a column is missing or holds something else than its group's kind, `y` hasn't two classes, or a
+                part lacks one.
+        """
+        tables = split_groups(X, self._groups())
+        answers = np.asarray(y)
+        self.classes_ = np.unique(answers)
+        if len(self.classes_) != 2:
+            shown = ", ".join(repr(name) for name in self.classes_[:5].tolist())
+            raise InputError(f"y has {len(self.classes_)} classes ({shown}); expected two")
+        positive = answers == self.classes_[1]
+        return self.fit_tables(tables, positive, self._parts(positive, is_validation))
+
+    def fit_tables(self, tables: Mapping[str, pa.Table], positive: Mask, parts: Parts) -> Self:
+        """Learn from tables of columns, one a group; see `fit`."""
+        _check_parts(positive, parts)
+        groups, config = self._groups(), self.network or Network()
+        if not hasattr(self, "classes_"):
+            self.classes_ = np.array([False, True])
+        with threadpool_limits(config.num_threads):
+            training = {name: table.filter(pa.array(parts.training)) for name, table in tables.items()}
+            self.features_: dict[str, GroupFeatures] = {
+                name: FEATURES[group.kind].fit(training[name], group, name, config.seed)
+                for name, group in groups.items()
+            }
+            arrays = self.arrays(tables)
+            weights = np.where(positive, _positive_weight(config, positive[parts.training]), 1.0)
+            learnt, held_out = (
+                Labelled({name: array.rows(rows) for name, array in arrays.items()}, positive[rows], weights[rows])
+                for rows in (parts.training, parts.validation)
+            )
+            with reproducible(config.num_threads):
+                self._keep(train(self.features_, groups, config, learnt, held_out))
+                scores = logits(self.network_, held_out.arrays)
+            self.calibration_: Calibration = calibrate(config.calibration, scores, held_out.positive)
+            if self.gbdt:
+                self.gbdt_ = train_gbdt(self.num_codes, learnt, held_out, config)
+        self.num_training_ = int(parts.training.sum())
+        return self
+
+    def _keep(self, trained: Trained) -> None:
+        self.network_: FusionNetwork = trained.network
+        self.losses_ = trained.losses
+        self.best_epoch_ = trained.best_epoch
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Calibrated probabilities of both classes, (rows, 2).
+
+        Raises:
+            InputError: a column is missing or holds something else than its group's kind.
+        """
+        check_is_fitted(self)
+        probability = self.probability(split_groups(X, self._groups()))
+        return np.column_stack([1 - probability, probability])
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likelier class; for a threshold that serves a purpose see `operating_point`."""
+        return np.asarray(self.classes_[(self.predict_proba(X)[:, 1] >= 0.5).astype(int)])
+
+    def probability(self, tables: Mapping[str, pa.Table], without: str | None = None) -> NDArray[np.float64]:
+        """Of the positive class, from tables of columns; as if the group `without` were missing."""
+        return self.probability_of(self.arrays(tables, without))
+
+    def probability_of(self, arrays: Mapping[str, GroupArray]) -> NDArray[np.float64]:
+        """Of the positive class, from arrays."""
+        config = self.network or Network()
+        with threadpool_limits(config.num_threads), reproducible(config.num_threads):
+            return self.calibration_(logits(self.network_, arrays))
+
+    def gbdt_probability_of(self, arrays: Mapping[str, GroupArray]) -> NDArray[np.float64]:
+        """Of the positive class, by LightGBM."""
+        return self.gbdt_.probability(arrays)
+
+    def arrays(self, tables: Mapping[str, pa.Table], without: str | None = None) -> dict[str, GroupArray]:
+        """The groups as arrays, one of them missing in all rows."""
+        made = {name: self.features_[name].transform(tables[name], name) for name in self._groups()}
+        return masked(made, without) if without else made
+
+    @property
+    def num_codes(self) -> dict[str, tuple[int, ...]]:
+        """Of each group of categories, how many codes its columns have."""
+        return {name: features.num_codes for name, features in self.features_.items() if features.num_codes}
+
+    def _groups(self) -> dict[str, Group]:
+        if not self.groups:
+            raise InputError("no groups are given; expected at least one, by name")
+        return {name: Group.model_validate(group) for name, group in sorted(self.groups.items())}
+
+    def _parts(self, positive: Mask, is_validation: Any) -> Parts:
+        if is_validation is not None:
+            chosen = np.asarray(is_validation, dtype=np.bool_)
+            if chosen.shape != positive.shape:
+                raise InputError(f"is_validation has shape {chosen.shape}; expected {positive.shape}, as y")
+            return Parts(~chosen, chosen)
+        seed = (self.network or Network()).seed
+        chosen = np.zeros(len(positive), np.bool_)
+        if min(positive.sum(), (~positive).sum()) < 2:
+            raise InputError(
+                f"{int(positive.sum())} of {len(positive)} examples are positive; expected 2 of each class"
+            )
+        _, rows = train_test_split(
+            np.arange(len(positive)), test_size=VALIDATION_SHARE, random_state=seed, stratify=positive
+        )
+        chosen[rows] = True
+        return Parts(~chosen, chosen)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether `fit` was called."""
+        return hasattr(self, "network_")
+
+
+def masked(arrays: Mapping[str, GroupArray], name: str) -> dict[str, GroupArray]:
+    """The arrays as if a group were missing in all rows."""
+    there = arrays[name]
+    return {**arrays, name: GroupArray(there.values, np.zeros_like(there.is_there))}
+
+
+def split_groups(rows: Any, groups: Mapping[str, Group]) -> dict[str, pa.Table]:
+    """The columns of each group, of a data frame, an Arrow table or a matrix.
+
+    Raises:
+        InputError: a column isn't there, or a group is to be joined from a table.
+    """
+    table = _as_table(rows)
+    parts = {}
+    for name, group in groups.items():
+        if group.table is not None:
+            raise InputError(f"group {name} is joined from {group.table}, which `infobehavior fuse` does; give columns")
+        if missing := [column for column in group.columns if column not in table.column_names]:
+            there = ", ".join(table.column_names[:20])
+            raise InputError(f"there is no column {missing[0]!r} for group {name}; there are {there}")
+        parts[name] = table.select(list(group.columns))
+    return parts
+
+
+def _as_table(rows: Any) -> pa.Table:
+    if isinstance(rows, pa.Table):
+        return rows
+    if hasattr(rows, "columns"):
+        return pa.Table.from_pandas(rows, preserve_index=False)
+    matrix = np.asarray(rows)
+    if matrix.ndim != 2:
+        raise InputError(f"the given rows have shape {matrix.shape}; expected a table or a matrix")
+    return pa.table({str(place): pa.array(matrix[:, place]) for place in range(matrix.shape[1])})
+
+
+def _check_parts(positive: Mask, parts: Parts) -> None:
+    for what, rows in (("training", parts.training), ("validation", parts.validation)):
+        num_positives, num_rows = int(positive[rows].sum()), int(rows.sum())
+        if num_positives in (0, num_rows):
+            missing = "negative" if num_positives else "positive"
+            raise InputError(
+                f"the {what} part has {num_rows} examples and no {missing} one; give more examples, another share of "
+                "validation or another seed"
+            )
+
+
+def _positive_weight(config: Network, positive: Mask) -> float:
+    if config.positive_weight == "balanced":
+        return float((~positive).sum() / positive.sum())
+    return config.positive_weight

@@ -1,0 +1,210 @@
+"""What a fused classifier is made of: groups of columns, the network, its training, and what is asked of it."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from infobehavior.errors import InputError, one_line
+
+Kind = Literal["representation", "vector", "numbers", "categories", "text"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+MASKING = {"representation": 0.1, "vector": 0.3, "numbers": 0.3, "categories": 0.3, "text": 0.3}
+"""How often the groups of a kind are masked in training, unless a group says so itself. The paper gives no numbers, but
+that the representation's is "relatively small" (4.4.2)."""
+
+PREDICTION_COLUMNS = ("entity_id", "as_of", "probability", "is_flagged", "model_id")
+"""Of the table of predictions, beside those that name an example."""
+
+GROUP_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+
+
+TEXT_DIM = 64
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Group(_Frozen):
+    """Columns that are encoded, and masked, together."""
+
+    kind: Kind = Field(description="what the columns hold")
+    columns: tuple[str, ...] = Field(
+        (), description="one column of lists or several of numbers (vectors); by default of a table all but its keys"
+    )
+    table: Path | None = Field(
+        None,
+        description="joined by entity and moment, instead of columns of the examples: a file or a folder with "
+        "entity_id and as_of, such as embeddings",
+    )
+    max_age_days: PositiveFloat | None = Field(None, description="rows of the table that are older aren't joined")
+    masking: float | None = Field(None, ge=0, lt=1, description="share of training rows that don't see the group")
+    encoder: Literal["tfidf", "wordllama"] = Field(
+        "tfidf", description="of text: character n-grams, or a sentence encoder (extra `sentences`)"
+    )
+    text_dim: PositiveInt = Field(TEXT_DIM, description="dimensions of text by tfidf")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.table is None and not self.columns:
+            raise ValueError("neither columns nor table is given; expected one of them at least")
+        if self.table is not None and self.kind in ("text", "categories") and not self.columns:
+            raise ValueError(f"a table of {self.kind} needs columns: which of the table's")
+        if self.table is None and self.max_age_days is not None:
+            raise ValueError("max_age_days is for what a table holds, but there is no table")
+        if self.kind != "text" and (self.encoder, self.text_dim) != ("tfidf", TEXT_DIM):
+            raise ValueError(f"encoder and text_dim are for text, not for {self.kind}")
+        return self
+
+    @property
+    def masking_probability(self) -> float:
+        """Of its own, or its kind's."""
+        return MASKING[self.kind] if self.masking is None else self.masking
+
+
+class Network(_Frozen):
+    """The fusion network and its training."""
+
+    group_dim: PositiveInt = Field(64, description="dimensions of each group once it is encoded")
+    hidden_dim: PositiveInt = Field(128, description="hidden units of the fusion network")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the encoders and the fusion network")
+    dynamic_masking: bool = Field(True, description="mask whole groups at random in training (4.4.2)")
+    learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
+    weight_decay: NonNegativeFloat = Field(0.01, description="of AdamW")
+    batch_size: PositiveInt = Field(256, description="examples a step")
+    max_epochs: PositiveInt = Field(100, description="at most so many")
+    patience: PositiveInt = Field(10, description="epochs without a lower loss of the validation part, then it ends")
+    positive_weight: PositiveFloat | Literal["balanced"] = Field(
+        4.0,
+        description="in how many copies a positive counts in training (4.2.3), or as many as make the classes equal",
+    )
+    calibration: Literal["platt", "isotonic", "none"] = Field(
+        "platt", description="what turns scores into probabilities, on the validation part"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="decides all that is random")
+    num_threads: PositiveInt = Field(1, description="of torch; the last digits depend on it")
+
+
+class ExampleColumns(_Frozen):
+    """Which columns of the table of examples say what."""
+
+    label: str = Field(description="column of the answer: 0 and 1, or two texts, the alphabetically last positive")
+    entity: str = Field("entity_id", description="column of the account behind an example")
+    moment: str = Field(description="column of the moment at which an example is judged: nothing later is joined")
+    time_zone: str = Field("UTC", description="of moments without one, and of the days of predictions")
+    id: tuple[str, ...] = Field((), description="columns that name an example; predictions have them")
+    where: dict[str, str] = Field({}, description="only examples with these values, by column, are of the task")
+
+    @field_validator("id")
+    @classmethod
+    def _check_id(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if taken := [name for name in names if name in PREDICTION_COLUMNS]:
+            raise ValueError(f"{taken[0]} is a column that predictions have anyway; leave it out of id")
+        if len(set(names)) < len(names):
+            raise ValueError("a column is named twice")
+        return names
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"no time zone is called {name}; expected an IANA name such as Asia/Shanghai")
+        return name
+
+
+class Validation(_Frozen):
+    """The part of the training examples that is for stopping, calibrating and choosing the threshold."""
+
+    by: Literal["entity", "moment"] = Field(
+        "entity", description="all examples of some entities, drawn by the seed, or the last examples"
+    )
+    share: Share = Field(0.2, description="of the entities, or of the examples")
+
+
+class Operating(_Frozen):
+    """What the threshold has to do."""
+
+    precision: Share | None = Field(
+        None, description="share of alarms that must be right; recall is then as high as can be"
+    )
+    certainty: Share | None = Field(
+        None, description="with which the precision must be reached, by its exact lower bound; by default on average"
+    )
+    cost_of_false_alarm: NonNegativeFloat | None = Field(None, description="of an example that is flagged and is fine")
+    cost_of_miss: NonNegativeFloat | None = Field(None, description="of an example that isn't flagged and isn't fine")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.cost_of_false_alarm is None) != (self.cost_of_miss is None):
+            raise ValueError("one of cost_of_false_alarm and cost_of_miss is given; expected both or none")
+        if self.certainty is not None and self.precision is None:
+            raise ValueError("certainty is for a precision, but none is given")
+        return self
+
+
+class FusionConfig(_Frozen):
+    """All of it; a TOML file has one table for each field."""
+
+    examples: ExampleColumns
+    groups: dict[Annotated[str, Field(pattern=GROUP_NAME)], Group] = Field(min_length=1)
+    network: Network = Network()
+    validation: Validation = Validation()
+    operating_point: Operating = Operating()
+
+    @field_validator("groups")
+    @classmethod
+    def _in_order(cls, groups: dict[str, Group]) -> dict[str, Group]:
+        """By name: the order in a file decides nothing."""
+        return dict(sorted(groups.items()))
+
+    @model_validator(mode="after")
+    def _check_leaks(self) -> Self:
+        for name, group in self.groups.items():
+            if group.table is None and self.examples.label in group.columns:
+                raise ValueError(f"groups.{name} has the label {self.examples.label!r} among its columns; remove it")
+        return self
+
+
+def read_fusion_config(file: Path) -> FusionConfig:
+    """Read a TOML file.
+
+    Raises:
+        InputError: there is none, it isn't TOML, or it has a fault; all faults are named.
+    """
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no file {file}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{file} is not TOML: {one_line(error)}") from None
+    return checked_config(content, str(file))
+
+
+def checked_config(content: object, where: str) -> FusionConfig:
+    """A configuration from what a file holds.
+
+    Raises:
+        InputError: it has faults.
+    """
+    try:
+        return FusionConfig.model_validate(content)
+    except ValidationError as error:
+        faults = (
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+            for fault in error.errors(include_url=False)
+        )
+        raise InputError(f"{where}: {one_line('; '.join(faults))}") from None

@@ -1,0 +1,259 @@
+"""Reads a table of examples: who, when, the answer if there is one, and the columns of each group, joined in time"""
+
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from infobehavior.data.clock import SECONDS_PER_MINUTE, day_bounds, day_of_number, local_minutes
+from infobehavior.data.events import (
+    ZONED_TIME_TYPES,
+    EventSource,
+    connect,
+    first_malformed,
+    only_row,
+    open_events,
+    quoted,
+    quoted_text,
+    readable,
+)
+from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
+from infobehavior.data.tables import column_moments
+from infobehavior.downstream.labels import binary_labels
+from infobehavior.errors import InputError
+from infobehavior.fusion.config import ExampleColumns, FusionConfig, Group
+from infobehavior.fusion.joining import Keys, embedding_space, joined
+
+Mask = NDArray[np.bool_]
+READ, USED, OUTSIDE = "examples read", "examples used", "outside of the days asked for"
+NO_MOMENT, OTHER_TASK = "whose moment is null", "of another task (where)"
+OF_ALL = (READ, NO_MOMENT, OTHER_TASK)
+"""What is counted of all examples, whatever days are asked for."""
+MINUTES_PER_DAY = 24 * 60
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples, ordered by moment, entity, id and content, whatever the order of rows and files.
+
+    Attributes:
+        keys: entity and moment of each.
+        ids: the columns that name them.
+        tables: the columns of each group.
+        positive: True for the positive class; None if they weren't asked for.
+        classes: what the two classes are called.
+        counts: what was read, left out by reason, and joined.
+    """
+
+    keys: Keys
+    ids: pa.Table
+    tables: dict[str, pa.Table]
+    positive: Mask | None
+    classes: tuple[str, str]
+    counts: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.keys.moment)
+
+
+@dataclass(frozen=True)
+class Period:
+    """Local days of the moments of examples; None is no bound.
+
+    Attributes:
+        since: first.
+        until: last.
+    """
+
+    since: str | None = None
+    until: str | None = None
+
+
+def read_examples(path: str | Path, config: FusionConfig, *, labelled: bool, period: Period | None = None) -> Examples:
+    """Read examples and join what their groups have in tables.
+
+    Args:
+        path: Parquet or CSV: a file, a glob, a folder, a partitioned folder.
+        config: names the columns.
+        labelled: whether answers are needed; examples without one are then left out, and counted.
+        period: of the examples; others are left out, and counted.
+
+    Raises:
+        InputError: something can't be read, a column isn't there, or nothing is left.
+    """
+    with connect() as connection:
+        raw, counts = _read(connection, path, config, labelled=labelled, period=period or Period())
+        moment = column_moments(raw["moment"], config.examples.time_zone, f"{path}, {config.examples.moment}")
+        keep = np.asarray(moment.is_valid()) & _is_within(moment, period or Period(), config.examples.time_zone)
+        counts |= _if_any(NO_MOMENT, moment.null_count)
+        outside = counts.pop(OUTSIDE) + int((~keep).sum()) - moment.null_count
+        counts |= _if_any(OUTSIDE, outside)
+        positive, classes = None, ("", "")
+        if labelled:
+            answers, classes = binary_labels(raw["label"], f"{path}, column {config.examples.label!r}")
+            counts |= _if_any("without a label", int((keep & np.asarray(pc.is_null(answers))).sum()))
+            keep &= np.asarray(pc.is_valid(answers))
+            positive = np.asarray(answers.fill_null(False))[keep]
+        if not keep.any():
+            left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+            raise InputError(f"{path} has no example that can be used: {left_out}")
+        raw = raw.filter(pa.array(keep))
+        keys = Keys(raw["entity"].combine_chunks(), np.asarray(moment.filter(pa.array(keep)).to_numpy()))
+        counts |= _if_any("whose entity is null", keys.entity.null_count) | {USED: len(raw)}
+        tables = _tables(connection, raw, keys, config, counts)
+    ids = raw.select([f"id_{i}" for i in range(len(config.examples.id))]).rename_columns(list(config.examples.id))
+    return Examples(keys, ids, tables, positive, classes, counts)
+
+
+def embedding_spaces(groups: Mapping[str, Group]) -> dict[str, str]:
+    """Of each group that is joined from embeddings, which model's space they are in."""
+    spaces = {
+        name: embedding_space(group.table) for name, group in groups.items() if group.table and group.table.is_dir()
+    }
+    return {name: space for name, space in spaces.items() if space}
+
+
+def with_tables(config: FusionConfig, tables: Mapping[str, Path]) -> FusionConfig:
+    """The configuration with other tables for some groups.
+
+    Raises:
+        InputError: there is no such group, or it isn't joined from a table.
+    """
+    groups = dict(config.groups)
+    for name, table in tables.items():
+        if name not in groups or groups[name].table is None:
+            those = ", ".join(name for name, group in groups.items() if group.table) or "none is"
+            raise InputError(f"no group {name} is joined from a table; those that are: {those}")
+        groups[name] = groups[name].model_copy(update={"table": table})
+    return config.model_copy(update={"groups": groups})
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, path: str | Path, config: FusionConfig, *, labelled: bool, period: Period
+) -> tuple[pa.Table, dict[str, int]]:
+    """The columns that are needed, under names of ours, in their order; and how many rows there were."""
+    source = _open(connection, path)
+    columns = config.examples
+    named = {"entity": columns.entity, "moment": columns.moment, **({"label": columns.label} if labelled else {})}
+    named |= {f"id_{i}": name for i, name in enumerate(columns.id)}
+    for group, place in _placed(config):
+        named[place] = group
+    _require(source, [*named.values(), *columns.where])
+    selected = ", ".join(
+        f"{quoted(name)}{'::VARCHAR' if ours == 'entity' else ''} AS {quoted(ours)}" for ours, name in named.items()
+    )
+    content = ", ".join(quoted(ours) for ours in named)
+    ids = "".join(f", id_{i}" for i in range(len(columns.id)))
+    of_task = f"SELECT {selected} FROM {source.sql} WHERE {_where(columns)}"
+    within = _within(period, columns.time_zone) if source.columns[columns.moment] in ZONED_TIME_TYPES else "true"
+    with readable(str(path)):
+        num_of_task = only_row(connection, f"SELECT count(*) FROM ({of_task})")[0]
+        raw = connection.sql(
+            f"SELECT * FROM ({of_task}) WHERE {within} ORDER BY moment, entity{ids}, hash({content})"
+        ).to_arrow_table()
+    counts = {READ: source.num_rows, OUTSIDE: num_of_task - len(raw)}
+    return raw, counts | _if_any(OTHER_TASK, source.num_rows - num_of_task)
+
+
+def _open(connection: duckdb.DuckDBPyConnection, path: str | Path) -> EventSource:
+    if not (Path(path).exists() or glob.glob(str(path), recursive=True)):  # noqa: PTH207 (also absolute patterns)
+        raise InputError(f"there are no examples at {path}")
+    source = open_events(connection, path)
+    if malformed := first_malformed(connection) if source.num_malformed else None:
+        raise InputError(f"{malformed}; mend this row ({source.num_malformed} can't be read)")
+    return source
+
+
+def days_of_examples(path: str | Path, config: FusionConfig) -> list[date]:
+    """The local days of the moments of examples, ascending.
+
+    Raises:
+        InputError: see `read_examples`.
+    """
+    columns = config.examples
+    with connect() as connection:
+        source = _open(connection, path)
+        _require(source, [columns.moment, *columns.where])
+        with readable(str(path)):
+            found = connection.sql(
+                f"SELECT {quoted(columns.moment)} AS moment FROM {source.sql} WHERE {_where(columns)}"
+            ).to_arrow_table()
+    moments = column_moments(found["moment"], columns.time_zone, f"{path}, {columns.moment}").drop_null()
+    minutes = np.unique(np.asarray(moments.to_numpy()) // MICROSECONDS_PER_MINUTE)
+    return [day_of_number(int(day)) for day in np.unique(local_minutes(minutes, columns.time_zone) // MINUTES_PER_DAY)]
+
+
+def _placed(config: FusionConfig) -> list[tuple[str, str]]:
+    """Each column of the groups that come with the examples, and what it is called meanwhile."""
+    return [
+        (column, f"{number}_{place}")
+        for number, group in enumerate(config.groups.values())
+        if group.table is None
+        for place, column in enumerate(group.columns)
+    ]
+
+
+def _where(columns: ExampleColumns) -> str:
+    wanted = [f"{quoted(name)}::VARCHAR = {quoted_text(value)}" for name, value in columns.where.items()]
+    return " AND ".join(wanted) or "true"
+
+
+def _require(source: EventSource, names: list[str]) -> None:
+    if missing := [name for name in names if name not in source.columns]:
+        raise InputError(f"{source.description} has no column {missing[0]!r}; it has {', '.join(source.columns)}")
+    for name in names:
+        if name in source.type_conflicts:
+            raise InputError(source.type_conflicts[name])
+
+
+def _within(period: Period, time_zone: str) -> str:
+    """SQL that holds for moments of a period; those without a moment stay, to be counted."""
+    first, end = _ends(period, time_zone)
+    since = [f"moment >= to_timestamp({first * SECONDS_PER_MINUTE})"] if first is not None else []
+    until = [f"moment < to_timestamp({end * SECONDS_PER_MINUTE})"] if end is not None else []
+    return f"moment IS NULL OR ({' AND '.join([*since, *until, 'true'])})"
+
+
+def _is_within(moment: pa.Array, period: Period, time_zone: str) -> Mask:
+    minute = moment.fill_null(0).to_numpy() // MICROSECONDS_PER_MINUTE
+    first, end = _ends(period, time_zone)
+    keep = np.ones(len(minute), np.bool_)
+    return keep & (minute >= first if first is not None else True) & (minute < end if end is not None else True)
+
+
+def _ends(period: Period, time_zone: str) -> tuple[int | None, int | None]:
+    """UTC epoch minutes at which a period begins and ends."""
+    first = None if period.since is None else _bounds(period.since, time_zone)[0]
+    return first, None if period.until is None else _bounds(period.until, time_zone)[1]
+
+
+def _bounds(day: str, time_zone: str) -> tuple[int, int]:
+    try:
+        return day_bounds(date.fromisoformat(day), time_zone)
+    except (ValueError, OverflowError):
+        raise InputError(f"{day!r} is not a date; expected YYYY-MM-DD") from None
+
+
+def _tables(
+    connection: duckdb.DuckDBPyConnection, raw: pa.Table, keys: Keys, config: FusionConfig, counts: dict[str, int]
+) -> dict[str, pa.Table]:
+    tables = {}
+    for number, (name, group) in enumerate(config.groups.items()):
+        if group.table is None:
+            places = [f"{number}_{place}" for place in range(len(group.columns))]
+            tables[name] = raw.select(places).rename_columns(list(group.columns))
+        else:
+            tables[name], num_found = joined(connection, keys, group, name, config.examples.time_zone)
+            counts |= {f"of them with a row of {name} in time": num_found}
+    return tables
+
+
+def _if_any(reason: str, count: int) -> dict[str, int]:
+    return {reason: count} if count else {}

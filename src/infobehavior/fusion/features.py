@@ -1,0 +1,335 @@
+"""Groups of columns as arrays for a network or trees; what is learnt for that is learnt from training rows"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from infobehavior.errors import InputError
+from infobehavior.fusion.columns import Floats, Mask, categories_of, numbers_of, texts_of, vectors_of
+from infobehavior.fusion.config import Group
+from infobehavior.fusion.text import SENTENCE_DIM, SentenceText, TfidfText
+
+Tensors = dict[str, NDArray[Any]]
+
+FURTHEST = 10.0
+"""Standard deviations from the mean; what is further away counts as so far."""
+UNKNOWN, NO_VALUE, FIRST_KNOWN = 0, 1, 2
+"""Codes of categories."""
+LEAST_EXAMPLES = 2
+"""A category that fewer training rows have isn't known, so that the unknown one is learnt too."""
+
+
+@dataclass(frozen=True)
+class GroupArray:
+    """A group of some examples.
+
+    Attributes:
+        values: float32 (rows, dimensions); of categories int64 codes (rows, columns).
+        is_there: False where the whole group is missing; its values mean nothing there.
+    """
+
+    values: NDArray[Any]
+    is_there: Mask
+
+    def rows(self, index: NDArray[Any]) -> "GroupArray":
+        """The rows of these positions."""
+        return GroupArray(self.values[index], self.is_there[index])
+
+
+class GroupFeatures(ABC):
+    """How a group of one kind becomes an array."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
+        """Learn what is needed from the columns of the training rows.
+
+        Raises:
+            InputError: a column holds something else than the group's kind.
+        """
+
+    @abstractmethod
+    def transform(self, table: pa.Table, name: str) -> GroupArray:
+        """The array of any rows."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Dimensions of the array; of categories its columns."""
+
+    @property
+    def num_codes(self) -> tuple[int, ...]:
+        """Of categories, how many codes each column has."""
+        return ()
+
+    @abstractmethod
+    def described(self) -> dict[str, Any]:
+        """What is kept as JSON."""
+
+    @abstractmethod
+    def tensors(self) -> Tensors:
+        """What is kept as arrays."""
+
+    @classmethod
+    @abstractmethod
+    def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
+        """From what was kept."""
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Mean and standard deviation of each column; a column that doesn't vary has 1."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, matrix: NDArray[np.floating[Any]]) -> Self:
+        """Of what isn't NaN in each column."""
+        known = ~np.isnan(matrix)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, matrix, 0).sum(axis=0, dtype=np.float64) / count
+        variance = np.where(known, (matrix - mean) ** 2, 0).sum(axis=0, dtype=np.float64) / count
+        scale = np.sqrt(variance)
+        return cls(mean, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale, 1.0))
+
+    def transform(self, matrix: NDArray[np.floating[Any]]) -> Floats:
+        """Standardised, within `FURTHEST`; NaN stays."""
+        return np.clip((matrix - self.mean) / self.scale, -FURTHEST, FURTHEST).astype(np.float32)
+
+    def tensors(self) -> Tensors:
+        """Both."""
+        return {"mean": self.mean, "scale": self.scale}
+
+    @classmethod
+    def restored(cls, tensors: Tensors) -> Self:
+        """From `tensors`."""
+        return cls(tensors["mean"], tensors["scale"])
+
+
+@dataclass(frozen=True)
+class Numbers(GroupFeatures):
+    """Columns of numbers, standardised; a missing one is the mean, and a column of its own says that it is missing."""
+
+    columns: tuple[str, ...]
+    standard: Standard
+
+    @classmethod
+    def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
+        """See `GroupFeatures`."""
+        return cls(tuple(table.column_names), Standard.fit(numbers_of(table, f"group {name}")))
+
+    def transform(self, table: pa.Table, name: str) -> GroupArray:
+        """See `GroupFeatures`."""
+        matrix = numbers_of(_same_columns(table, self.columns, name), f"group {name}")
+        is_missing = np.isnan(matrix)
+        values = np.nan_to_num(self.standard.transform(matrix))
+        return GroupArray(np.hstack([values, is_missing.astype(np.float32)]), np.logical_not(is_missing.all(axis=1)))
+
+    @property
+    def dim(self) -> int:
+        """Two for each column."""
+        return 2 * len(self.columns)
+
+    def described(self) -> dict[str, Any]:
+        """See `GroupFeatures`."""
+        return {"columns": list(self.columns)}
+
+    def tensors(self) -> Tensors:
+        """See `GroupFeatures`."""
+        return self.standard.tensors()
+
+    @classmethod
+    def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
+        """See `GroupFeatures`."""
+        return cls(tuple(described["columns"]), Standard.restored(tensors))
+
+
+@dataclass(frozen=True)
+class Vectors(GroupFeatures):
+    """A vector a row, such as a picture's or a representation, standardised."""
+
+    columns: tuple[str, ...]
+    standard: Standard
+
+    @classmethod
+    def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
+        """See `GroupFeatures`."""
+        vectors, is_there = vectors_of(table, f"group {name}")
+        if not is_there.any():
+            raise InputError(f"group {name} has no vector in any of {table.num_rows} training rows; remove the group")
+        return cls(tuple(table.column_names), Standard.fit(vectors[is_there]))
+
+    def transform(self, table: pa.Table, name: str) -> GroupArray:
+        """See `GroupFeatures`."""
+        vectors, is_there = vectors_of(_same_columns(table, self.columns, name), f"group {name}")
+        if not is_there.any():
+            vectors = np.zeros((len(vectors), self.dim), np.float32)
+        if vectors.shape[1] != self.dim:
+            raise InputError(
+                f"group {name} has vectors of {vectors.shape[1]} values, but was trained on vectors of {self.dim}"
+            )
+        values = self.standard.transform(vectors)
+        values[~is_there] = 0
+        return GroupArray(values, is_there)
+
+    @property
+    def dim(self) -> int:
+        """See `GroupFeatures`."""
+        return len(self.standard.mean)
+
+    def described(self) -> dict[str, Any]:
+        """See `GroupFeatures`."""
+        return {"columns": list(self.columns)}
+
+    def tensors(self) -> Tensors:
+        """See `GroupFeatures`."""
+        return self.standard.tensors()
+
+    @classmethod
+    def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
+        """See `GroupFeatures`."""
+        return cls(tuple(described["columns"]), Standard.restored(tensors))
+
+
+@dataclass(frozen=True)
+class Text(GroupFeatures):
+    """Texts as vectors, standardised by one number, so that the first dimensions stay the largest.
+
+    Attributes:
+        columns: of the texts.
+        tfidf: what was learnt from the training texts; None for the sentence encoder, which learns nothing.
+        scale: root mean square of all values of the training rows.
+        dim_: dimensions.
+    """
+
+    columns: tuple[str, ...]
+    tfidf: TfidfText | None
+    scale: float
+    dim_: int
+
+    @classmethod
+    def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
+        """See `GroupFeatures`."""
+        texts, is_there = texts_of(table, f"group {name}")
+        texts = [text for text, there in zip(texts, is_there.tolist(), strict=True) if there]
+        tfidf = TfidfText.fit(texts, group.text_dim, seed) if group.encoder == "tfidf" else None
+        vectors = (tfidf or SentenceText()).transform(texts)
+        if vectors.size == 0:
+            raise InputError(f"group {name} has no text in any of {table.num_rows} training rows; remove the group")
+        scale = float(np.sqrt(np.mean(vectors.astype(np.float64) ** 2))) or 1.0
+        return cls(tuple(table.column_names), tfidf, scale, vectors.shape[1])
+
+    @cached_property
+    def _encoder(self) -> TfidfText | SentenceText:
+        return self.tfidf or SentenceText()
+
+    def transform(self, table: pa.Table, name: str) -> GroupArray:
+        """See `GroupFeatures`."""
+        texts, is_there = texts_of(_same_columns(table, self.columns, name), f"group {name}")
+        return GroupArray((self._encoder.transform(texts) / self.scale).astype(np.float32), is_there)
+
+    @property
+    def dim(self) -> int:
+        """See `GroupFeatures`."""
+        return self.dim_
+
+    def described(self) -> dict[str, Any]:
+        """See `GroupFeatures`."""
+        ngrams = list(self.tfidf.ngrams) if self.tfidf else None
+        return {"columns": list(self.columns), "scale": self.scale, "ngrams": ngrams}
+
+    def tensors(self) -> Tensors:
+        """See `GroupFeatures`."""
+        return {"idf": self.tfidf.idf, "components": self.tfidf.components} if self.tfidf else {}
+
+    @classmethod
+    def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
+        """See `GroupFeatures`."""
+        columns, ngrams = tuple(described["columns"]), described["ngrams"]
+        if ngrams is None:
+            return cls(columns, None, described["scale"], SENTENCE_DIM)
+        tfidf = TfidfText(tuple(ngrams), tensors["idf"], tensors["components"])
+        return cls(columns, tfidf, described["scale"], len(tfidf.components))
+
+
+@dataclass(frozen=True)
+class Categories(GroupFeatures):
+    """Columns of categories as codes: 0 is one that training didn't know, 1 is none.
+
+    Attributes:
+        known: of each column, the categories that have codes from 2 on, sorted.
+    """
+
+    known: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
+        """See `GroupFeatures`."""
+        columns = categories_of(table, f"group {name}")
+        return cls({name: _known(column) for name, column in zip(table.column_names, columns, strict=True)})
+
+    def transform(self, table: pa.Table, name: str) -> GroupArray:
+        """See `GroupFeatures`."""
+        columns = categories_of(_same_columns(table, tuple(self.known), name), f"group {name}")
+        codes = np.column_stack(
+            [_codes(column, known) for column, known in zip(columns, self.known.values(), strict=True)]
+        )
+        return GroupArray(codes, (codes != NO_VALUE).any(axis=1))
+
+    @property
+    def dim(self) -> int:
+        """See `GroupFeatures`."""
+        return len(self.known)
+
+    @property
+    def num_codes(self) -> tuple[int, ...]:
+        """See `GroupFeatures`."""
+        return tuple(FIRST_KNOWN + len(known) for known in self.known.values())
+
+    def described(self) -> dict[str, Any]:
+        """See `GroupFeatures`."""
+        return {"known": [[name, list(known)] for name, known in self.known.items()]}
+
+    def tensors(self) -> Tensors:
+        """See `GroupFeatures`."""
+        return {}
+
+    @classmethod
+    def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
+        """See `GroupFeatures`."""
+        return cls({name: tuple(known) for name, known in described["known"]})
+
+
+def _known(column: pa.ChunkedArray) -> tuple[str, ...]:
+    counts = Counter(column.drop_null().to_pylist())
+    return tuple(sorted(category for category, count in counts.items() if count >= LEAST_EXAMPLES))
+
+
+def _codes(column: pa.ChunkedArray, known: tuple[str, ...]) -> NDArray[np.int64]:
+    places = pc.index_in(column, pa.array(known, pa.string()))
+    codes = pc.if_else(column.is_valid(), pc.add(places, FIRST_KNOWN).fill_null(UNKNOWN), NO_VALUE)
+    return np.asarray(codes.to_numpy(), dtype=np.int64)
+
+
+def _same_columns(table: pa.Table, columns: tuple[str, ...], name: str) -> pa.Table:
+    if missing := [column for column in columns if column not in table.column_names]:
+        raise InputError(f"group {name} was trained with column {missing[0]!r}, which isn't there")
+    return table.select(list(columns))
+
+
+FEATURES: dict[str, type[GroupFeatures]] = {
+    "representation": Vectors,
+    "vector": Vectors,
+    "numbers": Numbers,
+    "categories": Categories,
+    "text": Text,
+}
+"""By kind of group."""

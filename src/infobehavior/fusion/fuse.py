@@ -1,0 +1,321 @@
+"""`fuse train` and `fuse predict`: from examples to a fused classifier, and to its predictions (4.3, 4.4.2)."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infobehavior.artefacts import DEFINITION_FILE, write_json, writing
+from infobehavior.downstream.metrics import best_f1_threshold
+from infobehavior.errors import InputError
+from infobehavior.fusion.classifier import FusionClassifier, Parts
+from infobehavior.fusion.config import FusionConfig, Validation, read_fusion_config
+from infobehavior.fusion.examples import (
+    OF_ALL,
+    OUTSIDE,
+    READ,
+    USED,
+    Examples,
+    Period,
+    days_of_examples,
+    embedding_spaces,
+    read_examples,
+    with_tables,
+)
+from infobehavior.fusion.model_folder import FusedModel, check_model_folder, load_model
+from infobehavior.fusion.operating_point import choose_threshold
+from infobehavior.fusion.predictions import check_predictions, definition, write_day
+from infobehavior.progress import progress
+
+Mask = NDArray[np.bool_]
+FUSION, GBDT = "fusion", "gbdt"
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What `fuse_train` did.
+
+    Attributes:
+        out: folder of the model.
+        model: what is in it.
+        counts: examples, by what became of them.
+    """
+
+    out: Path
+    model: FusedModel
+    counts: dict[str, int]
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the fusion network reaches the precision that is required."""
+        return self.model.points[FUSION].is_met
+
+    @property
+    def not_met_line(self) -> str:
+        """What to say if it doesn't."""
+        return f"{self.model.points[FUSION].line}; the model is written nevertheless"
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        report = self.model.report
+        return [
+            *(f"{count} {reason}" for reason, count in self.counts.items()),
+            f"{report['num_training']} trained on, {report['num_validation']} for validation; "
+            f"{report['num_epochs']} epochs, the best is number {report['best_epoch'] + 1}",
+            f"fusion network: {self.model.points[FUSION].line}",
+            f"LightGBM on the same groups: {self.model.points[GBDT].line}",
+            f"model: {self.out}",
+        ]
+
+
+def fuse_train(
+    examples: str | Path,
+    config: FusionConfig | str | Path,
+    out: str | Path,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+) -> TrainSummary:
+    """Train a fused classifier, and LightGBM on the same groups, and choose an operating point for both.
+
+    A part of the examples is not learnt from: it tells when to stop, what scores mean as probabilities, and which
+    threshold does what is required. What that is worth on other examples, `fuse_evaluate` measures.
+
+    Args:
+        examples: Parquet or CSV: a file, a glob, a folder.
+        config: groups of columns, network and operating point, or a TOML file of them.
+        out: folder of the model.
+        since: first local day of the examples' moments.
+        until: last local day.
+
+    Raises:
+        InputError: something can't be read or written, or the examples don't suffice.
+    """
+    resolved = config if isinstance(config, FusionConfig) else read_fusion_config(Path(config))
+    check_model_folder(Path(out))
+    spaces = embedding_spaces(resolved.groups)
+    read = read_examples(examples, resolved, labelled=True, period=Period(since, until))
+    assert read.positive is not None
+    parts = split(read, resolved.validation, resolved.network.seed)
+    classifier = FusionClassifier(resolved.groups, resolved.network, gbdt=True)
+    classifier.fit_tables(read.tables, read.positive, parts)
+    held_out, positive = _rows(read.tables, parts.validation), read.positive[parts.validation]
+    scores = probabilities(classifier, held_out)
+    model = FusedModel(
+        resolved,
+        classifier,
+        {name: choose_threshold(positive, of, resolved.operating_point) for name, of in scores.items()},
+        {name: best_f1_threshold(positive, of) for name, of in scores.items()},
+        read.classes,
+        spaces,
+        np.unique(example_numbers(read)),
+        _report(read, parts, classifier),
+    )
+    model.save(Path(out))
+    return TrainSummary(Path(out), model, read.counts)
+
+
+def probabilities(classifier: FusionClassifier, tables: Mapping[str, pa.Table]) -> dict[str, NDArray[np.float64]]:
+    """Of the network and of LightGBM, for the same examples."""
+    arrays = classifier.arrays(tables)
+    return {FUSION: classifier.probability_of(arrays), GBDT: classifier.gbdt_probability_of(arrays)}
+
+
+def split(examples: Examples, validation: Validation, seed: int) -> Parts:
+    """Training and validation part.
+
+    By entity: of those with a positive example and of those without, a share is drawn each; examples without an entity
+    stand for themselves. By moment: the last examples.
+    """
+    assert examples.positive is not None
+    if validation.by == "moment":
+        first = np.quantile(examples.keys.moment, 1 - validation.share, method="higher")
+        is_last = examples.keys.moment >= first
+        return Parts(~is_last, is_last)
+    number = entity_numbers(examples)
+    is_risky = np.zeros(int(number.max()) + 1, np.bool_)
+    np.logical_or.at(is_risky, number, examples.positive)
+    chosen = np.zeros_like(is_risky)
+    random = np.random.default_rng(seed)
+    for of_class in (True, False):
+        entities = np.flatnonzero(is_risky == of_class)
+        wanted = max(1, round(validation.share * len(entities))) if len(entities) > 1 else 0
+        chosen[random.permutation(entities)[:wanted]] = True
+    is_chosen = chosen[number]
+    return Parts(~is_chosen, is_chosen)
+
+
+def entity_numbers(examples: Examples) -> NDArray[np.int64]:
+    """Equal numbers for examples of one entity, in the order of their names; an example without one has its own."""
+    entity = examples.keys.entity
+    names = np.array(["" if name is None else name for name in entity.to_pylist()], dtype=object)
+    _, number = np.unique(names.astype(str), return_inverse=True)
+    is_null = np.asarray(entity.is_null())
+    number[is_null] = len(names) + np.arange(int(is_null.sum()))
+    return np.unique(number, return_inverse=True)[1].astype(np.int64)
+
+
+def example_numbers(examples: Examples) -> NDArray[np.uint64]:
+    """A number for each example, of its entity, moment and id: it tells those that a model was trained on."""
+    columns = [examples.keys.entity.to_pylist(), examples.keys.moment.tolist()]
+    columns += [examples.ids[name].to_pylist() for name in examples.ids.column_names]
+    digests = (hashlib.blake2b(repr(row).encode(), digest_size=8).digest() for row in zip(*columns, strict=True))
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _rows(tables: Mapping[str, pa.Table], rows: Mask) -> dict[str, pa.Table]:
+    return {name: table.filter(pa.array(rows)) for name, table in tables.items()}
+
+
+def _report(examples: Examples, parts: Parts, classifier: FusionClassifier) -> dict[str, Any]:
+    assert examples.positive is not None
+    return {
+        "num_training": int(parts.training.sum()),
+        "num_training_positives": int(examples.positive[parts.training].sum()),
+        "num_validation": int(parts.validation.sum()),
+        "num_validation_positives": int(examples.positive[parts.validation].sum()),
+        "num_epochs": len(classifier.losses_),
+        "best_epoch": classifier.best_epoch_,
+        "losses": [list(pair) for pair in classifier.losses_],
+        "num_trees": classifier.gbdt_.booster.num_trees(),
+        "counts": examples.counts,
+        "last_moment": int(examples.keys.moment.max()),
+    }
+
+
+@dataclass(frozen=True)
+class PredictSummary:
+    """What `fuse_predict` did.
+
+    Attributes:
+        out: folder of the table.
+        days: that were written.
+        num_examples: predictions.
+        num_flagged: of them, those that reach the threshold.
+        counts: examples, by what became of them.
+        missing: groups that were missing, by how often.
+    """
+
+    out: Path
+    days: tuple[date, ...]
+    num_examples: int
+    num_flagged: int
+    counts: dict[str, int]
+    missing: dict[str, int]
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        return [
+            *(f"{count} {reason}" for reason, count in self.counts.items()),
+            *(f"{count} without {name}, which counts as masked" for name, count in self.missing.items() if count),
+            f"{self.num_examples} predictions, {self.num_flagged} flagged, {len(self.days)} days: {self.out}",
+        ]
+
+
+def fuse_predict(
+    examples: str | Path,
+    model: str | Path,
+    out: str | Path,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    tables: Mapping[str, str | Path] | None = None,
+) -> PredictSummary:
+    """Write predictions, a partition for each local day of the examples' moments; a day that is there is replaced.
+
+    Args:
+        examples: as for training, but without labels; a day of them is in memory at a time.
+        model: folder of a fused classifier.
+        out: folder of the table.
+        since: first local day of the examples' moments.
+        until: last local day.
+        tables: other tables for groups that are joined, by name of the group.
+
+    Raises:
+        InputError: something can't be read or written, or doesn't fit the model.
+    """
+    out = Path(out)
+    fused, config = open_model(model, tables)
+    told = definition(
+        fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION].threshold
+    )
+    check_predictions(out, told)
+    days = [day for day in days_of_examples(examples, config) if _in_period(day, since, until)]
+    if not days:
+        raise InputError(f"{examples} has no example of the days asked for ({since or 'any'} to {until or 'any'})")
+    counts: dict[str, int] = {}
+    missing: dict[str, int] = {}
+    num_flagged = 0
+    with writing(out, f"predictions of model {fused.model_id}"), progress("predicting", len(days)) as advance:
+        write_json(out / DEFINITION_FILE, told)
+        for day in days:
+            rows = _predicted(examples, config, fused, day, counts, missing)
+            write_day(out, day, rows)
+            num_flagged += int(np.count_nonzero(rows["is_flagged"].to_numpy(zero_copy_only=False)))
+            advance(note=str(day))
+    outside = counts[READ] - counts[USED] - sum(counts.get(reason, 0) for reason in OF_ALL if reason != READ)
+    counts |= {OUTSIDE: outside} if outside else {}
+    return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, missing)
+
+
+def open_model(model: str | Path, tables: Mapping[str, str | Path] | None) -> tuple[FusedModel, FusionConfig]:
+    """A model, and its configuration with other tables for groups that are joined.
+
+    Raises:
+        InputError: it can't be read, or a table's embeddings are in another space than those of the training.
+    """
+    fused = load_model(model)
+    config = with_tables(fused.config, {name: Path(table) for name, table in (tables or {}).items()})
+    for name, space in embedding_spaces(config.groups).items():
+        if space != fused.spaces.get(name):
+            raise InputError(
+                f"group {name} was trained on embeddings of model {fused.spaces.get(name)}, but "
+                f"{config.groups[name].table} has those of {space}: `infobehavior align` them, or train again"
+            )
+    return fused, config
+
+
+def _in_period(day: date, since: str | None, until: str | None) -> bool:
+    return (since is None or day.isoformat() >= since) and (until is None or day.isoformat() <= until)
+
+
+def _predicted(
+    path: str | Path,
+    config: FusionConfig,
+    fused: FusedModel,
+    day: date,
+    counts: dict[str, int],
+    missing: dict[str, int],
+) -> pa.Table:
+    """The rows of a day; what became of its examples is added to the counts."""
+    read = read_examples(path, config, labelled=False, period=Period(day.isoformat(), day.isoformat()))
+    arrays = fused.classifier.arrays(read.tables)
+    probability = fused.classifier.probability_of(arrays)
+    _add_counts(counts, read.counts)
+    _add(missing, {name: int((~array.is_there).sum()) for name, array in arrays.items()})
+    columns = {name: read.ids[name] for name in read.ids.column_names}
+    ours = {
+        "entity_id": read.keys.entity,
+        "as_of": pa.array(read.keys.moment, pa.timestamp("us", "UTC")),
+        "probability": pa.array(probability),
+        "is_flagged": pa.array(probability >= fused.points[FUSION].threshold),
+        "model_id": pa.array([fused.model_id] * len(read), pa.string()),
+    }
+    return pa.table(columns | ours)
+
+
+def _add_counts(total: dict[str, int], counts: Mapping[str, int]) -> None:
+    """What is told of all examples each time stands; what is told of a day's is added up."""
+    total |= {reason: count for reason, count in counts.items() if reason in OF_ALL}
+    _add(total, {reason: count for reason, count in counts.items() if reason not in (*OF_ALL, OUTSIDE)})
+
+
+def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
+    for reason, count in counts.items():
+        total[reason] = total.get(reason, 0) + count

@@ -1,0 +1,193 @@
+"""Joins tables to examples, point in time: of an example's entity, the last row that was there at its moment."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infobehavior.artefacts import DEFINITION_FILE, read_json, refuse_interrupted
+from infobehavior.data.clock import local_date
+from infobehavior.data.events import ZONED_TIME_TYPES, EventSource, find_files, open_events, quoted, readable
+from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
+from infobehavior.data.tables import column_moments
+from infobehavior.errors import InputError
+from infobehavior.fusion.config import Group
+
+KEYS = ("entity_id", "as_of")
+UNASKED = (*KEYS, "ds", "model_id")
+"""Columns of a table that aren't taken for features, unless they are named."""
+EMBEDDING = "embedding"
+MICROSECONDS_PER_DAY = 24 * 60 * MICROSECONDS_PER_MINUTE
+DAY_FOLDER = re.compile(r"ds=(\d{4}-\d{2}-\d{2})")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Whose row is asked for, and of when.
+
+    Attributes:
+        entity: of each example, as text; null if there is none.
+        moment: of each example, microseconds since the epoch.
+    """
+
+    entity: pa.Array
+    moment: NDArray[np.int64]
+
+
+def joined(
+    connection: duckdb.DuckDBPyConnection, keys: Keys, group: Group, name: str, time_zone: str
+) -> tuple[pa.Table, int]:
+    """The columns of a group for each example, null where the table has no row of the entity in time.
+
+    Taken is the row with the last `as_of` that is at or before the example's moment; rows at one `as_of` hold what was
+    known until then. Entities are compared as text.
+
+    Args:
+        connection: from `connect`.
+        keys: of the examples.
+        group: has a table.
+        name: of the group, for messages.
+        time_zone: of an `as_of` without one.
+
+    Returns:
+        The columns, in the order of the examples, and how many of these have a row.
+
+    Raises:
+        InputError: the table can't be read, lacks a column, or has several rows of an entity at one moment.
+    """
+    assert group.table is not None
+    source = _open(connection, group, keys, time_zone)
+    columns = _columns(source, group, name)
+    with readable(str(group.table)):
+        moments = _moments(connection, source, time_zone)
+        connection.register("asked", _asked(keys))
+        found = connection.sql(_text(source, columns, moments, group)).to_arrow_table()
+        connection.unregister("asked")
+    if len(found) > len(keys.moment):
+        repeated = _first_repeated(found["row"].to_numpy())
+        raise InputError(
+            f"{group.table} has several rows of entity {keys.entity[repeated]} at one as_of; keep one of each"
+        )
+    return found.select(columns), int(found["is_there"].to_numpy(zero_copy_only=False).sum())
+
+
+def embedding_space(table: Path) -> str | None:
+    """Which model's space the vectors of a table are in; None if the table doesn't say so.
+
+    Raises:
+        InputError: the table is unfinished or damaged.
+    """
+    if not (table / DEFINITION_FILE).exists():
+        return None
+    definition = read_json(table / DEFINITION_FILE, "a table")
+    refuse_interrupted(table)
+    if not isinstance(definition, dict):
+        raise InputError(f"{table / DEFINITION_FILE} is damaged; make the table again")
+    aligned = definition.get("aligned")
+    space = aligned.get("old_model") if isinstance(aligned, dict) else definition.get("model_id")
+    return str(space) if space else None
+
+
+def _open(connection: duckdb.DuckDBPyConnection, group: Group, keys: Keys, time_zone: str) -> EventSource:
+    table = group.table
+    assert table is not None
+    if not table.exists():
+        raise InputError(f"there is no table {table}")
+    if table.is_dir():
+        embedding_space(table)  # refuses what is unfinished
+    files = _files_in_time(find_files(table), keys, group.max_age_days, time_zone)
+    source = open_events(connection, table, files)
+    for column in KEYS:
+        if column not in source.columns:
+            raise InputError(f"{table} has no column {column!r}; it has {', '.join(source.columns)}")
+    if source.num_malformed:
+        raise InputError(f"{table} has {source.num_malformed} rows that can't be read; mend them")
+    return source
+
+
+def _files_in_time(files: Sequence[Path], keys: Keys, max_age_days: float | None, time_zone: str) -> Sequence[Path]:
+    """Leave out partitions of days that no example can need; all if nothing would be left."""
+    if len(keys.moment) == 0:
+        return files
+    last = local_date(int(keys.moment.max()) // MICROSECONDS_PER_MINUTE, time_zone) + timedelta(days=1)
+    first = date.min
+    if max_age_days is not None:
+        first = local_date(int(keys.moment.min()) // MICROSECONDS_PER_MINUTE, time_zone)
+        first -= timedelta(days=min(int(max_age_days) + 2, (first - date.min).days))
+    needed = [file for file in files if (day := _day_of(file)) is None or first <= day <= last]
+    return needed or files
+
+
+def _day_of(file: Path) -> date | None:
+    matched = DAY_FOLDER.fullmatch(file.parent.name)
+    try:
+        return date.fromisoformat(matched[1]) if matched else None
+    except ValueError:
+        return None
+
+
+def _columns(source: EventSource, group: Group, name: str) -> list[str]:
+    """The columns that are asked for, or all that may be features."""
+    columns = list(group.columns)
+    if not columns:
+        columns = [EMBEDDING] if group.kind == "representation" else [c for c in source.columns if c not in UNASKED]
+    if missing := [column for column in columns if column not in source.columns]:
+        raise InputError(
+            f"{source.description} has no column {missing[0]!r} for group {name}; it has {', '.join(source.columns)}"
+        )
+    for column in (*KEYS, *columns):
+        if column in source.type_conflicts:
+            raise InputError(source.type_conflicts[column])
+    return columns
+
+
+def _moments(connection: duckdb.DuckDBPyConnection, source: EventSource, time_zone: str) -> str:
+    """SQL of `as_of` in microseconds since the epoch."""
+    if source.columns["as_of"] in ZONED_TIME_TYPES:
+        return "epoch_us(source.as_of)"
+    distinct = connection.sql(f"SELECT DISTINCT as_of FROM {source.sql} WHERE as_of IS NOT NULL").to_arrow_table()
+    moments = column_moments(distinct["as_of"], time_zone, source.description)
+    connection.register("moments_of_table", distinct.append_column("moment", moments))
+    return "(SELECT m.moment FROM moments_of_table AS m WHERE m.as_of = source.as_of)"
+
+
+def _asked(keys: Keys) -> pa.Table:
+    return pa.table({"row": np.arange(len(keys.moment)), "entity": keys.entity, "moment": keys.moment})
+
+
+def _text(source: EventSource, columns: Sequence[str], moment: str, group: Group) -> str:
+    """First only keys are joined, as of each moment; then the rows that were found bring their columns."""
+    oldest = "true"
+    if group.max_age_days is not None:
+        oldest = f"latest.moment - latest.as_of <= {int(group.max_age_days * MICROSECONDS_PER_DAY)}"
+    wanted = ", ".join(f"found.{quoted(column)}" for column in columns)
+    selected = ", ".join(f"source.{quoted(column)}" for column in columns)
+    return f"""
+        WITH entities AS (SELECT DISTINCT entity FROM asked WHERE entity IS NOT NULL),
+        there AS (
+          SELECT source.entity_id::VARCHAR AS entity, {moment} AS as_of FROM {source.sql} AS source
+          WHERE source.as_of IS NOT NULL AND source.entity_id::VARCHAR IN (FROM entities)
+        ),
+        latest AS (
+          SELECT asked.row, asked.entity, there.as_of, asked.moment
+          FROM asked ASOF JOIN there ON asked.entity = there.entity AND asked.moment >= there.as_of
+        ),
+        found AS (
+          SELECT latest.row, {selected}
+          FROM {source.sql} AS source JOIN latest
+          ON source.entity_id::VARCHAR = latest.entity AND {moment} = latest.as_of
+          WHERE {oldest}
+        )
+        SELECT asked.row, found.row IS NOT NULL AS is_there, {wanted}
+        FROM asked LEFT JOIN found ON asked.row = found.row ORDER BY asked.row"""
+
+
+def _first_repeated(rows: NDArray[Any]) -> int:
+    return int(rows[1:][rows[1:] == rows[:-1]][0])

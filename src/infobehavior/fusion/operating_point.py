@@ -1,0 +1,195 @@
+"""The operating point: a threshold that was chosen on one part, what it does on another, and how certain that is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from infobehavior.fusion.config import Operating
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+NUM_RESAMPLES = 1_000
+CONFIDENCE = 0.95
+ABOVE_ALL = float(np.nextafter(1.0, 2.0))
+"""A threshold that no probability reaches."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and what it did on the part on which it was chosen.
+
+    Attributes:
+        threshold: an example is flagged when its probability reaches it.
+        rule: by which it was chosen, in words.
+        is_met: whether the required precision could be reached; if not, nothing is flagged.
+        line: what to say about it.
+    """
+
+    threshold: float
+    rule: str
+    is_met: bool
+    line: str
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What each threshold does, from the highest to the lowest; rows of equal score are taken together."""
+
+    thresholds: Floats
+    num_flagged: NDArray[np.int64]
+    num_hits: NDArray[np.int64]
+    num_positives: int
+
+    @classmethod
+    def of(cls, positive: Mask, scores: Floats) -> "_Curve":
+        order = np.argsort(-scores, kind="stable")
+        last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+        hits = np.cumsum(positive[order], dtype=np.int64)[last]
+        return cls(scores[order][last], last + 1, hits, int(positive.sum()))
+
+    @property
+    def precision(self) -> Floats:
+        return np.asarray(self.num_hits / self.num_flagged)
+
+    @property
+    def recall(self) -> Floats:
+        return np.asarray(self.num_hits / self.num_positives)
+
+    @property
+    def f1(self) -> Floats:
+        return np.asarray(2 * self.num_hits / (self.num_flagged + self.num_positives))
+
+
+def choose_threshold(positive: Mask, scores: Floats, operating: Operating) -> OperatingPoint:
+    """Choose by the required precision; else by the costs of errors; else by F1.
+
+    Args:
+        positive: of the validation part; both classes are there.
+        scores: probabilities.
+        operating: what the threshold has to do.
+    """
+    curve = _Curve.of(positive, scores)
+    if operating.precision is not None:
+        return _by_precision(curve, operating.precision, operating.certainty)
+    if operating.cost_of_false_alarm is not None and operating.cost_of_miss is not None:
+        return _by_cost(curve, operating.cost_of_false_alarm, operating.cost_of_miss)
+    best = int(np.argmax(curve.f1))
+    return _point(curve, best, "the best F1")
+
+
+def _by_precision(curve: _Curve, precision: float, certainty: float | None) -> OperatingPoint:
+    reached = curve.precision if certainty is None else precision_bound(curve.num_hits, curve.num_flagged, certainty)
+    rule = f"the highest recall with a precision of {precision:g}"
+    rule += f" or more with certainty {certainty:g}" if certainty is not None else " or more"
+    allowed = np.flatnonzero(reached >= precision)
+    if len(allowed) == 0:
+        best = int(np.argmax(reached))
+        what = "is certain at" if certainty is not None else "is"
+        line = (
+            f"a precision of {precision:g} can't be reached on the validation part ({curve.num_positives} positives): "
+            f"the best {what} {reached[best]:.3f}, with a recall of {curve.recall[best]:.3f}; nothing will be flagged. "
+            "Require less, or give more positives or better features"
+        )
+        return OperatingPoint(ABOVE_ALL, rule, False, line)
+    best = int(allowed[np.argmax(curve.num_hits[allowed])])
+    return _point(curve, best, rule)
+
+
+def _by_cost(curve: _Curve, of_false_alarm: float, of_miss: float) -> OperatingPoint:
+    costs = of_false_alarm * (curve.num_flagged - curve.num_hits) + of_miss * (curve.num_positives - curve.num_hits)
+    rule = f"the lowest cost, {of_false_alarm:g} for a false alarm and {of_miss:g} for a miss"
+    best = int(np.argmin(costs))
+    if of_miss * curve.num_positives < costs[best]:
+        line = f"by {rule}, it is cheapest to flag nothing: each alarm costs more than it saves on the validation part"
+        return OperatingPoint(ABOVE_ALL, rule, True, line)
+    return _point(curve, best, rule)
+
+
+def _point(curve: _Curve, place: int, rule: str) -> OperatingPoint:
+    line = (
+        f"threshold {curve.thresholds[place]:.6g} by {rule}; on the validation part it flags "
+        f"{curve.num_flagged[place]} and finds {curve.num_hits[place]} of {curve.num_positives} positives: precision "
+        f"{curve.precision[place]:.3f}, recall {curve.recall[place]:.3f}"
+    )
+    return OperatingPoint(float(curve.thresholds[place]), rule, True, line)
+
+
+def precision_bound(num_hits: NDArray[np.int64], num_flagged: NDArray[np.int64], certainty: float) -> Floats:
+    """Exact lower bound of a precision (Clopper and Pearson, 1934), as if examples were independent.
+
+    Example:
+        >>> precision_bound(np.array([19]), np.array([20]), 0.9).round(3)
+        array([0.819])
+    """
+    bound = beta.ppf(1 - certainty, num_hits, num_flagged - num_hits + 1)
+    return np.where(num_hits > 0, bound, 0.0)
+
+
+def at_threshold(positive: Mask, scores: Floats, operating: Operating, threshold: float) -> dict[str, float]:
+    """Its `precision` (1 if nothing is flagged), `recall`, `f1`, and `cost` an example if costs are given."""
+    return _told(np.ones(len(positive)), positive, scores >= threshold, operating)
+
+
+def _told(weights: Floats, positive: Mask, flagged: Mask, operating: Operating) -> dict[str, float]:
+    hits = float(weights[positive & flagged].sum())
+    num_flagged, num_positives = float(weights[flagged].sum()), float(weights[positive].sum())
+    told = {
+        "precision": hits / num_flagged if num_flagged else 1.0,
+        "recall": hits / num_positives if num_positives else 0.0,
+        "f1": 2 * hits / (num_flagged + num_positives) if num_flagged + num_positives else 0.0,
+    }
+    if operating.cost_of_false_alarm is not None and operating.cost_of_miss is not None:
+        cost = operating.cost_of_false_alarm * (num_flagged - hits) + operating.cost_of_miss * (num_positives - hits)
+        told["cost"] = cost / float(weights.sum())
+    return told
+
+
+def threshold_intervals(
+    positive: Mask, scores: Floats, entity: NDArray[Any], operating: Operating, threshold: float, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Intervals of what `at_threshold` tells, see `resampled`."""
+    flagged = scores >= threshold
+    return resampled(entity, lambda weights: _told(weights, positive, flagged, operating), seed)
+
+
+def recall_intervals(
+    positive: Mask, scores: Floats, entity: NDArray[Any], precision: float, seed: int
+) -> tuple[float, float]:
+    """Interval of the recall at a required precision, the threshold chosen anew in each resample."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    ordered = positive[order]
+
+    def recall(weights: Floats) -> dict[str, float]:
+        of = weights[order]
+        flagged, hits = np.cumsum(of)[last], np.cumsum(of * ordered)[last]
+        allowed = hits >= precision * np.maximum(flagged, 1e-12)
+        return {"recall": float(hits[allowed].max(initial=0.0) / hits[-1]) if hits[-1] else 0.0}
+
+    return resampled(entity, recall, seed)["recall"]
+
+
+def resampled(
+    entity: NDArray[Any], measure: Callable[[Floats], dict[str, float]], seed: int
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals by the bootstrap: entities are drawn with replacement, since the examples of one go together.
+
+    Args:
+        entity: of each example.
+        measure: metrics, by how often each example is there.
+        seed: of the draws.
+    """
+    _, number = np.unique(entity, return_inverse=True)
+    count = int(number.max()) + 1
+    random = np.random.default_rng([seed, count])
+    runs = [
+        measure(np.bincount(random.integers(0, count, count), minlength=count)[number].astype(np.float64))
+        for _ in range(NUM_RESAMPLES)
+    ]
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    return {name: tuple(np.quantile([run[name] for run in runs], tails).tolist()) for name in runs[0]}

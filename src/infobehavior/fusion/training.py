@@ -1,0 +1,150 @@
+"""Trains the fusion network on one part and stops by another."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from infobehavior.fusion.config import Group, Network
+from infobehavior.fusion.features import GroupArray, GroupFeatures
+from infobehavior.fusion.network import FusionNetwork, GroupBatch, GroupShape
+from infobehavior.progress import progress
+
+Arrays = Mapping[str, GroupArray]
+ROWS_AT_A_TIME = 8_192
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Some examples with their answers.
+
+    Attributes:
+        arrays: of each group.
+        positive: True for the positive class.
+        weights: in how many copies each counts.
+    """
+
+    arrays: Arrays
+    positive: NDArray[np.bool_]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network and how it came to be.
+
+    Attributes:
+        network: of the epoch with the lowest loss of the validation part.
+        losses: for each epoch, that of the training part, masks and dropout included, and that of the validation part.
+        best_epoch: from 0.
+    """
+
+    network: FusionNetwork
+    losses: list[tuple[float, float]]
+    best_epoch: int
+
+
+def make_network(features: Mapping[str, GroupFeatures], groups: Mapping[str, Group], config: Network) -> FusionNetwork:
+    """A network for groups, with weights that are yet to be learnt."""
+    shapes = {
+        name: GroupShape(features[name].dim, features[name].num_codes, group.masking_probability)
+        for name, group in groups.items()
+    }
+    return FusionNetwork(
+        shapes,
+        group_dim=config.group_dim,
+        hidden_dim=config.hidden_dim,
+        dropout=config.dropout,
+        dynamic_masking=config.dynamic_masking,
+    )
+
+
+def train(
+    features: Mapping[str, GroupFeatures],
+    groups: Mapping[str, Group],
+    config: Network,
+    training: Labelled,
+    validation: Labelled,
+) -> Trained:
+    """Train until the validation part's loss hasn't fallen for some epochs; equal inputs give equal weights.
+
+    Args:
+        features: how each group became an array.
+        groups: what they are, for the masking.
+        config: the network and its training.
+        training: what is learnt from.
+        validation: what tells when to stop.
+    """
+    with torch.random.fork_rng(devices=[]), progress("training the fusion network", config.max_epochs) as advance:
+        torch.manual_seed(config.seed)
+        network = make_network(features, groups, config)
+        optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        losses: list[tuple[float, float]] = []
+        best, best_epoch = copy.deepcopy(network.state_dict()), 0
+        for epoch in range(config.max_epochs):
+            seen = _train_epoch(network, optimizer, training, config, epoch)
+            losses.append((seen, _loss(validation.positive, validation.weights, logits(network, validation.arrays))))
+            if losses[-1][1] <= min(loss for _, loss in losses):
+                best, best_epoch = copy.deepcopy(network.state_dict()), epoch
+            elif epoch - best_epoch >= config.patience:
+                break
+            advance(1, f"loss {losses[-1][1]:.4f}")
+        network.load_state_dict(best)
+    return Trained(network.eval(), losses, best_epoch)
+
+
+def _train_epoch(
+    network: FusionNetwork, optimizer: torch.optim.Optimizer, training: Labelled, config: Network, epoch: int
+) -> float:
+    network.train()
+    total = 0.0
+    order = np.random.default_rng([config.seed, epoch]).permutation(len(training.positive))
+    for first in range(0, len(order), config.batch_size):
+        rows = np.sort(order[first : first + config.batch_size])
+        weights = torch.from_numpy(training.weights[rows]).float()
+        target = torch.from_numpy(training.positive[rows]).float()
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            network(_batch(training.arrays, rows)), target, weight=weights, reduction="sum"
+        )
+        optimizer.zero_grad()
+        (loss / weights.sum()).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += float(loss.detach())
+    return total / float(training.weights.sum())
+
+
+def _loss(positive: NDArray[np.bool_], weights: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
+    """Log loss of logits, by weight."""
+    losses = np.logaddexp(0, np.where(positive, -scores, scores))
+    return float(np.average(losses, weights=weights))
+
+
+def logits(network: FusionNetwork, arrays: Arrays) -> NDArray[np.float64]:
+    """The logits of any examples."""
+    network.eval()
+    num_rows = len(next(iter(arrays.values())).is_there)
+    parts: list[NDArray[np.float64]] = [np.zeros(0)]
+    with torch.inference_mode():
+        for rows in _runs(num_rows):
+            parts.append(network(_batch(arrays, rows)).double().numpy())
+    return np.concatenate(parts)
+
+
+def _runs(num_rows: int) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, num_rows, ROWS_AT_A_TIME):
+        yield np.arange(first, min(first + ROWS_AT_A_TIME, num_rows))
+
+
+def _batch(arrays: Arrays, rows: NDArray[np.int64]) -> dict[str, GroupBatch]:
+    return {
+        name: GroupBatch(_tensor(array.values[rows]), torch.from_numpy(array.is_there[rows]))
+        for name, array in arrays.items()
+    }
+
+
+def _tensor(values: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))
