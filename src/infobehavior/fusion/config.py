@@ -32,7 +32,7 @@ PREDICTION_COLUMNS = ("entity_id", "as_of", "probability", "is_flagged", "model_
 GROUP_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
-TEXT_DIM = 64
+TEXT_DIM = 256
 
 
 class _Frozen(BaseModel):
@@ -81,7 +81,7 @@ class Network(_Frozen):
 
     group_dim: PositiveInt = Field(64, description="dimensions of each group once it is encoded")
     hidden_dim: PositiveInt = Field(128, description="hidden units of the fusion network")
-    dropout: float = Field(0.1, ge=0, lt=1, description="in the encoders and the fusion network")
+    dropout: float = Field(0.3, ge=0, lt=1, description="in the encoders and the fusion network")
     dynamic_masking: bool = Field(True, description="mask whole groups at random in training (4.4.2)")
     learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
     weight_decay: NonNegativeFloat = Field(0.01, description="of AdamW")
