@@ -426,6 +426,37 @@ _offline_evaluation("table1", "Judge the representation by a third month, beside
 _offline_evaluation("table2", "Judge the representation with each of its parts changed (Table 2).")
 
 
+def _online_evaluation(name: str, what: str) -> None:
+    """Add the command of a table of the online tasks."""
+
+    @app.command(name, help=what)
+    def command(
+        products: Annotated[str, typer.Argument(help="the market's products, with labels", metavar="PRODUCTS")],
+        minutes: Annotated[Path, typer.Option(help="minutes of their sellers", metavar="MINUTES")],
+        model: Annotated[Path, typer.Option(help="pre-trained on what was before the last 30 days", metavar="MODEL")],
+        out: Annotated[
+            Path, typer.Option(help="folder for embeddings, features, scores and the table as JSON", metavar="OUT")
+        ],
+        seeds: Annotated[int, typer.Option(min=1, help="from 0 on: each validates, trains and draws anew")] = 5,
+        workers: Annotated[int, typer.Option(min=1, help="processes; they change no figure")] = 1,
+    ) -> None:
+        from infobehavior.experiments.online import ONLINE_TABLES, read_online_data
+        from infobehavior.experiments.online_tables import online_table, write_online_table
+        from infobehavior.experiments.tables import as_lines
+
+        tasks = ONLINE_TABLES[name]
+        data = read_online_data(products, minutes, model, out, [task.category for task in tasks])
+        _print(data.lines())
+        rows, masked = online_table(data, tasks, range(seeds), workers)
+        write_online_table(out / f"{name}.json", data, range(seeds), rows, masked)
+        _print([*as_lines(rows), "", *as_lines(masked)])
+        typer.echo(f"means over seeds ± standard deviations (the paper's): {out / f'{name}.json'}")
+
+
+_online_evaluation("table3", "Find restricted products, with and without behavior (Table 3).")
+_online_evaluation("table4", "Find counterfeits, with and without behavior (Table 4).")
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="folder for everything that the demo writes")] = Path("demo-output"),

@@ -1,11 +1,8 @@
 """Tables 1 and 2 of the paper (4.2.4, 4.2.5), beside the paper's figures."""
 
-import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -16,8 +13,8 @@ from numpy.typing import NDArray
 from infobehavior.artefacts import definition_hash, read_json, write_json
 from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.experiments.offline import CLUSTERS, OfflineData, Scores, judge, representation, tried_counts
+from infobehavior.experiments.processes import in_processes
 from infobehavior.pretraining.config import PretrainConfig
-from infobehavior.progress import log_lines_of_worker, logger, progress
 
 SCORES_FOLDER = "scores"
 FEATURE_SETS = ("manual", "infobehavior", "both")
@@ -146,40 +143,11 @@ def _all_scores(
     if missing and "manual" in feature_sets:
         _ = data.manual  # Made once, before other processes get it.
     work = partial(_score_sets, data, feature_sets)
-    if workers == 1:
-        for config in missing.values():
-            work(config)
-    else:
-        _in_processes(work, list(missing.values()), workers)
+    in_processes("training and judging encoders", work, list(missing.values()), workers)
     return [
         {features: read_json(_score_file(data, features, config), "scores")["scores"] for features in feature_sets}
         for config in configs
     ]
-
-
-def _in_processes(work: Callable[[PretrainConfig], None], configs: Sequence[PretrainConfig], workers: int) -> None:
-    """Call for each configuration. None waits in a queue, from which it couldn't be taken back once one has failed."""
-    lines = (logger.isEnabledFor(logging.INFO),)
-    with (
-        ProcessPoolExecutor(workers, get_context("spawn"), log_lines_of_worker, lines, max_tasks_per_child=1) as pool,
-        progress("training and judging encoders", len(configs)) as advance,
-    ):
-        running: set[Future[None]] = set()
-        for config in configs:
-            if len(running) == workers:
-                running = _after_the_next(running, advance)
-            running.add(pool.submit(work, config))
-        while running:
-            running = _after_the_next(running, advance)
-
-
-def _after_the_next(running: set[Future[None]], advance: Callable[[int], None]) -> set[Future[None]]:
-    """Those that still run when the next one is done."""
-    done, running = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        future.result()
-        advance(1)
-    return running
 
 
 def _score_sets(data: OfflineData, feature_sets: Sequence[str], config: PretrainConfig) -> None:
