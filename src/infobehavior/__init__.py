@@ -1,7 +1,7 @@
 """Self-supervised representations of accounts from ultra-long behavior logs.
 
 Each public name is loaded when it is first used, so that importing the package costs nothing: torch comes in
-with `pretrain`, `embed` and `InfoBehavior`, scikit-learn with `evaluate` and `BehaviorTransformer`.
+with `pretrain`, `embed` and `InfoBehavior`, scikit-learn with `evaluate`, `BehaviorTransformer` and fusion.
 """
 
 from importlib import import_module
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from infobehavior.embedding.embed import embed
     from infobehavior.embedding.transformer import BehaviorTransformer
     from infobehavior.errors import InputError
+    from infobehavior.fusion.classifier import FusionClassifier
+    from infobehavior.fusion.evaluation import fuse_evaluate
+    from infobehavior.fusion.fuse import fuse_predict, fuse_train
     from infobehavior.model.infobehavior import InfoBehavior
     from infobehavior.nightly.daily import daily
     from infobehavior.pretraining.config import PretrainConfig
@@ -26,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BehaviorTransformer",
+    "FusionClassifier",
     "InfoBehavior",
     "InputError",
     "PretrainConfig",
@@ -35,6 +39,9 @@ __all__ = [
     "daily",
     "embed",
     "evaluate",
+    "fuse_evaluate",
+    "fuse_predict",
+    "fuse_train",
     "inspect",
     "pretrain",
     "publish",
@@ -43,6 +50,7 @@ __all__ = [
 
 _HOMES = {
     "BehaviorTransformer": "infobehavior.embedding.transformer",
+    "FusionClassifier": "infobehavior.fusion.classifier",
     "InfoBehavior": "infobehavior.model.infobehavior",
     "InputError": "infobehavior.errors",
     "PretrainConfig": "infobehavior.pretraining.config",
@@ -52,6 +60,9 @@ _HOMES = {
     "daily": "infobehavior.nightly.daily",
     "embed": "infobehavior.embedding.embed",
     "evaluate": "infobehavior.downstream.evaluation",
+    "fuse_evaluate": "infobehavior.fusion.evaluation",
+    "fuse_predict": "infobehavior.fusion.fuse",
+    "fuse_train": "infobehavior.fusion.fuse",
     "inspect": "infobehavior.data.inspection",
     "pretrain": "infobehavior.pretraining.pretrain",
     "publish": "infobehavior.embedding.delta",

@@ -85,7 +85,9 @@ class Network(_Frozen):
     dynamic_masking: bool = Field(True, description="mask whole groups at random in training (4.4.2)")
     learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
     weight_decay: NonNegativeFloat = Field(0.01, description="of AdamW")
-    batch_size: PositiveInt = Field(256, description="examples a step")
+    batch_size: PositiveInt = Field(
+        256, description="examples a step, at most; of few examples, a thirty-second of them"
+    )
     max_epochs: PositiveInt = Field(100, description="at most so many")
     patience: PositiveInt = Field(10, description="epochs without a lower loss of the validation part, then it ends")
     positive_weight: PositiveFloat | Literal["balanced"] = Field(

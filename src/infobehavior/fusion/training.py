@@ -16,6 +16,8 @@ from infobehavior.progress import progress
 
 Arrays = Mapping[str, GroupArray]
 ROWS_AT_A_TIME = 8_192
+STEPS_OF_EPOCH, LEAST_BATCH = 32, 16
+"""Of few examples a step has fewer than it might: epochs are what is chosen, and must be fine enough."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,9 @@ def _train_epoch(
     network.train()
     total = 0.0
     order = np.random.default_rng([config.seed, epoch]).permutation(len(training.positive))
-    for first in range(0, len(order), config.batch_size):
-        rows = np.sort(order[first : first + config.batch_size])
+    batch_size = int(np.clip(len(order) // STEPS_OF_EPOCH, LEAST_BATCH, config.batch_size))
+    for first in range(0, len(order), batch_size):
+        rows = np.sort(order[first : first + batch_size])
         weights = torch.from_numpy(training.weights[rows]).float()
         target = torch.from_numpy(training.positive[rows]).float()
         loss = nn.functional.binary_cross_entropy_with_logits(
