@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "infobehavior"
 README = ROOT / "README.md"
-DATA_FLOW = ["data", "model", "pretext", "pretraining", "embedding", "downstream", "apps", "cli"]
+DATA_FLOW = ["data", "model", "pretext", "pretraining", "embedding", "downstream", "fusion", "apps", "cli"]
 BLOCK = re.compile(r"(<!-- source tree: .* -->\n```\n)(.*?)(```\n<!-- end of source tree -->)", re.DOTALL)
 
 

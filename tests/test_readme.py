@@ -22,8 +22,10 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("infobehavior ")
 ]
-PATH = [command for command in COMMANDS if "market" not in " ".join(command)]
-EXPERIMENT = [command for command in COMMANDS if command not in PATH]
+FUSION = [command for command in COMMANDS if command[1] == "fuse"]
+EXPERIMENT = [command for command in COMMANDS if "market" in " ".join(command)]
+PATH = [command for command in COMMANDS if command not in FUSION + EXPERIMENT]
+[TOML] = [block for language, block in BLOCKS if language == "toml"]
 [PYTHON] = [block for language, block in BLOCKS if language == "python"]
 
 # A training that is just long enough to be one.
@@ -59,6 +61,26 @@ def write_log(folder):
     labels.to_parquet(folder / "labels.parquet")
     moments = FIRST_DAY + pd.to_timedelta(60 + np.arange(NUM_ENTITIES) % 30, unit="D")
     labels.assign(as_of=moments).to_parquet(folder / "decisions.parquet")
+    write_products(folder, random, risky)
+
+
+def write_products(folder, random, risky):
+    """Two months of products after the log; those of risky entities break the rules, and their titles say so."""
+    entity = np.tile(np.arange(NUM_ENTITIES), 8)
+    word = np.where(risky[entity] & (random.random(len(entity)) < 0.7), "jackpot", "party")
+    (folder / "products").mkdir()
+    pd.DataFrame(
+        {
+            "product_id": np.arange(len(entity)),
+            "entity_id": entity,
+            "posted_at": FIRST_DAY + pd.to_timedelta(random.integers(91, 152, len(entity)), unit="D"),
+            "title": [
+                f"{first} {second}"
+                for first, second in zip(word, random.choice(["set", "box"], len(word)), strict=True)
+            ],
+            "label_violation": risky[entity].astype(int),
+        }
+    ).to_parquet(folder / "products" / "part-0.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +92,7 @@ def folder(tmp_path_factory):
 
 def test_the_path_is_there_in_its_order():
     assert [command[1] for command in PATH] == ["inspect", "aggregate", "pretrain", "embed", "evaluate", "daily"]
+    assert [command[2] for command in FUSION] == ["train", "evaluate", "predict"]
     assert [command[1] for command in EXPERIMENT] == ["simulate", "inspect", "aggregate", "table1"]
 
 
@@ -87,6 +110,11 @@ def test_commands_and_python_run(folder, monkeypatch, capsys):
         assert capsys.readouterr().out
     assert (folder / "report" / "metrics.json").is_file()
     assert (folder / "report" / "report.html").is_file()
+    (folder / "fusion.toml").write_text(TOML, encoding="utf-8")
+    for command in FUSION:
+        assert main(command[1:]) == 0, capsys.readouterr().err
+    assert (folder / "fused-report" / "report.html").is_file()
+    assert (folder / "predictions" / "ds=2024-05-31" / "predictions.parquet").is_file()
     exec(compile(PYTHON, "README.md", "exec"), names := {})
     assert names["pipeline"].predict_proba(names["decisions"][["entity_id", "as_of"]]).shape == (NUM_ENTITIES, 2)
 
