@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from machine import ROOT
 
-from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, Vectors, decided_by, vectors
+from contest.contestants import BOTH, CONTESTANTS, MANUAL, PRESETS, SUPERVISED, Vectors, decided_by, vectors
 from contest.corpora import Prepared, is_there, prepare
+from contest.fused import FUSED, classify_fused
 from contest.judging import VERSION, Asked, Measured, Part, asked, classify, classify_supervised, link, without_labels
 from contest.kept import Kept, Run
 from contest.page import RESULTS, write_page
@@ -77,10 +78,11 @@ class _Contest:
         keys = [decided_by(self.prepared, who, self.seconds, seed) for who in (contestant, MANUAL)]
         key = definition_hash([*keys, VERSION])
         names = [contestant] if contestant in (MANUAL, SUPERVISED, *TRIALS) else [contestant, BOTH + contestant]
+        names += [FUSED + contestant] if contestant in PRESETS else []
         for task in self.tasks:
             for name in names:
                 run = Run(name, seed, key)
-                if (task.label or name != SUPERVISED) and not self._kept(task).has(run):
+                if (task.label or not name.startswith((SUPERVISED, FUSED))) and not self._kept(task).has(run):
                     self._measure(task, contestant, run)
 
     def _kept(self, task: Task) -> Kept:
@@ -101,6 +103,9 @@ class _Contest:
     def _judge(self, task: Task, windows: Asked, made: Vectors, run: Run) -> Measured:
         """Metrics of vectors, by themselves or beside the hand-made features."""
         features = made.of_window if task.label else made.for_linking
+        if run.name.startswith(FUSED):
+            manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
+            return classify_fused(windows, manual.of_window, features, run.seed, grouped=bool(task.group))
         if run.name.startswith(BOTH):
             manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
             features = np.hstack([manual.of_window, features])

@@ -167,6 +167,8 @@ ours miss it by as much as *trained for* says.
 - `coles-gru`, `coles-transformer`: CoLES of pytorch-lifestream 0.5.3 in an environment of its own (`benchmarks/peers`).
 - `supervised-gru`: the package's GRU, trained with labels on the first fold of each seed.
 - `manual + …`: the hand-made features beside a representation.
+- `fused: manual + …`: the same as two groups of the fusion network (4.4.2), whose validation part, a fifth of the
+  training fold, isn't learnt from afterwards.
 - *no labels* in place of a classifier: the chance that nothing follows, as the readout of the domain-related task of
   the label's own length tells it (`next:180` for churn). No label has taught it; that there is such a task in the
   recipe was decided by the validation part.

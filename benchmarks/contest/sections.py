@@ -8,6 +8,7 @@ from typing import Any
 from machine import in_words
 
 from contest.contestants import BOTH, MANUAL, PEERS, PRESETS, SUPERVISED
+from contest.fused import FUSED, NETWORKS
 from contest.judging import (
     FEW_LABELS,
     FOLDS,
@@ -55,7 +56,7 @@ class Found:
     def names(self) -> list[str]:
         """Those who took part, in the order of the contest."""
         order = [MANUAL, *PRESETS, *PEERS, SUPERVISED]
-        every = [*order, *(BOTH + name for name in order)]
+        every = [*order, *(before + name for before in (BOTH, FUSED) for name in order)]
         return [name for name in every if name in self.content["runs"]]
 
     def values(self, name: str, classifier: str, metric: str, seeds: list[str] | None = None) -> list[float]:
@@ -75,7 +76,7 @@ class Found:
     def classifiers(self, name: str = MANUAL) -> list[str]:
         """Those that were used on someone's vectors."""
         measured = next(iter(self.content["runs"][name].values()))["measured"]
-        return [classifier for classifier in (*USED, LINKING, UNLABELLED, ITSELF) if classifier in measured]
+        return [classifier for classifier in (*USED, LINKING, UNLABELLED, ITSELF, *NETWORKS) if classifier in measured]
 
 
 def section(found: Found, part: Part) -> str:

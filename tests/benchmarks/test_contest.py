@@ -13,6 +13,7 @@ import pytest
 from contest import __main__ as contest
 from contest import contestants, corpora, judging, page, tasks, trials
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
+from contest.fused import FUSED
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.tasks import Corpus, Task
 from machine import machine
@@ -248,13 +249,14 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
     assert "bad (test), seed 1, manual + infobehavior-recommended, lr: auc" in capsys.readouterr().out
     runs = json.loads((tmp_path / "results" / "test" / "bad.json").read_text())["runs"]
-    assert set(runs) == {MANUAL, "infobehavior-recommended", BOTH + "infobehavior-recommended"}
+    assert set(runs) == {MANUAL, *(before + "infobehavior-recommended" for before in ("", BOTH, FUSED))}
     assert all(set(of_seed) == {"0", "1"} for of_seed in runs.values())
     text = (tmp_path / "results.md").read_text()
     assert "- **reached**: small, bad ones: AUC of the representation with logistic regression" in text
     assert "## small, linking" in text
     assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | Logistic regression |" in text
     assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | no labels | 0." in text
+    assert "| fused: manual + infobehavior-recommended | 2 | 7, 7 |  | 4 | fusion, no masking | 0.9" in text
     assert "AUC where a share of both classes' labels is known" in text
     assert "AUC among accounts of a third, by minutes with events in the window:" in text
     run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
