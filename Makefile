@@ -5,7 +5,7 @@ DEMO_INSTALLED := $(VENV)/.demo-installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 DEV_INSTALLED := $(VENV)/.dev-installed
 
-.PHONY: demo test check format results tables bench tree features clean
+.PHONY: demo test check format results tables online bench tree features clean
 
 # The whole path on real data: events, minutes, encoder, embeddings, evaluation, report.
 demo: $(DEMO_INSTALLED)
@@ -33,6 +33,10 @@ results: $(BENCH_INSTALLED)
 # The paper's Tables 1 and 2 on a simulated market: make tables TABLE=table1 PRESET=recommended.
 tables: $(BENCH_INSTALLED)
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/paper_tables.py --table $(TABLE) --preset $(PRESET)
+
+# The paper's Tables 3 and 4 on a simulated market.
+online: $(BENCH_INSTALLED)
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/online_tables.py
 
 # Measures speed and memory beside the naive way, peers and the machine's limit; hours for all parts, so name some:
 # make bench PART=encoder.
@@ -69,4 +73,4 @@ $(DEV_INSTALLED): pyproject.toml constraints.txt
 	@touch $(DEMO_INSTALLED) $@
 
 clean:
-	rm -rf $(VENV) demo-output bench-work kills-work .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) demo-output bench-work kills-work online-work .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

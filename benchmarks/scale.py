@@ -1,0 +1,303 @@
+"""What the paper's case costs, by arithmetic from measured rates; writes docs/scale.md.
+
+    PYTHONPATH=benchmarks python benchmarks/scale.py
+
+Nothing is measured here: rates are those of docs/performance/*.json, each with the commit that measured it, and what an
+account does is assumed and said. A rate that is measured anew changes the page when this is run again.
+"""
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from machine import ROOT
+
+from infobehavior.artefacts import read_json, write_text
+
+PAGE = ROOT / "docs" / "scale.md"
+MEASURED = ROOT / "docs" / "performance"
+
+SELLERS = 9_800_000
+"""Of the paper (4.1.1), each with two consecutive months."""
+PAIRS_TRAINED = 76_000 * 128
+"""Steps of the paper's training, pairs a step (4.1.2)."""
+PAPER_PAIRS_PER_SECOND = PAIRS_TRAINED / (40 * 3_600)
+"""On eight GPUs of 2017, in the 40 hours that the paper tells."""
+DAYS = 30
+NIGHT_HOURS = 6
+CORES_OF_MACHINE = 16
+MEASURED_CORES = 2
+EMBEDDING_DIMS = {"paper": 192, "recommended": 1_086}
+"""Numbers of an embedding; `recommended` has more, and how many depends on its tasks and the log."""
+BYTES_PER_ENTITY_TRAINING = 120
+BYTES_PER_MINUTE_ON_DISK = 21
+"""Of training with `--minutes-in-memory` (docs/design.md, "Speed")."""
+FACTORS = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an account does.
+
+    Attributes:
+        name: for the page.
+        events: of an account in a month.
+        minutes: with events, likewise.
+    """
+
+    name: str
+    events: int
+    minutes: int
+
+
+CASES = (
+    Case("quiet: 100 events a month", 100, 100),
+    Case("as in our simulated market: 640 events in 400 minutes", 640, 400),
+    Case("busy: 10,000 events in 5,000 minutes", 10_000, 5_000),
+)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds of CPU, and bytes.
+
+    Attributes:
+        event: to aggregate an event.
+        window: to embed a window, however little is in it.
+        minute: to embed a minute of a window.
+        pair: to train on a pair of windows, at the paper's sizes.
+        pair_minutes: minutes of such a window.
+        minute_bytes: of minutes on disk.
+        exponent: of the cost of an account as accounts become more.
+        commits: that measured them.
+    """
+
+    event: float
+    window: float
+    minute: float
+    pair: float
+    pair_minutes: float
+    minute_bytes: float
+    exponent: float
+    commits: dict[str, str]
+
+
+def main() -> int:
+    """Read, reckon, write."""
+    rates = read_rates()
+    write_text(PAGE, page(rates))
+    return 0
+
+
+def read_rates() -> Rates:
+    """The rates that the page reckons with."""
+    files = {
+        name: read_json(MEASURED / f"{name}.json", "measurements") for name in ("growth", "encoder", "aggregation")
+    }
+    files["window"] = read_json(MEASURED / "window.json", "measurements")
+    growth = files["growth"]["result"]
+    window, minute = _of_windows_and_minutes(growth["denser"][0], growth["denser"][1])
+    runs = files["aggregation"]["result"]["runs"]
+    largest = max(runs, key=lambda run: (run["num_events"], run["workload"] == "sparse"))
+    workload = next(one for one in files["encoder"]["result"]["workloads"] if one["name"] == "lognormal")
+    seconds = workload["forward and backward"]["seconds"]["ours"]["median"]
+    sparse = next(one for one in files["window"]["result"]["logs"] if one["name"] == "sparse")
+    first, *_, last = growth["more"]
+    return Rates(
+        event=largest["sides"]["infobehavior"]["cpu_seconds"] / largest["num_events"],
+        window=window,
+        minute=minute,
+        pair=seconds * MEASURED_CORES / (workload["windows"] / 2),
+        pair_minutes=workload["minutes"] / workload["windows"],
+        minute_bytes=sparse["bytes"]["minutes"] / (sparse["windows"] * 100),
+        exponent=math.log(_cpu(last) / _cpu(first)) / math.log(last["entities"] / first["entities"]),
+        commits={name: content["machine"]["commit"] for name, content in files.items()},
+    )
+
+
+def _of_windows_and_minutes(many: dict[str, Any], few: dict[str, Any]) -> tuple[float, float]:
+    """What a window and a minute cost, if the cost is a sum of both, from two logs of as many events."""
+    seconds = [row["embed"] for row in (many, few)]
+    windows, minutes = ([row[name] for row in (many, few)] for name in ("windows", "minutes"))
+    determinant = windows[0] * minutes[1] - windows[1] * minutes[0]
+    window = (seconds[0] * minutes[1] - seconds[1] * minutes[0]) / determinant
+    return window, (windows[0] * seconds[1] - windows[1] * seconds[0]) / determinant
+
+
+def _cpu(row: dict[str, Any]) -> float:
+    """Seconds of CPU to aggregate and embed."""
+    return float(row["aggregate"] + row["embed"])
+
+
+def page(rates: Rates) -> str:
+    """docs/scale.md."""
+    parts = [
+        _HEADER.format(sellers=SELLERS, commits=", ".join(f"{name} {one}" for name, one in rates.commits.items())),
+        _rates_table(rates),
+        "## The paper's case, by arithmetic\n",
+        f"{SELLERS:,} accounts. A machine has {CORES_OF_MACHINE} cores like those that were measured, all at work and "
+        f"none in another's way, which was not measured beyond {MEASURED_CORES} cores: a bound from below.\n",
+        _night_table(rates),
+        _training_table(rates),
+        "## What breaks first, at 10 and at 100 times as many accounts\n",
+        _breaks_table(rates),
+        _FOOTER,
+    ]
+    return "\n".join(parts)
+
+
+def _rates_table(rates: Rates) -> str:
+    rows = [
+        ("aggregate an event", f"{rates.event * 1e6:.2f} µs of CPU", "aggregation: the largest log there"),
+        (
+            "embed a window",
+            f"{rates.window * 1e3:.2f} ms of CPU",
+            "growth, *denser*: its first two rows, solved for both",
+        ),
+        ("embed a minute of it", f"{rates.minute * 1e6:.1f} µs of CPU", "likewise"),
+        (
+            "train on a pair of windows",
+            f"{rates.pair * 1e3:.1f} ms of CPU",
+            f"encoder, *lognormal*: windows of {rates.pair_minutes:.0f} minutes, forward and backward, float32",
+        ),
+        ("a minute on disk", f"{rates.minute_bytes:.1f} bytes", "window, *sparse*: a minute is an event there"),
+        (
+            "exponent: cost against accounts",
+            f"{rates.exponent:.2f}",
+            "growth, *more*: from 1,000 to 100,000 accounts; below 1 since what a run costs anyway is shared",
+        ),
+    ]
+    return _table(["what", "measured", "where"], rows)
+
+
+def _night_table(rates: Rates) -> str:
+    lines = ["### A night\n", "The day's events become minutes, and each account's window of 30 days is embedded.\n"]
+    rows = []
+    for case in CASES:
+        aggregate = SELLERS * case.events / DAYS * rates.event / 3_600
+        embed = SELLERS * (rates.window + case.minutes * rates.minute) / 3_600
+        machines = math.ceil((aggregate + embed) / (NIGHT_HOURS * CORES_OF_MACHINE))
+        rows.append(
+            (
+                case.name,
+                f"{SELLERS * case.events / DAYS / 1e6:,.0f} M",
+                f"{aggregate:,.2f}",
+                f"{embed:,.1f}",
+                f"{(aggregate + embed) / CORES_OF_MACHINE:,.1f}",
+                f"{machines:,}",
+                _bytes(SELLERS * case.minutes / DAYS * rates.minute_bytes),
+            )
+        )
+    columns = [
+        *("an account does", "events a day", "aggregate, CPU-hours", "embed, CPU-hours"),
+        *(f"hours on one machine of {CORES_OF_MACHINE} cores", f"machines for {NIGHT_HOURS} hours", "minutes, a day"),
+    ]
+    sizes = ", ".join(f"{_bytes(SELLERS * dim * 4)} ({name}, {dim} numbers)" for name, dim in EMBEDDING_DIMS.items())
+    return "\n".join(
+        [*lines, _table(columns, rows), f"A day's embeddings: {sizes}, before compression, which saves little.\n"]
+    )
+
+
+def _training_table(rates: Rates) -> str:
+    lines = [
+        "### Pre-training, once\n",
+        f"The paper's training sees {PAIRS_TRAINED / 1e6:.2f} M pairs of months, {PAPER_PAIRS_PER_SECOND:.1f} a second "
+        "on eight GPUs (its 40 hours), so it is as if each account were seen once. The cost of a pair is taken to grow "
+        "with its minutes.\n",
+    ]
+    rows = []
+    for case in CASES:
+        hours = PAIRS_TRAINED * rates.pair * case.minutes / rates.pair_minutes / 3_600
+        minutes = SELLERS * case.minutes * 2
+        rows.append(
+            (
+                case.name,
+                f"{1 / (rates.pair * case.minutes / rates.pair_minutes) * CORES_OF_MACHINE:,.0f}",
+                f"{hours:,.0f}",
+                f"{hours / CORES_OF_MACHINE:,.0f}",
+                f"{minutes / 1e9:,.1f} G",
+                _bytes(minutes * BYTES_PER_MINUTE_ON_DISK),
+                _bytes(SELLERS * BYTES_PER_ENTITY_TRAINING),
+            )
+        )
+    columns = [
+        *("an account does", f"pairs a second, {CORES_OF_MACHINE} cores", "CPU-hours"),
+        f"hours on one machine of {CORES_OF_MACHINE} cores",
+        *("minutes", "on disk, `--minutes-in-memory`", "in memory for accounts"),
+    ]
+    return "\n".join([*lines, _table(columns, rows)])
+
+
+def _breaks_table(rates: Rates) -> str:
+    case = CASES[1]
+    night = SELLERS * (case.events / DAYS * rates.event + rates.window + case.minutes * rates.minute) / 3_600
+    rows = [
+        (
+            f"machines of {CORES_OF_MACHINE} cores for a night of {NIGHT_HOURS} hours",
+            *(f"{math.ceil(night * factor / (NIGHT_HOURS * CORES_OF_MACHINE)):,}" for factor in FACTORS),
+            "one machine ends first: `--engine spark`, tested on one machine's cluster, not on several",
+        ),
+        (
+            "a day's embeddings, one file, dimensions of `recommended`",
+            *(_bytes(SELLERS * factor * EMBEDDING_DIMS["recommended"] * 4) for factor in FACTORS),
+            "one process puts the file together, whatever the engine: at 10 times its hour is the disk's",
+        ),
+        (
+            "a day's minutes, one file",
+            *(_bytes(SELLERS * factor * case.minutes / DAYS * rates.minute_bytes) for factor in FACTORS),
+            "likewise, later",
+        ),
+        (
+            "ids and moments of a night's windows, in memory of the process that decides",
+            *(_bytes(SELLERS * factor * 24) for factor in FACTORS),
+            "at 100 times a large machine",
+        ),
+        (
+            "training: accounts in memory of one process",
+            *(_bytes(SELLERS * factor * BYTES_PER_ENTITY_TRAINING) for factor in FACTORS),
+            "at 100 times: `torchrun`, each process with its part of the accounts",
+        ),
+        (
+            "training: minutes of two months on disk",
+            *(_bytes(SELLERS * factor * case.minutes * 2 * BYTES_PER_MINUTE_ON_DISK) for factor in FACTORS),
+            "draw fewer accounts: the paper's training sees each once",
+        ),
+    ]
+    return _table(["what grows, accounts as in our market", *(f"{factor} ×" for factor in FACTORS), "then"], rows)
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count / 1e6:,.0f} MB"
+
+
+def _table(columns: list[str], rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join([*lines, ""])
+
+
+_HEADER = """\
+# Scale
+
+Written by `PYTHONPATH=benchmarks python benchmarks/scale.py`; don't edit.
+
+What {sellers:,} accounts, the paper's number (4.1.1), would cost. **Measured** are the rates of the first table, on two
+cores of a small shared machine, by the commits that [performance.md](performance.md) names ({commits}); **all else is
+arithmetic** from them and from what an account is said to do, which the paper doesn't tell. Nothing of this size was
+run.
+
+## Rates
+"""
+
+_FOOTER = """\
+What was tried of "many": Spark in local mode and as a cluster of a master and two workers on one machine, to the same
+bytes, one worker killed; training by several processes on one machine, to the same loss and gradient. Not tried:
+several machines, object stores at size, GPUs. Skewed accounts are not a limit of their own: a month of a million events
+in one account takes seconds (performance.md, "Growth").
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())
