@@ -58,6 +58,13 @@ class Group(_Frozen):
     )
     text_dim: PositiveInt = Field(TEXT_DIM, description="dimensions of text by tfidf")
 
+    @field_validator("columns")
+    @classmethod
+    def _check_columns(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{repeated[0]!r} is named twice")
+        return names
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.table is None and not self.columns:
