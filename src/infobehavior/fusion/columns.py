@@ -46,7 +46,8 @@ def _numbers(column: pa.ChunkedArray, where: str) -> NDArray[np.float64]:
         or pa.types.is_null(column.type)
     ):
         raise InputError(f"{where} has type {column.type}; expected numbers")
-    return np.asarray(column.cast(pa.float64()).fill_null(np.nan).to_numpy(), dtype=np.float64)
+    rounded = column.cast(pa.float64(), safe=False)  # large integers are rounded, not refused
+    return np.asarray(rounded.fill_null(np.nan).to_numpy(), dtype=np.float64)
 
 
 def _parsed(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
@@ -77,16 +78,18 @@ def vectors_of(table: pa.Table, where: str) -> tuple[Floats, Mask]:
 
     Returns:
         float32 (rows, dimensions), zeros where a vector is missing; and whether it is there: not null, and without
-        nulls, NaN and infinite values. Without any vector it has no dimensions.
+        nulls, NaN and values that are infinite as float32. Without any vector it has no dimensions.
 
     Raises:
         InputError: vectors have different lengths, or a column holds something else.
     """
     if table.num_columns == 1 and _is_list(table.column(0).type):
         return _lists(table.column(0), f"{where}, column {table.column_names[0]!r}")
-    matrix = numbers_of(table, where)
-    is_there: Mask = np.logical_not(np.isnan(matrix).any(axis=1))
-    return np.where(is_there[:, None], matrix, 0).astype(np.float32), is_there
+    with np.errstate(over="ignore"):
+        vectors = numbers_of(table, where).astype(np.float32)
+    is_there: Mask = np.isfinite(vectors).all(axis=1)
+    vectors[~is_there] = 0
+    return vectors, is_there
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -106,7 +109,8 @@ def _lists(column: pa.ChunkedArray, where: str) -> tuple[Floats, Mask]:
     kind = column.type.value_type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise InputError(f"{where} has lists of {kind}; expected lists of numbers")
-    values = pc.list_flatten(lists).cast(pa.float32()).fill_null(np.nan).to_numpy().reshape(len(lists), length)
+    flat = pc.list_flatten(lists).cast(pa.float32(), safe=False)
+    values = flat.fill_null(np.nan).to_numpy().reshape(len(lists), length)
     vectors = np.zeros((len(column), length), np.float32)
     vectors[is_there] = values
     is_there[is_there] = np.isfinite(values).all(axis=1)
