@@ -20,6 +20,8 @@ Tensors = dict[str, NDArray[Any]]
 
 FURTHEST = 10.0
 """Standard deviations from the mean; what is further away counts as so far."""
+HUGE = 1e100
+"""The squares of larger numbers may overflow."""
 UNKNOWN, NO_VALUE, FIRST_KNOWN = 0, 1, 2
 """Codes of categories."""
 LEAST_EXAMPLES = 2
@@ -95,14 +97,17 @@ class Standard:
         """Of what isn't NaN in each column."""
         known = ~np.isnan(matrix)
         count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, matrix, 0).sum(axis=0, dtype=np.float64) / count
-        variance = np.where(known, (matrix - mean) ** 2, 0).sum(axis=0, dtype=np.float64) / count
-        scale = np.sqrt(variance)
-        return cls(mean, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale, 1.0))
+        largest = np.abs(np.where(known, matrix, 0)).max(axis=0, initial=0).astype(np.float64)
+        unit = np.where(largest > HUGE, largest, 1.0)
+        values = np.where(known, matrix, 0) / unit
+        mean = values.sum(axis=0) / count
+        scale = np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(axis=0) / count)
+        return cls(mean * unit, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale * unit, 1.0))
 
     def transform(self, matrix: NDArray[np.floating[Any]]) -> Floats:
         """Standardised, within `FURTHEST`; NaN stays."""
-        return np.clip((matrix - self.mean) / self.scale, -FURTHEST, FURTHEST).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return np.clip((matrix - self.mean) / self.scale, -FURTHEST, FURTHEST).astype(np.float32)
 
     def tensors(self) -> Tensors:
         """Both."""
@@ -163,7 +168,7 @@ class Vectors(GroupFeatures):
     def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
         """See `GroupFeatures`."""
         vectors, is_there = vectors_of(table, f"group {name}")
-        if not is_there.any():
+        if not vectors[is_there].size:
             raise InputError(f"group {name} has no vector in any of {table.num_rows} training rows; remove the group")
         return cls(tuple(table.column_names), Standard.fit(vectors[is_there]))
 
