@@ -52,8 +52,8 @@ class TfidfText:
 
     def transform(self, texts: Sequence[str]) -> Floats:
         """(texts, dimensions)."""
-        if not self.ngrams:
-            return np.zeros((len(texts), 0), np.float32)
+        if not self.ngrams or not texts:
+            return np.zeros((len(texts), len(self.components)), np.float32)
         vectorizer = _vectorizer(vocabulary={ngram: place for place, ngram in enumerate(self.ngrams)})
         vectorizer.idf_ = self.idf
         return np.asarray(vectorizer.transform(texts) @ self.components.T.astype(np.float64), dtype=np.float32)
