@@ -228,7 +228,8 @@ class Text(GroupFeatures):
         tfidf = TfidfText.fit(texts, group.text_dim, seed) if group.encoder == "tfidf" else None
         vectors = (tfidf or SentenceText()).transform(texts)
         if vectors.size == 0:
-            raise InputError(f"group {name} has no text in any of {table.num_rows} training rows; remove the group")
+            what = "piece of text that two rows share" if texts else "text"
+            raise InputError(f"group {name} has no {what} in any of {table.num_rows} training rows; remove the group")
         scale = float(np.sqrt(np.mean(vectors.astype(np.float64) ** 2))) or 1.0
         return cls(tuple(table.column_names), tfidf, scale, vectors.shape[1])
 

@@ -46,7 +46,8 @@ class TfidfText:
         except ValueError:  # no text has an n-gram
             return cls((), np.zeros(0), np.zeros((0, 0), np.float32))
         dim = min(dim, *weighted.shape)
-        svd = TruncatedSVD(dim, random_state=seed).fit(weighted)
+        with np.errstate(invalid="ignore"):  # it divides by the variance, which is 0 where all texts are equal
+            svd = TruncatedSVD(dim, random_state=seed).fit(weighted)
         ngrams = tuple(vectorizer.get_feature_names_out().tolist())
         return cls(ngrams, vectorizer.idf_, svd.components_.astype(np.float32))
 
