@@ -168,7 +168,7 @@ def recall_intervals(
     def recall(weights: Floats) -> dict[str, float]:
         of = weights[order]
         flagged, hits = np.cumsum(of)[last], np.cumsum(of * ordered)[last]
-        allowed = hits >= precision * np.maximum(flagged, 1e-12)
+        allowed = hits / np.maximum(flagged, 1) >= precision
         return {"recall": float(hits[allowed].max(initial=0.0) / hits[-1]) if hits[-1] else 0.0}
 
     return resampled(entity, recall, seed)["recall"]
