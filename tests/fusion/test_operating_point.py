@@ -1,0 +1,236 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
+
+from infobehavior.downstream.metrics import recall_at_precision
+from infobehavior.fusion.config import Operating
+from infobehavior.fusion.operating_point import (
+    NUM_RESAMPLES,
+    at_threshold,
+    choose_threshold,
+    precision_bound,
+    recall_intervals,
+    resampled,
+    threshold_intervals,
+)
+
+
+@st.composite
+def judged(draw):
+    """Answers of both classes with probabilities, many of them equal."""
+    rows = draw(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=40))
+    positive = np.array([answer for _, answer in rows])
+    positive[:2] = True, False
+    return positive, np.array([number / 12 for number, _ in rows])
+
+
+def outcomes(positive, scores):
+    """Of each threshold, from the highest: how many are flagged, and how many of them are positive."""
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        flagged = [answer for answer, score in zip(positive, scores, strict=True) if score >= threshold]
+        yield threshold, len(flagged), sum(map(bool, flagged))
+
+
+def chosen(positive, scores, **operating):
+    return choose_threshold(positive, scores, Operating(**operating))
+
+
+PRECISIONS = st.fractions(0, 1, max_denominator=20).filter(lambda share: 0 < share < 1)
+
+
+@given(judged(), PRECISIONS)
+def test_the_threshold_has_the_highest_recall_of_the_required_precision(drawn, precision):
+    positive, scores = drawn
+    allowed = [(hits, -count, t) for t, count, hits in outcomes(positive, scores) if Fraction(hits, count) >= precision]
+    point = chosen(positive, scores, precision=float(precision))
+    assert point.is_met == bool(allowed)
+    if allowed:
+        assert point.threshold == max(allowed)[2]  # of equal recall, that which flags fewest
+        assert at_threshold(positive, scores, Operating(), point.threshold)["precision"] >= float(precision)
+    else:
+        assert not (scores >= point.threshold).any()
+
+
+def least_precision(hits, count, certainty):
+    """The precision at which so many hits or more have a chance of 1 - certainty, by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if binom.sf(hits - 1, count, middle) < 1 - certainty else (low, middle)
+    return low
+
+
+@given(st.integers(1, 200), st.floats(0, 1), st.floats(0.01, 0.99))
+def test_the_bound_of_a_precision_is_that_of_the_binomial_test(count, share, certainty):
+    hits = round(share * count)
+    bound = precision_bound(np.array([hits]), np.array([count]), certainty)[0]
+    interval = binomtest(hits, count, alternative="greater").proportion_ci(certainty, method="exact")
+    assert bound == pytest.approx(interval.low, abs=1e-9)
+    assert bound == pytest.approx(least_precision(hits, count, certainty) if hits else 0, abs=1e-9)
+
+
+@settings(max_examples=50)
+@given(judged(), st.sampled_from([0.21, 0.51, 0.79]), st.sampled_from([0.5, 0.9, 0.95]))
+def test_the_threshold_of_a_certain_precision(drawn, precision, certainty):
+    positive, scores = drawn
+    allowed = [
+        (hits, -count, threshold)
+        for threshold, count, hits in outcomes(positive, scores)
+        if hits and least_precision(hits, count, certainty) >= precision
+    ]
+    point = chosen(positive, scores, precision=precision, certainty=certainty)
+    assert point.is_met == bool(allowed)
+    if allowed:
+        assert point.threshold == max(allowed)[2]
+        assert point.rule.endswith(f"or more with certainty {certainty:g}")
+
+
+COSTS = st.integers(0, 20).map(lambda number: number / 4)
+
+
+@given(judged(), COSTS, COSTS)
+def test_the_threshold_has_the_lowest_cost(drawn, of_false_alarm, of_miss):
+    positive, scores = drawn
+    costs = {
+        threshold: of_false_alarm * (count - hits) + of_miss * (positive.sum() - hits)
+        for threshold, count, hits in outcomes(positive, scores)
+    }
+    nothing = of_miss * positive.sum()
+    operating = Operating(cost_of_false_alarm=of_false_alarm, cost_of_miss=of_miss)
+    point = choose_threshold(positive, scores, operating)
+    assert point.is_met
+    cost = at_threshold(positive, scores, operating, point.threshold)["cost"] * len(positive)
+    assert cost == pytest.approx(min(nothing, *costs.values()))
+    assert (point.threshold > 1) == (nothing < min(costs.values()))
+
+
+@given(judged())
+def test_the_threshold_has_the_best_f1(drawn):
+    positive, scores = drawn
+    best = max(2 * hits / (count + int(positive.sum())) for _, count, hits in outcomes(positive, scores))
+    point = chosen(positive, scores)
+    assert at_threshold(positive, scores, Operating(), point.threshold)["f1"] == pytest.approx(best)
+
+
+def test_what_was_required_and_found_is_said():
+    positive, scores = np.array([True, True, False, True]), np.array([0.9, 0.8, 0.7, 0.6])
+    point = chosen(positive, scores, precision=0.9)
+    assert point.line == (
+        "threshold 0.8 by the highest recall with a precision of 0.9 or more; on the validation part it flags 2 and "
+        "finds 2 of 3 positives: precision 1.000, recall 0.667"
+    )
+
+
+def test_a_precision_that_can_not_be_reached():
+    positive, scores = np.array([True, False, True, False]), np.array([0.9, 0.9, 0.5, 0.1])
+    point = chosen(positive, scores, precision=0.9)
+    assert (point.is_met, point.threshold > 1) == (False, True)
+    assert point.line == (
+        "a precision of 0.9 can't be reached on the validation part (2 positives): the best is 0.667, with a recall of "
+        "1.000; nothing will be flagged. Require less, or give more positives or better features"
+    )
+    certain = chosen(positive, scores, precision=0.5, certainty=0.99)
+    assert not certain.is_met
+    assert "the best is certain at " in certain.line
+
+
+def test_even_a_probability_of_1_is_not_flagged_by_a_precision_that_was_not_reached():
+    positive, scores = np.array([False, True]), np.array([1.0, 0.5])
+    point = chosen(positive, scores, precision=0.9)
+    assert not (scores >= point.threshold).any()
+    assert at_threshold(positive, scores, Operating(), point.threshold) == {"precision": 1.0, "recall": 0.0, "f1": 0.0}
+
+
+def test_where_alarms_cost_more_than_they_save():
+    positive, scores = np.array([True, False, False]), np.array([0.5, 0.9, 0.9])
+    point = chosen(positive, scores, cost_of_false_alarm=10.0, cost_of_miss=1.0)
+    assert (point.is_met, (scores >= point.threshold).any()) == (True, False)
+    assert "it is cheapest to flag nothing" in point.line
+
+
+@given(judged(), st.floats(0, 1))
+def test_what_a_threshold_does_is_counted(drawn, threshold):
+    positive, scores = drawn
+    hits = sum(bool(p) and s >= threshold for p, s in zip(positive, scores, strict=True))
+    alarms = sum(not p and s >= threshold for p, s in zip(positive, scores, strict=True))
+    misses = sum(bool(p) and s < threshold for p, s in zip(positive, scores, strict=True))
+    told = at_threshold(positive, scores, Operating(cost_of_false_alarm=1, cost_of_miss=5), threshold)
+    assert told == {
+        "precision": pytest.approx(hits / (hits + alarms)) if hits + alarms else 1.0,
+        "recall": pytest.approx(hits / (hits + misses)),
+        "f1": pytest.approx(2 * hits / (2 * hits + alarms + misses)),
+        "cost": pytest.approx((alarms + 5 * misses) / len(positive)),
+    }
+
+
+def plain_bootstrap(entity, measure, seed):
+    """Entities are drawn with replacement; of each draw all of its rows are taken as often."""
+    names = sorted(set(entity))
+    random = np.random.default_rng([seed, len(names)])
+    runs = []
+    for _ in range(NUM_RESAMPLES):
+        drawn = [names[place] for place in random.integers(0, len(names), len(names))]
+        runs.append(measure([row for name in drawn for row, of in enumerate(entity) if of == name]))
+    return [float(np.quantile(runs, share)) for share in (0.025, 0.975)]
+
+
+ENTITIES = ["b", "a", "a", "c", "d", "d", "d", "e", "b", "f"]
+POSITIVE = np.array([True, False, True, True, False, False, True, True, False, False])
+SCORED = np.array([0.9, 0.8, 0.8, 0.7, 0.3, 0.6, 0.6, 0.2, 0.1, 0.9])
+
+
+def test_intervals_of_a_threshold_are_those_of_plain_loops():
+    found = threshold_intervals(POSITIVE, SCORED, np.array(ENTITIES), Operating(), 0.6, seed=3)
+
+    def recall(rows):
+        hits = sum(POSITIVE[row] and SCORED[row] >= 0.6 for row in rows)
+        positives = sum(POSITIVE[row] for row in rows)
+        return hits / positives if positives else 0.0
+
+    assert found["recall"] == pytest.approx(plain_bootstrap(ENTITIES, recall, 3))
+
+
+def test_intervals_of_the_recall_at_a_precision_are_those_of_plain_loops():
+    def recall(rows):
+        positive, scores = POSITIVE[rows], SCORED[rows]
+        return recall_at_precision(positive, scores, 0.7) if positive.any() else 0.0
+
+    found = recall_intervals(POSITIVE, SCORED, np.array(ENTITIES), 0.7, seed=5)
+    assert found == pytest.approx(plain_bootstrap(ENTITIES, recall, 5))
+    assert found[0] < found[1]
+
+
+@settings(max_examples=20)
+@given(judged(), PRECISIONS)
+def test_with_one_entity_the_interval_is_the_recall_at_the_precision(drawn, precision):
+    positive, scores = drawn
+    expected = recall_at_precision(positive, scores, float(precision))
+    entity = np.zeros(len(positive), np.int64)
+    assert recall_intervals(positive, scores, entity, float(precision), seed=0) == (expected, expected)
+
+
+def test_a_precision_that_is_just_reached_counts_in_the_interval():
+    positive, scores = np.arange(100) < 55, np.ones(100)
+    assert recall_intervals(positive, scores, np.zeros(100, np.int64), 0.55, seed=0) == (1.0, 1.0)
+
+
+def test_draws_are_by_the_seed_and_by_entity():
+    def mean(weights):
+        return {"mean": float(weights @ SCORED / weights.sum())}
+
+    alone = np.arange(10)
+    assert resampled(alone, mean, 1) == resampled(alone, mean, 1)
+    assert resampled(alone, mean, 1) != resampled(alone, mean, 2)
+    # Rows of one entity go together: fewer of them are independent, so the interval is wider.
+    scores, entity = np.repeat([0.0, 1.0] * 10, 10), np.repeat(np.arange(20), 10)
+
+    def share(weights):
+        return {"mean": float(weights @ scores / weights.sum())}
+
+    (by_entity,), (by_row,) = (resampled(of, share, 0).values() for of in (entity, np.arange(200)))
+    assert math.sqrt(5) < (by_entity[1] - by_entity[0]) / (by_row[1] - by_row[0]) < math.sqrt(20)
