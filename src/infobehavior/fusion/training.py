@@ -15,7 +15,7 @@ from infobehavior.fusion.network import FusionNetwork, GroupBatch, GroupShape
 from infobehavior.progress import progress
 
 Arrays = Mapping[str, GroupArray]
-ROWS_AT_A_TIME = 8_192
+ROWS_AT_A_TIME = 256
 STEPS_OF_EPOCH, LEAST_BATCH = 32, 16
 """Of few examples a step has fewer than it might: epochs are what is chosen, and must be fine enough."""
 
@@ -127,19 +127,22 @@ def _loss(positive: NDArray[np.bool_], weights: NDArray[np.float64], scores: NDA
 
 
 def logits(network: FusionNetwork, arrays: Arrays) -> NDArray[np.float64]:
-    """The logits of any examples."""
+    """The logits of any examples; one's has the same bytes whatever others are with it.
+
+    The last digits of a product depend on the number of rows, so it is always the same: the last row is repeated.
+    """
     network.eval()
     num_rows = len(next(iter(arrays.values())).is_there)
     parts: list[NDArray[np.float64]] = [np.zeros(0)]
     with torch.inference_mode():
         for rows in _runs(num_rows):
             parts.append(network(_batch(arrays, rows)).double().numpy())
-    return np.concatenate(parts)
+    return np.concatenate(parts)[:num_rows]
 
 
 def _runs(num_rows: int) -> Iterator[NDArray[np.int64]]:
     for first in range(0, num_rows, ROWS_AT_A_TIME):
-        yield np.arange(first, min(first + ROWS_AT_A_TIME, num_rows))
+        yield np.minimum(np.arange(first, first + ROWS_AT_A_TIME), num_rows - 1)
 
 
 def _batch(arrays: Arrays, rows: NDArray[np.int64]) -> dict[str, GroupBatch]:
