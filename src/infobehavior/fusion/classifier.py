@@ -1,6 +1,7 @@
 """The fused classifier with scikit-learn's interface: groups of columns in, probabilities out."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
-from infobehavior.errors import InputError
+from infobehavior.errors import InputError, one_line
 from infobehavior.fusion.calibration import Calibration, calibrate
 from infobehavior.fusion.config import Group, Network
 from infobehavior.fusion.features import FEATURES, GroupArray, GroupFeatures
@@ -23,6 +24,7 @@ from infobehavior.model.reproducible import reproducible
 
 Mask = NDArray[np.bool_]
 VALIDATION_SHARE = 0.2
+NUM_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 part lacks one.
         """
         tables = split_groups(X, self._groups())
-        answers = np.asarray(y)
+        answers = _answers(y, len(next(iter(tables.values()))))
         self.classes_ = np.unique(answers)
         if len(self.classes_) != 2:
             shown = ", ".join(repr(name) for name in self.classes_[:5].tolist())
@@ -131,7 +133,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The likelier class; for a threshold that serves a purpose see `operating_point`."""
-        return np.asarray(self.classes_[(self.predict_proba(X)[:, 1] >= 0.5).astype(int)])
+        probability = self.predict_proba(X)[:, 1]
+        return np.asarray(self.classes_[(probability >= 0.5).astype(int)])
 
     def probability(self, tables: Mapping[str, pa.Table], without: str | None = None) -> NDArray[np.float64]:
         """Of the positive class, from tables of columns; as if the group `without` were missing."""
@@ -174,9 +177,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(
                 f"{int(positive.sum())} of {len(positive)} examples are positive; expected 2 of each class"
             )
-        _, rows = train_test_split(
-            np.arange(len(positive)), test_size=VALIDATION_SHARE, random_state=seed, stratify=positive
-        )
+        wanted = max(2, math.ceil(VALIDATION_SHARE * len(positive)))
+        _, rows = train_test_split(np.arange(len(positive)), test_size=wanted, random_state=seed, stratify=positive)
         chosen[rows] = True
         return Parts(~chosen, chosen)
 
@@ -197,27 +199,53 @@ def split_groups(rows: Any, groups: Mapping[str, Group]) -> dict[str, pa.Table]:
     Raises:
         InputError: a column isn't there, or a group is to be joined from a table.
     """
-    table = _as_table(rows)
-    parts = {}
+    there = _column_names(rows)
     for name, group in groups.items():
         if group.table is not None:
             raise InputError(f"group {name} is joined from {group.table}, which `infobehavior fuse` does; give columns")
-        if missing := [column for column in group.columns if column not in table.column_names]:
-            there = ", ".join(table.column_names[:20])
-            raise InputError(f"there is no column {missing[0]!r} for group {name}; there are {there}")
-        parts[name] = table.select(list(group.columns))
-    return parts
+        if missing := [column for column in group.columns if column not in there]:
+            shown = ", ".join(there[:NUM_SHOWN])
+            raise InputError(f"there is no column {missing[0]!r} for group {name}; there are {shown}")
+    table = _as_table(rows, {column for group in groups.values() for column in group.columns})
+    return {name: table.select(list(group.columns)) for name, group in groups.items()}
 
 
-def _as_table(rows: Any) -> pa.Table:
+def _column_names(rows: Any) -> list[str]:
+    if isinstance(rows, pa.Table):
+        return list(rows.column_names)
+    if hasattr(rows, "columns"):
+        return [str(name) for name in rows.columns]
+    shape = np.shape(rows)
+    if len(shape) != 2:
+        raise InputError(f"the given rows have shape {shape}; expected a table or a matrix")
+    return [str(place) for place in range(shape[1])]
+
+
+def _as_table(rows: Any, wanted: Set[str]) -> pa.Table:
+    """The wanted columns; the others of a data frame may hold what has no type."""
     if isinstance(rows, pa.Table):
         return rows
-    if hasattr(rows, "columns"):
-        return pa.Table.from_pandas(rows, preserve_index=False)
-    matrix = np.asarray(rows)
-    if matrix.ndim != 2:
-        raise InputError(f"the given rows have shape {matrix.shape}; expected a table or a matrix")
-    return pa.table({str(place): pa.array(matrix[:, place]) for place in range(matrix.shape[1])})
+    column = rows.iloc.__getitem__ if hasattr(rows, "columns") else np.asarray(rows).__getitem__
+    places = [(place, name) for place, name in enumerate(_column_names(rows)) if name in wanted]
+    return pa.table({name: _as_array(column((slice(None), place)), name) for place, name in places})
+
+
+def _as_array(column: Any, name: str) -> pa.Array:
+    try:
+        return pa.array(column, from_pandas=True)
+    except pa.ArrowException as error:
+        raise InputError(f"column {name!r} can't be read: {one_line(error)}; give it one type") from None
+
+
+def _answers(y: Any, num_rows: int) -> NDArray[Any]:
+    answers = np.asarray(y)
+    if answers.shape != (num_rows,):
+        raise InputError(f"y has shape {answers.shape}; expected ({num_rows},), an answer a row")
+    # NaN and pandas' NA aren't equal to themselves.
+    num_null = sum(answer is None or (answer == answer) is not True for answer in answers.tolist())
+    if num_null:
+        raise InputError(f"y has {num_null} of {num_rows} answers that are null; leave these rows out")
+    return answers
 
 
 def _check_parts(positive: Mask, parts: Parts) -> None:
