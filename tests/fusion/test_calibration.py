@@ -9,7 +9,6 @@ from scipy.special import expit
 
 from infobehavior.fusion.calibration import calibrate, expected_calibration_error, reliability
 
-
 SCORES = st.floats(-8, 8)
 
 

@@ -1,0 +1,299 @@
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fusion.examples import number_group, products, table_of, tiny_network
+from infobehavior.errors import InputError
+from infobehavior.fusion.classifier import FusionClassifier
+from infobehavior.fusion.config import Group, Network
+
+GROUPS = {
+    "listing": Group(kind="numbers", columns=("price", "views")),
+    "look": Group(kind="categories", columns=("color",)),
+    "picture": Group(kind="vector", columns=("picture",)),
+    "title": Group(kind="text", columns=("title",), text_dim=4),
+}
+TABLE = table_of(products())
+
+
+def fitted(table=TABLE, groups=GROUPS, **network):
+    return FusionClassifier(groups, tiny_network(**network)).fit(table, table["risky"])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fitted()
+
+
+def weights_of(model):
+    return {name: tensor.numpy().tobytes() for name, tensor in model.network_.state_dict().items()}
+
+
+def matrix(num=200, seed=0):
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(num, 2))
+    return rows, (rows[:, 0] > 0.5).astype(int)
+
+
+def test_an_easy_task_is_learnt():
+    rows, answers = matrix()
+    model = FusionClassifier(number_group("0", "1"), tiny_network(max_epochs=30)).fit(rows, answers)
+    others, expected = matrix(seed=1)
+    assert model.score(others, expected) > 0.95
+    probability = model.predict_proba(others)
+    assert probability.sum(axis=1) == pytest.approx(1)
+    assert (model.predict(others) == (probability[:, 1] >= 0.5)).all()
+
+
+def test_in_a_pipeline():
+    rows, answers = matrix()
+    steps = [("scale", StandardScaler()), ("fuse", FusionClassifier(number_group("0", "1"), tiny_network()))]
+    pipeline = Pipeline(steps).fit(rows, answers)
+    assert pipeline.predict(rows).shape == (200,)
+    assert pipeline.predict_proba(rows).shape == (200, 2)
+    assert pipeline.classes_.tolist() == [0, 1]
+
+
+def test_a_clone_is_untrained_and_learns_the_same(model):
+    copy = clone(model)
+    assert copy.get_params() == model.get_params()
+    with pytest.raises(ValueError, match="not fitted"):
+        copy.predict(TABLE)
+    assert weights_of(copy.fit(TABLE, TABLE["risky"])) == weights_of(model)
+
+
+def test_parameters_can_be_set():
+    model = FusionClassifier(GROUPS).set_params(network=tiny_network(seed=3), gbdt=True)
+    assert (model.network.seed, model.gbdt) == (3, True)
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not(model):
+    again = fitted()
+    assert weights_of(again) == weights_of(model)
+    assert again.predict_proba(TABLE).tobytes() == model.predict_proba(TABLE).tobytes()
+    assert again.losses_ == model.losses_
+    assert weights_of(fitted(seed=1)) != weights_of(model)
+
+
+def test_the_order_of_groups_changes_nothing(model):
+    assert weights_of(fitted(groups=dict(reversed(GROUPS.items())))) == weights_of(model)
+
+
+def test_the_state_of_random_numbers_is_left_alone():
+    import torch
+
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    fitted(max_epochs=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_tables_frames_and_dictionaries_of_groups_are_alike(model):
+    frame = TABLE.to_pandas()
+    other = FusionClassifier({name: group.model_dump() for name, group in GROUPS.items()}, tiny_network())
+    assert weights_of(other.fit(frame, frame["risky"])) == weights_of(model)
+    assert np.array_equal(other.predict_proba(frame), model.predict_proba(TABLE))
+
+
+def test_other_columns_may_hold_anything(model):
+    frame = TABLE.to_pandas().assign(note=[{1}, "two", 3.0, None] * (len(TABLE) // 4))
+    assert np.array_equal(model.predict_proba(frame), model.predict_proba(TABLE))
+
+
+def test_classes_may_be_texts():
+    rows, answers = matrix()
+    names = np.where(answers, "risky", "fine")
+    model = FusionClassifier(number_group("0", "1"), tiny_network(max_epochs=30)).fit(rows, names)
+    assert model.classes_.tolist() == ["fine", "risky"]
+    assert (model.predict(rows) == names).mean() > 0.95
+
+
+def without(table, *names):
+    for name in names:
+        place = table.column_names.index(name)
+        table = table.set_column(place, table.field(place), pa.nulls(len(table), table.field(place).type))
+    return table
+
+
+COLUMNS = {"listing": ("price", "views"), "look": ("color",), "picture": ("picture",), "title": ("title",)}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_that_is_missing_is_a_masked_one(model, name):
+    tables = {group: TABLE.select(COLUMNS[group]) for group in GROUPS}
+    expected = model.probability(tables, without=name)
+    assert np.array_equal(model.predict_proba(without(TABLE, *COLUMNS[name]))[:, 1], expected)
+
+
+def test_all_groups_may_be_missing(model):
+    found = model.predict_proba(without(TABLE, *sum(COLUMNS.values(), ())))
+    assert np.isfinite(found).all()
+    assert len(np.unique(found[:, 1])) == 1
+
+
+def test_no_rows_have_no_probabilities(model):
+    assert model.predict_proba(TABLE.slice(0, 0)).shape == (0, 2)
+
+
+def test_a_probability_does_not_depend_on_the_other_rows(model):
+    """Not even its last digit: an example that is at the threshold stays there."""
+    together = model.predict_proba(TABLE)
+    alone = np.concatenate([model.predict_proba(TABLE.slice(row, 1)) for row in range(40)])
+    assert np.array_equal(alone, together[:40])
+    assert np.array_equal(model.predict_proba(TABLE.slice(7, 100)), together[7:107])
+
+
+def test_validation_rows_are_never_learnt_from():
+    """Their values change nothing of what is learnt from values; that no epoch is better than the first, neither."""
+    is_validation = np.arange(len(TABLE)) % 5 == 0
+    changed = [
+        row | {"price": 1e6, "views": 10**6, "color": "pink", "title": "zebra zebra", "picture": [9.0, 9.0, 9.0]}
+        if is_validation[place]
+        else row
+        for place, row in enumerate(products())
+    ]
+    models = [
+        FusionClassifier(GROUPS, tiny_network(max_epochs=1, calibration="none")).fit(
+            table, table["risky"], is_validation=is_validation
+        )
+        for table in (TABLE, table_of(changed))
+    ]
+    one, other = ({name: f.described() for name, f in model.features_.items()} for model in models)
+    assert one == other
+    for name in GROUPS:
+        one, other = (model.features_[name].tensors() for model in models)
+        assert {key: array.tobytes() for key, array in one.items()} == {k: a.tobytes() for k, a in other.items()}
+    assert weights_of(models[0]) == weights_of(models[1])
+    assert models[0].num_training_ == (~is_validation).sum()
+
+
+def test_the_kept_epoch_has_the_lowest_loss_of_the_validation_part():
+    model = fitted(max_epochs=40, patience=3, learning_rate=0.05)
+    losses = [loss for _, loss in model.losses_]
+    assert losses[model.best_epoch_] == min(losses)
+    assert len(losses) < 40
+    assert len(losses) == model.best_epoch_ + 3 + 1
+
+
+def loss_by_loops(model, rows):
+    """Of the validation part, a positive counted in four copies, by the logits of the kept epoch."""
+    total, weights = 0.0, 0.0
+    for row in rows:
+        probability = model.predict_proba(TABLE.slice(row, 1))[0, 1]
+        is_positive = TABLE["risky"][row].as_py() == 1
+        weight = 4.0 if is_positive else 1.0
+        total -= weight * np.log(probability if is_positive else 1 - probability)
+        weights += weight
+    return total / weights
+
+
+def test_the_loss_counts_positives_in_copies():
+    is_validation = np.arange(len(TABLE)) % 5 == 0
+    model = FusionClassifier(GROUPS, tiny_network(calibration="none", positive_weight=4.0))
+    model.fit(TABLE, TABLE["risky"], is_validation=is_validation)
+    found = model.losses_[model.best_epoch_][1]
+    assert found == pytest.approx(loss_by_loops(model, np.flatnonzero(is_validation).tolist()), rel=1e-5)
+
+
+def test_balanced_weights_make_the_classes_equal():
+    """So many copies as make them equal give the same as saying the number."""
+    is_validation = np.arange(len(TABLE)) % 5 == 0
+    positive = np.asarray(TABLE["risky"])[~is_validation] == 1
+    models = [
+        FusionClassifier(GROUPS, tiny_network(positive_weight=weight)).fit(
+            TABLE, TABLE["risky"], is_validation=is_validation
+        )
+        for weight in ("balanced", float((~positive).sum() / positive.sum()))
+    ]
+    assert weights_of(models[0]) == weights_of(models[1])
+
+
+def test_masking_and_weights_change_what_is_learnt(model):
+    assert weights_of(fitted(dynamic_masking=False)) != weights_of(model)
+    assert weights_of(fitted(positive_weight=1.0)) != weights_of(model)
+
+
+@pytest.mark.parametrize("calibration", ["platt", "isotonic", "none"])
+def test_lightgbm_learns_from_the_same_groups(calibration):
+    model = FusionClassifier(GROUPS, tiny_network(calibration=calibration), gbdt=True).fit(TABLE, TABLE["risky"])
+    arrays = model.arrays({group: TABLE.select(COLUMNS[group]) for group in GROUPS})
+    found = model.gbdt_probability_of(arrays)
+    assert ((found >= 0) & (found <= 1)).all()
+    positive = np.asarray(TABLE["risky"]) == 1
+    assert found[positive].mean() > found[~positive].mean() + 0.1
+
+
+def test_few_examples_are_enough():
+    rows = np.array([[0.0], [1.0], [0.2], [0.9]])
+    model = FusionClassifier(number_group("0"), tiny_network()).fit(rows, [0, 1, 0, 1])
+    assert model.num_training_ == 2
+    assert np.isfinite(model.predict_proba(rows)).all()
+
+
+FOUR = pa.table({"x": [1.0, 2.0, 3.0, 4.0], "t": ["a", "b", "a", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("groups", "rows", "answers", "said"),
+    [
+        ({}, FOUR, [0, 1, 0, 1], "no groups are given; expected at least one"),
+        (number_group("y"), FOUR, [0, 1, 0, 1], "there is no column 'y' for group numbers; there are x, t"),
+        (number_group("t"), FOUR, [0, 1, 0, 1], "group numbers, column 't' has 2 of 2 values that aren't numbers"),
+        (number_group("x"), FOUR, [0, 0, 0, 0], r"y has 1 classes \(0\); expected two"),
+        (number_group("x"), FOUR, [0, 1, 2, 3], r"y has 4 classes \(0, 1, 2, 3\); expected two"),
+        (number_group("x"), FOUR, [0, 1, None, 1], "y has 1 of 4 answers that are null; leave these rows out"),
+        (number_group("x"), FOUR, [0, 1, np.nan, 1], "y has 1 of 4 answers that are null; leave these rows out"),
+        (number_group("x"), FOUR, [0, 0, 0, 1], "1 of 4 examples are positive; expected 2 of each class"),
+        (number_group("x"), FOUR, [0, 1, 0], r"y has shape \(3,\); expected \(4,\), an answer a row"),
+        (number_group("x"), FOUR, [[0], [1], [0], [1]], r"y has shape \(4, 1\); expected \(4,\), an answer a row"),
+        (number_group("0"), np.zeros(4), [0, 1, 0, 1], r"the given rows have shape \(4,\); expected a table"),
+        (
+            {"a": {"kind": "representation", "table": "t"}},
+            FOUR,
+            [0, 1, 0, 1],
+            "group a is joined from t, which `infobehavior fuse` does",
+        ),
+    ],
+)
+def test_what_can_not_be_learnt_from(groups, rows, answers, said):
+    with pytest.raises(InputError, match=said):
+        FusionClassifier(groups, tiny_network()).fit(rows, answers)
+
+
+def test_a_column_of_a_frame_that_has_no_type():
+    frame = pd.DataFrame({"x": [1.0, "two", None, {3}]})
+    with pytest.raises(InputError, match="column 'x'"):
+        FusionClassifier(number_group("x"), tiny_network()).fit(frame, [0, 1, 0, 1])
+
+
+def test_numbers_of_another_type_at_prediction(model):
+    frame = TABLE.to_pandas()
+    texts = frame.assign(price=frame["price"].map(lambda price: "" if np.isnan(price) else repr(price)))
+    assert np.array_equal(model.predict_proba(texts), model.predict_proba(frame))
+    with pytest.raises(InputError, match="group listing, column 'price' has 160 of 160 values that aren't numbers"):
+        model.predict_proba(frame.assign(price="cheap"))
+
+
+@pytest.mark.parametrize(
+    ("is_validation", "said"),
+    [
+        ([True] * 4, "the training part has 0 examples and no positive one"),
+        ([False] * 4, "the validation part has 0 examples and no positive one"),
+        ([True, False, True, False], "the training part has 2 examples and no negative one"),
+        ([True] * 3, r"is_validation has shape \(3,\); expected \(4,\), as y"),
+    ],
+)
+def test_parts_that_lack_a_class(is_validation, said):
+    with pytest.raises(InputError, match=said):
+        FusionClassifier(number_group("x"), tiny_network()).fit(FOUR, [0, 1, 0, 1], is_validation=is_validation)
+
+
+def test_the_defaults_are_those_of_the_configuration():
+    model = FusionClassifier(number_group("x"))
+    assert (model.network, model.gbdt) == (None, False)
+    assert Network().dynamic_masking
