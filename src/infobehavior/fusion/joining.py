@@ -75,7 +75,8 @@ def joined(
         raise InputError(
             f"{group.table} has several rows of entity {keys.entity[repeated]} at one as_of; keep one of each"
         )
-    return found.select(columns), int(found["is_there"].to_numpy(zero_copy_only=False).sum())
+    values = found.select([f"value_{place}" for place in range(len(columns))]).rename_columns(columns)
+    return values, int(found["is_there"].to_numpy(zero_copy_only=False).sum())
 
 
 def embedding_space(table: Path) -> str | None:
@@ -102,7 +103,9 @@ def _open(connection: duckdb.DuckDBPyConnection, group: Group, keys: Keys, time_
         raise InputError(f"there is no table {table}")
     if table.is_dir():
         embedding_space(table)  # refuses what is unfinished
-    files = _files_in_time(find_files(table), keys, group.max_age_days, time_zone)
+    files = find_files(table)
+    if (table / DEFINITION_FILE).exists():  # one of ours, whose days are those of as_of
+        files = _files_in_time(files, keys, group.max_age_days, time_zone)
     source = open_events(connection, table, files)
     for column in KEYS:
         if column not in source.columns:
@@ -112,15 +115,15 @@ def _open(connection: duckdb.DuckDBPyConnection, group: Group, keys: Keys, time_
     return source
 
 
-def _files_in_time(files: Sequence[Path], keys: Keys, max_age_days: float | None, time_zone: str) -> Sequence[Path]:
-    """Leave out partitions of days that no example can need; all if nothing would be left."""
+def _files_in_time(files: list[Path], keys: Keys, max_age_days: float | None, time_zone: str) -> list[Path]:
+    """Leave out partitions of days that no example can need, whatever time zone they are in; all if none would be left."""
     if len(keys.moment) == 0:
         return files
-    last = local_date(int(keys.moment.max()) // MICROSECONDS_PER_MINUTE, time_zone) + timedelta(days=1)
+    last = local_date(int(keys.moment.max()) // MICROSECONDS_PER_MINUTE, time_zone) + timedelta(days=2)
     first = date.min
     if max_age_days is not None:
         first = local_date(int(keys.moment.min()) // MICROSECONDS_PER_MINUTE, time_zone)
-        first -= timedelta(days=min(int(max_age_days) + 2, (first - date.min).days))
+        first -= timedelta(days=min(int(max_age_days) + 4, (first - date.min).days))
     needed = [file for file in files if (day := _day_of(file)) is None or first <= day <= last]
     return needed or files
 
@@ -167,8 +170,8 @@ def _text(source: EventSource, columns: Sequence[str], moment: str, group: Group
     oldest = "true"
     if group.max_age_days is not None:
         oldest = f"latest.moment - latest.as_of <= {int(group.max_age_days * MICROSECONDS_PER_DAY)}"
-    wanted = ", ".join(f"found.{quoted(column)}" for column in columns)
-    selected = ", ".join(f"source.{quoted(column)}" for column in columns)
+    wanted = ", ".join(f"found.value_{place}" for place in range(len(columns)))
+    selected = ", ".join(f"source.{quoted(column)} AS value_{place}" for place, column in enumerate(columns))
     return f"""
         WITH entities AS (SELECT DISTINCT entity FROM asked WHERE entity IS NOT NULL),
         there AS (
