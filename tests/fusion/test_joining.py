@@ -1,0 +1,282 @@
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from infobehavior.data.events import connect
+from infobehavior.errors import InputError
+from infobehavior.fusion.config import Group
+from infobehavior.fusion.joining import Keys, embedding_space, joined
+
+NOON = datetime(2024, 3, 30, 12, tzinfo=UTC)
+TICK = timedelta(microseconds=1)
+HOURS = timedelta(hours=1)
+
+
+def micros(moment):
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // TICK
+
+
+def asked(rows):
+    entities = pa.array([None if who is None else str(who) for who, _ in rows], pa.string())
+    return Keys(entities, np.array([micros(moment) for _, moment in rows], np.int64))
+
+
+def write(rows, path, **types):
+    """Rows of (entity, as_of, value), of any types."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "entity_id": pa.array([who for who, _, _ in rows], types.get("entity")),
+        "as_of": pa.array([moment for _, moment, _ in rows], types.get("as_of", pa.timestamp("us", "UTC"))),
+        "value": pa.array([value for _, _, value in rows], types.get("value", pa.int64())),
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def found(table, rows, *, time_zone="UTC", **fields):
+    """The values that are joined, and how many examples have a row."""
+    group = Group(**({"kind": "numbers", "table": table, "columns": ("value",)} | fields))
+    with connect(threads=1) as connection:
+        columns, num_found = joined(connection, asked(rows), group, "g", time_zone)
+    return columns[columns.column_names[0]].to_pylist(), num_found
+
+
+def plain_join(table, rows, max_age=None):
+    """Of an entity the last row at or before the moment, unless it is too old."""
+    values = []
+    for who, moment in rows:
+        last = None
+        for entity, as_of, value in table:
+            if who is None or entity is None or as_of is None or str(entity) != str(who) or as_of > moment:
+                continue
+            if last is None or as_of > last[0]:
+                last = as_of, value
+        is_there = last is not None and (max_age is None or moment - last[0] <= max_age)
+        values.append(last[1] if is_there else None)
+    return values
+
+
+MOMENTS = st.integers(-60, 60).map(lambda steps: NOON + steps // 3 * HOURS + steps % 3 * TICK)
+ENTITIES = st.one_of(st.none(), st.sampled_from(["7", "07", "a b", "ł"]))
+TABLES = st.lists(st.tuples(ENTITIES, st.one_of(st.none(), MOMENTS)), min_size=1, max_size=25).map(
+    lambda keys: [(who, moment, place) for place, (who, moment) in enumerate(dict.fromkeys(keys))]
+)
+ROWS = st.lists(st.tuples(ENTITIES, MOMENTS), min_size=1, max_size=15)
+AGES = st.one_of(st.none(), st.sampled_from([HOURS, 5 * HOURS, timedelta(days=1)]))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TABLES, ROWS, AGES, st.integers(1, 3))
+def test_rows_are_joined_as_by_plain_loops(tmp_path_factory, table, rows, max_age, num_files):
+    folder = tmp_path_factory.mktemp("table")
+    for number in range(num_files):
+        if part := table[number::num_files]:
+            write(part, folder / f"{number}.parquet", entity=pa.string())
+    expected = plain_join(table, rows, max_age)
+    options = {"max_age_days": max_age / timedelta(days=1)} if max_age else {}
+    values, num_found = found(folder, rows, **options)
+    assert values == expected
+    assert num_found == sum(value is not None for value in expected)
+
+
+ONE = [(7, NOON, 1)]
+
+
+def test_a_row_at_the_moment_is_joined_and_one_a_microsecond_later_is_not(tmp_path):
+    table = write(ONE, tmp_path / "t.parquet")
+    assert found(table, [(7, NOON), (7, NOON - TICK)]) == ([1, None], 1)
+
+
+def test_a_row_is_joined_until_its_last_microsecond(tmp_path):
+    table = write(ONE, tmp_path / "t.parquet")
+    last = NOON + timedelta(days=2)
+    assert found(table, [(7, last), (7, last + TICK)], max_age_days=2)[0] == [1, None]
+    assert found(table, [(7, NOON + HOURS), (7, NOON + HOURS + TICK)], max_age_days=1 / 24)[0] == [1, None]
+
+
+def test_a_row_that_is_too_old_is_not_replaced_by_an_older_one(tmp_path):
+    table = write([(7, NOON, 1), (7, NOON - 3 * HOURS, 2)], tmp_path / "t.parquet")
+    assert found(table, [(7, NOON + timedelta(days=3))], max_age_days=1)[0] == [None]
+
+
+def test_what_comes_later_changes_nothing(tmp_path):
+    rows = [(7, NOON + HOURS), (8, NOON + HOURS)]
+    table = [(7, NOON, 1), (8, NOON, 2)]
+    before = found(write(table, tmp_path / "one.parquet"), rows)
+    later = [(who, NOON + HOURS + TICK, 99) for who in (7, 8)] + [(9, NOON, 5), (7, NOON + 9 * HOURS, 3)]
+    assert found(write(table + later, tmp_path / "other.parquet"), rows) == before == ([1, 2], 2)
+
+
+@pytest.mark.parametrize(("entity", "who"), [(pa.int64(), "7"), (pa.int16(), 7), (pa.string(), 7)])
+def test_entities_are_compared_as_text(tmp_path, entity, who):
+    value = "7" if entity == pa.string() else 7
+    assert found(write([(value, NOON, 1)], tmp_path / "t.parquet", entity=entity), [(who, NOON)]) == ([1], 1)
+
+
+def test_nobody_has_no_row(tmp_path):
+    table = write([(None, NOON, 1), (7, None, 2)], tmp_path / "t.parquet", entity=pa.int64())
+    assert found(table, [(None, NOON), (7, NOON)]) == ([None, None], 0)
+
+
+def test_a_row_whose_value_is_null_is_a_row(tmp_path):
+    table = write([(7, NOON, None), (7, NOON - HOURS, 1)], tmp_path / "t.parquet")
+    assert found(table, [(7, NOON)]) == ([None], 1)
+
+
+@pytest.mark.parametrize("time_zone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York"])
+@pytest.mark.parametrize("kind", ["time", "csv", "nanoseconds"])
+def test_moments_without_a_zone_are_local(tmp_path, time_zone, kind):
+    """Also where the clocks change: 31 March 2024 in Berlin."""
+    local = [datetime(2024, 3, day, hour, 30) for day in (30, 31) for hour in (1, 4, 12)]
+    if kind == "csv":
+        table = tmp_path / "t.csv"
+        lines = [f"7,{moment.isoformat(' ')},{place}" for place, moment in enumerate(local)]
+        table.write_text("entity_id,as_of,value\n" + "\n".join(lines) + "\n")
+    else:
+        unit = pa.timestamp("us" if kind == "time" else "ns")
+        table = write([(7, moment, place) for place, moment in enumerate(local)], tmp_path / "t.parquet", as_of=unit)
+    instants = [moment.replace(tzinfo=ZoneInfo(time_zone)).astimezone(UTC) for moment in local]
+    rows = [(7, instant - late) for instant in instants for late in (TICK, 0 * TICK)]
+    expected = plain_join([(7, instant, place) for place, instant in enumerate(instants)], rows)
+    values, _ = found(table, rows, time_zone=time_zone)
+    assert [None if value is None else int(value) for value in values] == expected
+
+
+def test_moments_of_a_csv_may_have_zones(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("entity_id,as_of,value\n7,2024-03-30T14:00:00+02:00,1\n7,2024-03-30T12:00:00.000001Z,2\n,,3\n")
+    assert found(table, [(7, NOON), (7, NOON + TICK)])[0] == ["1", "2"]
+
+
+def test_dates_are_the_beginning_of_local_days(tmp_path):
+    table = write([(7, date(2024, 3, 30), 1)], tmp_path / "t.parquet", as_of=pa.date32())
+    midnight = datetime(2024, 3, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert found(table, [(7, midnight), (7, midnight - TICK)], time_zone="Europe/Berlin")[0] == [1, None]
+
+
+def test_lists_and_all_columns_but_the_keys(tmp_path):
+    path = tmp_path / "ds=2024-03-30" / "e.parquet"
+    path.parent.mkdir()
+    columns = {
+        "entity_id": [7],
+        "as_of": pa.array([NOON], pa.timestamp("us", "UTC")),
+        "model_id": ["m"],
+        "embedding": [[1.0, 2.0]],
+        "num_events": [5],
+    }
+    pq.write_table(pa.table(columns), path)
+    with connect(threads=1) as connection:
+        group = Group(kind="numbers", table=tmp_path)
+        table, _ = joined(connection, asked([(7, NOON)]), group, "g", "UTC")
+        assert table.column_names == ["embedding", "num_events"]
+        group = Group(kind="representation", table=tmp_path)
+        table, _ = joined(connection, asked([(7, NOON), (8, NOON)]), group, "g", "UTC")
+    assert table.to_pydict() == {"embedding": [[1.0, 2.0], None]}
+
+
+def test_columns_may_be_called_anything(tmp_path):
+    names = ["row", "is_there", "entity", "moment", "Found", 'a "b"']
+    keys = {"entity_id": [7], "as_of": pa.array([NOON], pa.timestamp("us", "UTC"))}
+    pq.write_table(pa.table(keys | {name: [place] for place, name in enumerate(names)}), tmp_path / "t.parquet")
+    with connect(threads=1) as connection:
+        group = Group(kind="numbers", table=tmp_path / "t.parquet")
+        table, _ = joined(connection, asked([(7, NOON)]), group, "g", "UTC")
+    assert table.to_pylist() == [{name: place for place, name in enumerate(names)}]
+
+
+def daily(folder, days, value="ds", definition=True):
+    """A row of entity 7 at each midnight, in a folder of the day."""
+    for day in days:
+        midnight = datetime(2024, 3, day, tzinfo=UTC)
+        write([(7, midnight, day)], folder / f"{value}={midnight.date()}" / "t.parquet")
+    if definition:
+        (folder / "_definition.json").write_text('{"kind": "embeddings", "model_id": "m"}')
+    return folder
+
+
+@pytest.mark.parametrize("definition", [True, False])
+@pytest.mark.parametrize("max_age_days", [None, 1, 3, 1_000_000_000])
+def test_partitions_of_days_change_nothing(tmp_path, definition, max_age_days):
+    table = daily(tmp_path, range(10, 29, 2), definition=definition)
+    rows = [(7, datetime(2024, 3, day, hour, tzinfo=UTC)) for day in (5, 14, 15, 27) for hour in (0, 23)]
+    plain = [(7, datetime(2024, 3, day, tzinfo=UTC), day) for day in range(10, 29, 2)]
+    max_age = None if max_age_days is None or max_age_days > 1_000 else timedelta(days=max_age_days)
+    options = {"max_age_days": max_age_days} if max_age_days else {}
+    assert found(table, rows, **options)[0] == plain_join(plain, rows, max_age)
+    for row in rows:
+        assert found(table, [row], **options)[0] == plain_join(plain, [row], max_age)
+
+
+def test_folders_of_days_that_are_not_those_of_as_of(tmp_path):
+    """In a table that isn't ours, the day may be that on which a file was written."""
+    for day in (1, 20):
+        write([(7, NOON - timedelta(days=day), day)], tmp_path / f"ds=2024-05-{day:02}" / "t.parquet")
+    write([(7, NOON + HOURS, 0)], tmp_path / "ds=2024-03-01" / "t.parquet")
+    assert found(tmp_path, [(7, NOON)]) == ([1], 1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"as_of": [1]}, "has no column 'entity_id'; it has as_of"),
+        ({"entity_id": [1]}, "has no column 'as_of'; it has entity_id"),
+        ({"entity_id": [1], "as_of": ["2024-01-01"]}, "has no column 'value' for group g; it has entity_id, as_of"),
+        ({"entity_id": [1], "as_of": ["soon"], "value": [1]}, "as_of can't be read as a moment"),
+        ({"entity_id": [1], "as_of": [3.5], "value": [1]}, "as_of can't be read as a moment"),
+        ({"entity_id": [], "as_of": [], "value": []}, "has no rows"),
+    ],
+)
+def test_tables_that_lack_something(tmp_path, columns, said):
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=said) as raised:
+        found(tmp_path / "t.parquet", [(1, NOON)])
+    assert "t.parquet" in str(raised.value)
+
+
+def test_several_rows_at_one_moment(tmp_path):
+    table = write([(7, NOON, 1), (7, NOON, 2), (8, NOON, 3)], tmp_path / "t.parquet")
+    assert found(table, [(8, NOON), (7, NOON - TICK)])[0] == [3, None]
+    with pytest.raises(InputError, match=r"t\.parquet has several rows of entity 7 at one as_of; keep one of each"):
+        found(table, [(8, NOON), (7, NOON)])
+
+
+def test_tables_that_are_not_there(tmp_path):
+    with pytest.raises(InputError, match="there is no table .*nothing"):
+        found(tmp_path / "nothing", [(7, NOON)])
+    (tmp_path / "t.csv").write_text("entity_id,as_of,value\n7,2024-01-01,1,2\n7,2024-01-01,1\n")
+    with pytest.raises(InputError, match=r"t\.csv has 1 rows that can't be read; mend them"):
+        found(tmp_path / "t.csv", [(7, NOON)])
+
+
+def test_an_unfinished_table_is_refused(tmp_path):
+    daily(tmp_path, [20])
+    (tmp_path / "_unfinished.json").write_text('{"what": "embeddings"}')
+    with pytest.raises(InputError, match="is unfinished"):
+        found(tmp_path, [(7, NOON)])
+
+
+@pytest.mark.parametrize(
+    ("definition", "space"),
+    [
+        ('{"model_id": "m"}', "m"),
+        ('{"model_id": "m", "aligned": {"old_model": "old"}}', "old"),
+        ("{}", None),
+    ],
+)
+def test_the_space_of_a_table(tmp_path, definition, space):
+    assert embedding_space(tmp_path) is None
+    (tmp_path / "_definition.json").write_text(definition)
+    assert embedding_space(tmp_path) == space
+
+
+@pytest.mark.parametrize("definition", ["[1]", "{", ""])
+def test_a_damaged_definition(tmp_path, definition):
+    (tmp_path / "_definition.json").write_text(definition)
+    with pytest.raises(InputError, match=r"_definition\.json is damaged"):
+        embedding_space(tmp_path)
