@@ -116,7 +116,7 @@ def _open(connection: duckdb.DuckDBPyConnection, group: Group, keys: Keys, time_
 
 
 def _files_in_time(files: list[Path], keys: Keys, max_age_days: float | None, time_zone: str) -> list[Path]:
-    """Leave out partitions of days that no example can need, whatever time zone they are in; all if none would be left."""
+    """Leave out partitions of days that no example can need, in whatever time zone; all if none would be left."""
     if len(keys.moment) == 0:
         return files
     last = local_date(int(keys.moment.max()) // MICROSECONDS_PER_MINUTE, time_zone) + timedelta(days=2)
