@@ -16,7 +16,7 @@ from infobehavior.fusion.calibration import expected_calibration_error, reliabil
 from infobehavior.fusion.classifier import masked
 from infobehavior.fusion.config import FusionConfig
 from infobehavior.fusion.examples import Examples, Period, read_examples
-from infobehavior.fusion.fuse import FUSION, GBDT, entity_numbers, example_numbers, open_model
+from infobehavior.fusion.fuse import FUSION, GBDT, entity_numbers, example_numbers, faults_of, open_model
 from infobehavior.fusion.model_folder import FusedModel
 from infobehavior.fusion.operating_point import at_threshold, recall_intervals, threshold_intervals
 from infobehavior.fusion.report import ReportContent, write_fusion_report
@@ -87,8 +87,10 @@ def fuse_evaluate(
     fused, config = open_model(model, tables)
     read = read_examples(examples, config, labelled=True, period=Period(since, until))
     if read.classes != fused.classes:
-        raise InputError(f"{examples} has the classes {read.classes}, but the model was trained for {fused.classes}")
-    arrays = fused.classifier.arrays(read.tables)
+        there, known = (" and ".join(classes) for classes in (read.classes, fused.classes))
+        raise InputError(f"{examples} has the classes {there}, but the model was trained for {known}")
+    with faults_of(examples):
+        arrays = fused.classifier.arrays(read.tables)
     scores = {FUSION: fused.classifier.probability_of(arrays), GBDT: fused.classifier.gbdt_probability_of(arrays)}
     rows = [measured(name, of, read, fused) for name, of in scores.items()]
     without = {

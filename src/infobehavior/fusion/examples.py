@@ -95,15 +95,17 @@ def read_examples(path: str | Path, config: FusionConfig, *, labelled: bool, per
         counts |= _if_any(NO_MOMENT, moment.null_count)
         outside = counts.pop(OUTSIDE) + int((~keep).sum()) - moment.null_count
         counts |= _if_any(OUTSIDE, outside)
+        _refuse_none(path, keep, counts)
         positive, classes = None, ("", "")
         if labelled:
             answers, classes = binary_labels(raw["label"], f"{path}, column {config.examples.label!r}")
             counts |= _if_any("without a label", int((keep & np.asarray(pc.is_null(answers))).sum()))
             keep &= np.asarray(pc.is_valid(answers))
             positive = np.asarray(answers.fill_null(False))[keep]
-        if not keep.any():
-            left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-            raise InputError(f"{path} has no example that can be used: {left_out}")
+            _refuse_none(path, keep, counts)
+            if len(np.unique(positive)) == 1:
+                only = classes[int(positive[0])]
+                raise InputError(f"{path} has one class: all {len(positive)} examples that can be used are {only!r}")
         raw = raw.filter(pa.array(keep))
         keys = Keys(raw["entity"].combine_chunks(), np.asarray(moment.filter(pa.array(keep)).to_numpy()))
         counts |= _if_any("whose entity is null", keys.entity.null_count) | {USED: len(raw)}
@@ -112,8 +114,20 @@ def read_examples(path: str | Path, config: FusionConfig, *, labelled: bool, per
     return Examples(keys, ids, tables, positive, classes, counts)
 
 
+def _refuse_none(path: str | Path, keep: Mask, counts: Mapping[str, int]) -> None:
+    if not keep.any():
+        left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        raise InputError(f"{path} has no example that can be used: {left_out}")
+
+
 def embedding_spaces(groups: Mapping[str, Group]) -> dict[str, str]:
-    """Of each group that is joined from embeddings, which model's space they are in."""
+    """Of each group that is joined from embeddings, which model's space they are in.
+
+    Raises:
+        InputError: a table isn't there, is unfinished or damaged.
+    """
+    if missing := [group.table for group in groups.values() if group.table and not group.table.exists()]:
+        raise InputError(f"there is no table {missing[0]}")
     spaces = {
         name: embedding_space(group.table) for name, group in groups.items() if group.table and group.table.is_dir()
     }
@@ -236,9 +250,21 @@ def _ends(period: Period, time_zone: str) -> tuple[int | None, int | None]:
 
 def _bounds(day: str, time_zone: str) -> tuple[int, int]:
     try:
-        return day_bounds(date.fromisoformat(day), time_zone)
-    except (ValueError, OverflowError):
-        raise InputError(f"{day!r} is not a date; expected YYYY-MM-DD") from None
+        return day_bounds(as_day(day), time_zone)
+    except OverflowError:
+        raise InputError(f"{day} is too far away; expected a day of the examples") from None
+
+
+def as_day(text: str) -> date:
+    """A day that was asked for.
+
+    Raises:
+        InputError: it isn't written as one.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a date; expected YYYY-MM-DD") from None
 
 
 def _tables(

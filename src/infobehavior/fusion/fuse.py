@@ -1,7 +1,8 @@
 """`fuse train` and `fuse predict`: from examples to a fused classifier, and to its predictions (4.3, 4.4.2)."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,6 +24,7 @@ from infobehavior.fusion.examples import (
     USED,
     Examples,
     Period,
+    as_day,
     days_of_examples,
     embedding_spaces,
     read_examples,
@@ -104,9 +106,10 @@ def fuse_train(
     assert read.positive is not None
     parts = split(read, resolved.validation, resolved.network.seed)
     classifier = FusionClassifier(resolved.groups, resolved.network, gbdt=True)
-    classifier.fit_tables(read.tables, read.positive, parts)
     held_out, positive = _rows(read.tables, parts.validation), read.positive[parts.validation]
-    scores = probabilities(classifier, held_out)
+    with faults_of(examples):
+        classifier.fit_tables(read.tables, read.positive, parts)
+        scores = probabilities(classifier, held_out)
     model = FusedModel(
         resolved,
         classifier,
@@ -119,6 +122,15 @@ def fuse_train(
     )
     model.save(Path(out))
     return TrainSummary(Path(out), model, read.counts)
+
+
+@contextmanager
+def faults_of(examples: str | Path) -> Iterator[None]:
+    """What is wrong with columns is wrong with those of a table."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{examples}: {error}") from None
 
 
 def probabilities(classifier: FusionClassifier, tables: Mapping[str, pa.Table]) -> dict[str, NDArray[np.float64]]:
@@ -246,7 +258,8 @@ def fuse_predict(
         fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION].threshold
     )
     check_predictions(out, told)
-    days = [day for day in days_of_examples(examples, config) if _in_period(day, since, until)]
+    first, last = as_day(since) if since else date.min, as_day(until) if until else date.max
+    days = [day for day in days_of_examples(examples, config) if first <= day <= last]
     if not days:
         raise InputError(f"{examples} has no example of the days asked for ({since or 'any'} to {until or 'any'})")
     counts: dict[str, int] = {}
@@ -281,10 +294,6 @@ def open_model(model: str | Path, tables: Mapping[str, str | Path] | None) -> tu
     return fused, config
 
 
-def _in_period(day: date, since: str | None, until: str | None) -> bool:
-    return (since is None or day.isoformat() >= since) and (until is None or day.isoformat() <= until)
-
-
 def _predicted(
     path: str | Path,
     config: FusionConfig,
@@ -295,7 +304,8 @@ def _predicted(
 ) -> pa.Table:
     """The rows of a day; what became of its examples is added to the counts."""
     read = read_examples(path, config, labelled=False, period=Period(day.isoformat(), day.isoformat()))
-    arrays = fused.classifier.arrays(read.tables)
+    with faults_of(path):
+        arrays = fused.classifier.arrays(read.tables)
     probability = fused.classifier.probability_of(arrays)
     _add_counts(counts, read.counts)
     _add(missing, {name: int((~array.is_there).sum()) for name, array in arrays.items()})
