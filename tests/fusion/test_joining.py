@@ -247,7 +247,7 @@ def test_several_rows_at_one_moment(tmp_path):
 
 
 def test_tables_that_are_not_there(tmp_path):
-    with pytest.raises(InputError, match="there is no table .*nothing"):
+    with pytest.raises(InputError, match=r"there is no table .*nothing"):
         found(tmp_path / "nothing", [(7, NOON)])
     (tmp_path / "t.csv").write_text("entity_id,as_of,value\n7,2024-01-01,1,2\n7,2024-01-01,1\n")
     with pytest.raises(InputError, match=r"t\.csv has 1 rows that can't be read; mend them"):

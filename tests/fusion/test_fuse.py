@@ -1,0 +1,642 @@
+import json
+import random
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import tomli_w
+
+from downstream.test_report import Page
+from fusion.examples import (
+    MODEL,
+    START,
+    TIME_ZONE,
+    config_content,
+    products,
+    small_config,
+    table_of,
+    write_embeddings,
+    write_rows,
+)
+from infobehavior.cli import main
+from infobehavior.errors import InputError
+from infobehavior.fusion.evaluation import fuse_evaluate
+from infobehavior.fusion.examples import Period, read_examples
+from infobehavior.fusion.fuse import fuse_predict, fuse_train, split
+from infobehavior.fusion.model_folder import load_model
+from infobehavior.fusion.predictions import read_predictions
+from small_minutes import folder_bytes
+
+
+@pytest.fixture(scope="module")
+def predictions(later, fused, tmp_path_factory):
+    out = tmp_path_factory.mktemp("predictions") / "table"
+    fuse_predict(later, fused, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def evaluation(later, fused, tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluation") / "report"
+    fuse_evaluate(later, fused, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def metrics(evaluation):
+    return json.loads((evaluation / "metrics.json").read_text())
+
+
+def local_day(moment):
+    return moment.astimezone(ZoneInfo(TIME_ZONE)).date()
+
+
+def later_rows():
+    return [row | {"product": 1_000 + row["product"]} for row in products(120, seed=1)]
+
+
+def shuffled(rows):
+    return random.Random(0).sample(rows, len(rows))
+
+
+def as_one_file(rows, folder):
+    return write_rows(shuffled(rows), folder / "all.parquet")
+
+
+def as_many_files(rows, folder):
+    for place, part in enumerate((rows[90:], rows[:7], rows[7:90])):
+        write_rows(part, folder / "parts" / f"{place}.parquet")
+    return folder / "parts"
+
+
+def as_partitions(rows, folder):
+    for row in rows:
+        path = folder / f"month={row['product'] % 3}" / "rows.parquet"
+        write_rows([other for other in rows if other["product"] % 3 == row["product"] % 3], path)
+    return folder
+
+
+LAYOUTS = [as_one_file, as_many_files, as_partitions]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_files_and_groups_in_another_order_give_the_same_bytes(
+    listed, later, fused, predictions, evaluation, seller_embeddings, layout, tmp_path
+):
+    content = config_content(seller_embeddings)
+    turned = tmp_path / "turned.toml"
+    turned.write_text(tomli_w.dumps(content | {"groups": dict(reversed(content["groups"].items()))}))
+    fuse_train(layout(products(), tmp_path / "listed"), turned, tmp_path / "model")
+    assert folder_bytes(tmp_path / "model") == folder_bytes(fused)
+    others = layout(later_rows(), tmp_path / "later")
+    fuse_predict(others, tmp_path / "model", tmp_path / "predictions")
+    assert folder_bytes(tmp_path / "predictions") == folder_bytes(predictions)
+    fuse_evaluate(others, tmp_path / "model", tmp_path / "report")
+    assert folder_bytes(tmp_path / "report") == folder_bytes(evaluation)
+
+
+def test_the_order_of_rows_of_a_joined_table_changes_nothing(listed, fused, seller_embeddings, tmp_path):
+    table = tmp_path / "sellers"
+    for path in sorted(seller_embeddings.glob("ds=*/*.parquet")):
+        rows = pq.read_table(path, partitioning=None)
+        for place, part in enumerate((rows.slice(20), rows.slice(0, 20).take(list(range(19, -1, -1))))):
+            target = table / path.parent.name / f"{place}.parquet"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(part, target)
+    fuse_predict(listed, fused, tmp_path / "one")
+    shutil.copy(seller_embeddings / "_definition.json", table)
+    fuse_predict(listed, fused, tmp_path / "other", tables={"seller": table})
+    assert folder_bytes(tmp_path / "one") == folder_bytes(tmp_path / "other")
+
+
+def test_rows_that_come_later_change_nothing(listed, fused, predictions, later, seller_embeddings, tmp_path):
+    table = shutil.copytree(seller_embeddings, tmp_path / "sellers")
+    last = max(row["listed"] for row in later_rows()) + timedelta(microseconds=1)
+    columns = {
+        "entity_id": list(range(40)),
+        "as_of": pa.array([last] * 40, pa.timestamp("us", "UTC")),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(np.full(160, 9.0, np.float32)), 4),
+    }
+    pq.write_table(pa.table(columns), table / "ds=2024-04-01" / "late.parquet")
+    fuse_predict(later, fused, tmp_path / "out", tables={"seller": table})
+    assert folder_bytes(tmp_path / "out") == folder_bytes(predictions)
+
+
+def test_the_partitions_are_local_days(predictions):
+    days = {str(local_day(row["listed"])) for row in later_rows()}
+    assert {path.name.removeprefix("ds=") for path in predictions.glob("ds=*")} == days
+    for path in predictions.glob("ds=*"):
+        rows = pq.read_table(path / "predictions.parquet", partitioning=None)
+        assert {str(local_day(moment)) for moment in rows["as_of"].to_pylist()} == {path.name.removeprefix("ds=")}
+
+
+def test_each_example_has_its_prediction(predictions, fused):
+    rows = {row["product"]: row for row in read_predictions(predictions).to_pylist()}
+    model = load_model(fused)
+    for example in later_rows():
+        row = rows.pop(example["product"])
+        assert (row["entity_id"], row["as_of"]) == (str(example["seller"]), example["listed"])
+        assert row["is_flagged"] == (row["probability"] >= model.points["fusion"].threshold)
+        assert row["model_id"] == model.model_id
+    assert not rows
+    definition = json.loads((predictions / "_definition.json").read_text())
+    assert (definition["model_id"], definition["positive_class"]) == (model.model_id, "1")
+    assert definition["threshold"] == model.points["fusion"].threshold
+
+
+def test_the_same_probabilities_are_evaluated_and_predicted(predictions, metrics):
+    """The examples of all days together, and those of each day alone."""
+    (row, _) = metrics["rows"]
+    found = read_predictions(predictions)
+    labels = {example["product"]: example["risky"] for example in later_rows()}
+    positive = np.array([labels[product] for product in found["product"].to_pylist()])
+    assert sum(found["is_flagged"].to_pylist()) == row["num_flagged"]
+    assert row["brier"] == pytest.approx(np.mean((positive - found["probability"].to_numpy()) ** 2))
+
+
+def test_a_day_is_predicted_as_all_days_are(later, fused, predictions, tmp_path):
+    summary = fuse_predict(later, fused, tmp_path / "out", since="2024-03-30", until="2024-03-31")
+    assert [str(day) for day in summary.days] == ["2024-03-30", "2024-03-31"]
+    for day in ("ds=2024-03-30", "ds=2024-03-31"):
+        assert folder_bytes(tmp_path / "out" / day) == folder_bytes(predictions / day)
+    num_outside = sum(str(local_day(row["listed"])) not in ("2024-03-30", "2024-03-31") for row in later_rows())
+    assert summary.counts["outside of the days asked for"] == num_outside
+    assert summary.num_examples == 120 - num_outside
+
+
+def test_days_that_are_there_are_replaced_and_others_stay(later, fused, predictions, tmp_path):
+    out = tmp_path / "table"
+    shutil.copytree(predictions, out)
+    rows = [row | {"price": 50.0} for row in later_rows() if str(local_day(row["listed"])) == "2024-03-30"][:3]
+    fuse_predict(write_rows(rows, tmp_path / "few.parquet"), fused, out)
+    assert read_predictions(out).num_rows < 120
+    there, before = folder_bytes(out), folder_bytes(predictions)
+    assert {name for name in before if there[name] != before[name]} == {"ds=2024-03-30/predictions.parquet"}
+
+
+def test_a_run_that_was_interrupted_is_brought_to_its_end(later, fused, predictions, tmp_path, monkeypatch):
+    out, written = tmp_path / "table", []
+
+    def dying(*given):
+        if written:
+            raise KeyboardInterrupt
+        written.append(given)
+        write_day(*given)
+
+    from infobehavior.fusion.fuse import write_day
+
+    with monkeypatch.context() as patch:
+        patch.setattr("infobehavior.fusion.fuse.write_day", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fuse_predict(later, fused, out)
+    with pytest.raises(InputError, match="is unfinished"):
+        read_predictions(out)
+    fuse_predict(later, fused, out)
+    assert folder_bytes(out) == folder_bytes(predictions)
+
+
+def test_predictions_of_another_model_are_refused(later, listed, fused, predictions, seller_embeddings, tmp_path):
+    fuse_train(listed, small_config(seller_embeddings, network={"seed": 1}), tmp_path / "other")
+    before = folder_bytes(predictions)
+    with pytest.raises(InputError, match=r"holds predictions with model_id .*: choose another --out"):
+        fuse_predict(later, tmp_path / "other", predictions)
+    assert folder_bytes(predictions) == before
+
+
+def test_other_folders_are_refused(later, listed, fused, config_file, evaluation, seller_embeddings, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for out, said in ((seller_embeddings, "holds embeddings"), (evaluation, "holds evaluation"), (tmp_path, "files")):
+        before = folder_bytes(out)
+        with pytest.raises(InputError, match=said):
+            fuse_predict(later, fused, out)
+        assert folder_bytes(out) == before
+    with pytest.raises(InputError, match=r"holds embeddings, not an evaluation"):
+        fuse_evaluate(later, fused, seller_embeddings)
+    with pytest.raises(InputError, match=r"has files that aren't a fused classifier's \(no fusion\.json\)"):
+        fuse_train(listed, config_file, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_table_may_be_replaced_by_one_of_the_same_model(later, fused, predictions, tmp_path):
+    table = write_embeddings(tmp_path / "sellers", sellers=range(3))
+    summary = fuse_predict(later, fused, tmp_path / "out", tables={"seller": table})
+    num_with = sum(row["seller"] < 3 for row in later_rows())
+    assert summary.counts["of them with a row of seller in time"] == num_with
+    assert summary.missing["seller"] == 120 - num_with
+    assert f"{120 - num_with} without seller, which counts as masked" in summary.lines()
+    same = (
+        read_predictions(tmp_path / "out")["probability"].to_numpy()
+        == read_predictions(predictions)["probability"].to_numpy()
+    )
+    assert same.any()
+    assert not same.all()
+
+
+@pytest.mark.parametrize("command", [fuse_predict, fuse_evaluate])
+def test_embeddings_of_another_model_are_refused(later, fused, tmp_path, command):
+    table = write_embeddings(tmp_path / "sellers", model="f" * 16)
+    said = f"group seller was trained on embeddings of model {MODEL}, but .*sellers has those of {'f' * 16}: "
+    with pytest.raises(InputError, match=said + "`infobehavior align` them, or train again"):
+        command(later, fused, tmp_path / "out", tables={"seller": table})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["listing", "sellers"])
+def test_only_groups_that_are_joined_have_a_table(later, fused, tmp_path, name):
+    with pytest.raises(InputError, match=f"no group {name} is joined from a table; those that are: seller"):
+        fuse_predict(later, fused, tmp_path / "out", tables={name: tmp_path})
+
+
+def odd_rows():
+    """Examples of which some have no label, moment or entity, or are of another task."""
+    rows = products()
+    for place, changes in enumerate(
+        [{"risky": None}] * 2
+        + [{"listed": None}] * 3
+        + [{"seller": None}] * 4
+        + [{"task": "weapons"}] * 5
+        + [{"task": None}]
+    ):
+        rows[place * 7] |= changes
+    return rows
+
+
+def test_what_is_left_out_is_counted(seller_embeddings, tmp_path):
+    path = write_rows(odd_rows(), tmp_path / "odd.parquet")
+    until = "2024-03-31"
+    rows = [row for row in odd_rows() if row["task"] == "gambling"]
+    outside = sum(row["listed"] is not None and str(local_day(row["listed"])) > until for row in rows)
+    used = [
+        row
+        for row in rows
+        if row["listed"] is not None and row["risky"] is not None and str(local_day(row["listed"])) <= until
+    ]
+    read = read_examples(path, small_config(seller_embeddings), labelled=True, period=Period(until=until))
+    assert len(read) == len(used)
+    with_row = sum(row["seller"] is not None and row["seller"] < 35 for row in used)
+    expected = {
+        "examples read": 160,
+        "of another task (where)": 6,
+        "whose moment is null": 3,
+        "outside of the days asked for": outside,
+        "without a label": sum(
+            row["risky"] is None and row["listed"] is not None and str(local_day(row["listed"])) <= until
+            for row in rows
+        ),
+        "whose entity is null": sum(row["seller"] is None for row in used),
+        "of them with a row of seller in time": with_row,
+        "examples used": len(used),
+    }
+    assert read.counts == {reason: count for reason, count in expected.items() if count}
+
+
+def test_predictions_count_the_same_and_keep_those_without_an_entity(fused, tmp_path):
+    path = write_rows(odd_rows(), tmp_path / "odd.parquet")
+    summary = fuse_predict(path, fused, tmp_path / "out")
+    rows = [row for row in odd_rows() if row["task"] == "gambling"]
+    assert summary.counts["whose moment is null"] == 3
+    assert summary.counts["of another task (where)"] == 6
+    assert summary.counts["whose entity is null"] == sum(row["seller"] is None for row in rows) == 4
+    assert summary.counts["examples used"] == summary.num_examples == len(rows) - 3
+    assert "outside of the days asked for" not in summary.counts
+    found = read_predictions(tmp_path / "out")
+    assert found["entity_id"].null_count == 4
+    assert found["probability"].null_count == 0
+
+
+def test_csv_and_parquet_give_the_same_probabilities(fused, predictions, tmp_path):
+    """Vectors aren't in a CSV: this group is missing in both."""
+    rows = table_of(later_rows()).drop_columns(["picture"])
+    for name in ("csv", "parquet"):
+        path = tmp_path / f"rows.{name}"
+        with_pictures = rows.append_column(
+            "picture", pa.nulls(len(rows), pa.string() if name == "csv" else pa.list_(pa.float32()))
+        )
+        (pa.csv.write_csv if name == "csv" else pq.write_table)(with_pictures, path)
+        fuse_predict(path, fused, tmp_path / name)
+    one, other = (
+        {int(row["product"]): row["probability"] for row in read_predictions(tmp_path / name).to_pylist()}
+        for name in ("csv", "parquet")
+    )
+    assert one == other
+
+
+def test_the_moments_of_a_csv_are_local(seller_embeddings, tmp_path):
+    """The first instant of 31 March in Berlin is still 30 March in UTC."""
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "seller,listed,task,price\n1,2024-03-31 00:00:00,gambling,1\n2,2024-03-30 23:59:59.999999,gambling,2\n"
+    )
+    groups = {"listing": {"kind": "numbers", "columns": ["price"]}}
+    config = small_config(seller_embeddings, groups=groups)
+    config = config.model_copy(update={"examples": config.examples.model_copy(update={"id": ()})})
+    read = read_examples(path, config, labelled=False, period=Period(since="2024-03-31"))
+    assert read.keys.moment.tolist() == [int(datetime(2024, 3, 30, 23, tzinfo=UTC).timestamp()) * 10**6]
+    assert read.counts["outside of the days asked for"] == 1
+
+
+@pytest.mark.parametrize("by", ["entity", "moment"])
+def test_validation_has_whole_entities_or_the_last_examples(listed, seller_embeddings, by):
+    config = small_config(seller_embeddings, validation={"by": by, "share": 0.25})
+    read = read_examples(listed, config, labelled=True)
+    parts = split(read, config.validation, 0)
+    assert (parts.training != parts.validation).all()
+    if by == "moment":
+        assert read.keys.moment[parts.training].max() < read.keys.moment[parts.validation].min()
+        assert parts.validation.sum() == 40
+        return
+    entity = np.array(read.keys.entity.to_pylist())
+    training, validation = set(entity[parts.training]), set(entity[parts.validation])
+    assert not training & validation
+    risky = {name for name, positive in zip(entity.tolist(), read.positive.tolist(), strict=True) if positive}
+    num_fine = len(set(entity)) - len(risky)
+    assert len(validation & risky) == round(0.25 * len(risky))
+    assert len(validation - risky) == round(0.25 * num_fine)
+    assert (split(read, config.validation, 1).validation != parts.validation).any()
+
+
+def test_the_threshold_is_that_of_the_validation_part(listed, fused, seller_embeddings):
+    model = load_model(fused)
+    read = read_examples(listed, model.config, labelled=True)
+    rows = split(read, model.config.validation, 0).validation
+    tables = {name: table.filter(pa.array(rows)) for name, table in read.tables.items()}
+    scores, positive = model.classifier.probability(tables), read.positive[rows]
+    allowed = [
+        (positive[scores >= threshold].sum(), threshold)
+        for threshold in np.unique(scores)
+        if positive[scores >= threshold].mean() >= 0.5
+    ]
+    point = model.points["fusion"]
+    assert (positive[scores >= point.threshold].sum(), point.threshold) == max(allowed)
+    assert point.rule == "the highest recall with a precision of 0.5 or more"
+
+
+def test_metrics_are_of_the_network_and_of_lightgbm(metrics, fused):
+    assert [row["classifier"] for row in metrics["rows"]] == ["fusion", "gbdt"]
+    model = load_model(fused)
+    for row in metrics["rows"]:
+        assert row["threshold"] == model.points[row["classifier"]].threshold
+        assert row["num_positives"] == sum(example["risky"] for example in later_rows())
+        assert row["num_entities"] == len({example["seller"] for example in later_rows()})
+        for name in ("precision", "recall", "f1", "cost", "recall_at_precision_50"):
+            low, high = row[f"{name}_interval"]
+            assert low <= high
+        assert sum(one["count"] for one in row["reliability"]) == 120
+    assert set(metrics["without"]) == {"seller", "picture", "listing", "look", "title"}
+
+
+def test_examples_of_the_training_are_counted(listed, fused, evaluation, tmp_path):
+    summary = fuse_evaluate(listed, fused, tmp_path / "report")
+    seen = "of them seen in training, which flatters the classifier"
+    assert summary.definition["counts"][seen] == 160
+    assert seen not in json.loads((evaluation / "_definition.json").read_text())["counts"]
+
+
+def test_other_classes_than_those_of_the_training_are_refused(fused, tmp_path):
+    rows = table_of(later_rows())
+    names = pa.array(["risky" if answer else "fine" for answer in rows["risky"].to_pylist()])
+    pq.write_table(rows.drop_columns(["risky"]).append_column("risky", names), tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match="has the classes fine and risky, but the model was trained for 0 and 1"):
+        fuse_evaluate(tmp_path / "rows.parquet", fused, tmp_path / "report")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_days_with_one_class_can_not_be_evaluated(fused, tmp_path, ending):
+    day = "2024-03-30"
+    rows = [row for row in later_rows() if not (row["risky"] and str(local_day(row["listed"])) == day)]
+    table = table_of(rows)
+    if ending == "csv":
+        table = table.drop_columns(["picture"]).append_column("picture", pa.nulls(len(table), pa.string()))
+    path = tmp_path / f"rows.{ending}"
+    (pa.csv.write_csv if ending == "csv" else pq.write_table)(table, path)
+    with pytest.raises(InputError, match=r"rows\.\w+(, column 'risky')? has one class: all "):
+        fuse_evaluate(path, fused, tmp_path / "report", since=day, until=day)
+    assert not (tmp_path / "report").exists()
+
+
+def page_of(folder):
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_nothing_of_the_report_is_loaded_from_elsewhere(evaluation):
+    page = page_of(evaluation)
+    for _, attributes in page.tags:
+        assert not {"src", "href", "srcset", "data"} & set(attributes)
+    assert len(re.findall(r"plotly\.js v\d", (evaluation / "report.html").read_text(encoding="utf-8"))) == 1
+    assert {path.name for path in evaluation.iterdir()} == {"metrics.json", "report.html", "_definition.json"}
+
+
+def test_the_report_has_its_tables_charts_and_legends(evaluation, metrics, fused):
+    page = page_of(evaluation)
+    assert ("html", {"lang": "en"}) in page.tags
+    assert [tag for tag, _ in page.tags if re.fullmatch(r"h\d", tag)] == ["h1", *["h2"] * 5]
+    assert [tag for tag, _ in page.tags].count("table") == 4
+    charts = [attributes for _, attributes in page.tags if attributes.get("role") == "img"]
+    assert len(charts) == 2
+    assert all(len(attributes["aria-label"]) > 40 for attributes in charts)
+    assert sum(attributes.get("class") == "legend" for _, attributes in page.tags) == 2
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    row = metrics["rows"][0]
+    for words in (
+        "How well is risky found?",
+        "120 examples of",
+        load_model(fused).model_id,
+        *(f"Fusion network, without {name}" for name in metrics["without"]),
+        f"{row['auc']:.3f}",
+        f"{row['precision_interval'][0]:.3f} to {row['precision_interval'][1]:.3f}",
+        "Recall at 50 % precision",
+        "Cost an example",
+        "seller (representation, 0.1)",
+        "Rule: the highest recall with a precision of 0.5 or more.",
+    ):
+        assert words in page.text, words
+
+
+def test_names_with_markup_stay_text(listed, seller_embeddings, tmp_path):
+    label = "<script>alert(1)</script>"
+    rows = table_of(products())
+    names = pa.array(["<b>" if answer else "'\"&" for answer in rows["risky"].to_pylist()])
+    pq.write_table(rows.append_column(label, names), tmp_path / "rows.parquet")
+    config = small_config(seller_embeddings)
+    config = config.model_copy(update={"examples": config.examples.model_copy(update={"label": label})})
+    fuse_train(tmp_path / "rows.parquet", config, tmp_path / "model")
+    fuse_evaluate(tmp_path / "rows.parquet", tmp_path / "model", tmp_path / "report")
+    page = page_of(tmp_path / "report")
+    assert f"How well is {label} found?" in page.text
+    assert "b" not in [tag for tag, _ in page.tags]
+
+
+def run(capsys, *words):
+    """Run a command line; give its exit code and what it prints."""
+    capsys.readouterr()
+    code = main([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+def test_the_command_line_does_the_same(
+    listed, later, config_file, fused, predictions, evaluation, seller_embeddings, tmp_path, capsys
+):
+    model, table, report = (tmp_path / name for name in ("model", "table", "report"))
+    code, said, _ = run(capsys, "fuse", "train", listed, "--config", config_file, "--out", model)
+    assert code == 0
+    assert "160 examples used" in said
+    assert "fusion network: threshold " in said
+    assert folder_bytes(model) == folder_bytes(fused)
+    override = f"seller={seller_embeddings}"
+    code, said, _ = run(capsys, "fuse", "predict", later, "--model", model, "--out", table, "--table", override)
+    assert code == 0
+    assert "120 predictions" in said
+    assert folder_bytes(table) == folder_bytes(predictions)
+    code, said, _ = run(capsys, "fuse", "evaluate", later, "--model", model, "--out", report, "--table", override)
+    assert code == 0
+    assert "recall at precision 50 %" in said
+    assert "without seller: auc " in said
+    assert folder_bytes(report) == folder_bytes(evaluation)
+
+
+def test_a_precision_that_is_not_reached_exits_with_3_and_all_is_written(
+    listed, later, seller_embeddings, tmp_path, capsys
+):
+    content = config_content(seller_embeddings, operating_point={"precision": 0.99, "certainty": 0.999999})
+    (tmp_path / "fusion.toml").write_text(tomli_w.dumps(content))
+    words = ("fuse", "train", listed, "--config", tmp_path / "fusion.toml", "--out", tmp_path / "model")
+    code, said, line = run(capsys, *words)
+    assert code == 3
+    assert "160 examples used" in said
+    last = line.splitlines()[-1]
+    assert last.startswith("a precision of 0.99 can't be reached on the validation part")
+    assert last.endswith("the model is written nevertheless")
+    model = load_model(tmp_path / "model")
+    assert not model.points["fusion"].is_met
+    summary = fuse_predict(later, tmp_path / "model", tmp_path / "table")
+    assert summary.num_flagged == 0
+    found = fuse_evaluate(later, tmp_path / "model", tmp_path / "report")
+    assert not any(row["is_met"] or row["num_flagged"] for row in found.rows)
+    assert "not reached in training, so nothing is flagged" in page_of(tmp_path / "report").text
+
+
+def without_label(rows):
+    return table_of(rows).drop_columns(["risky"])
+
+
+def fails(capsys, *words):
+    code, said, line = run(capsys, *words)
+    assert (code, said) == (2, "")
+    assert line.startswith("infobehavior: error: ")
+    assert line.count("\n") == 1
+    return line
+
+
+BAD_EXAMPLES = {
+    "no label": (without_label(products()), "rows.parquet has no column 'risky'; it has product"),
+    "one class": (
+        table_of([row | {"risky": 0} for row in products()]),
+        "rows.parquet, column 'risky' has one class: all labels are 0",
+    ),
+    "no class": (table_of([row | {"risky": None} for row in products()]), "column 'risky' has no label: all 160 rows"),
+    "three classes": (
+        table_of([row | {"risky": row["product"] % 3} for row in products()]),
+        "column 'risky' has the numbers|column 'risky' has 3 classes (0, 1, 2); expected two",
+    ),
+    "another task": (
+        table_of([row | {"task": "weapons"} for row in products()]),
+        "rows.parquet has no example that can be used: 160 examples read, 160 of another task (where)",
+    ),
+    "no moment": (
+        table_of([row | {"listed": None} for row in products()]),
+        "rows.parquet has no example that can be used: 160 examples read, 160 whose moment is null",
+    ),
+    "moments": (
+        table_of(products()).set_column(2, "listed", pa.array(["soon"] * 160)),
+        "rows.parquet, listed: ",
+    ),
+    "numbers": (
+        table_of(products()).set_column(5, "price", pa.array(["cheap"] * 80 + ["1"] * 80)),
+        "rows.parquet: group listing, column 'price' has ",
+    ),
+    "few positives": (
+        table_of([row | {"risky": int(row["product"] == 0)} for row in products()]),
+        "rows.parquet: the validation part has ",
+    ),
+    "nothing": (table_of([]), "rows.parquet has no rows"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_EXAMPLES)
+def test_bad_examples_end_in_one_line(what, config_file, tmp_path, capsys):
+    table, said = BAD_EXAMPLES[what]
+    pq.write_table(table, tmp_path / "rows.parquet")
+    words = ("fuse", "train", tmp_path / "rows.parquet", "--config", config_file, "--out", tmp_path / "model")
+    line = fails(capsys, *words)
+    assert any(part in line for part in said.split("|"))
+    assert not (tmp_path / "model").exists()
+
+
+def test_malformed_rows_of_a_csv_are_told(config_file, tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("product,seller,listed,risky\n1,2,2024-01-01,0\n1,2\n")
+    line = fails(capsys, "fuse", "train", tmp_path / "rows.csv", "--config", config_file, "--out", tmp_path / "model")
+    assert "rows.csv" in line
+    assert "mend this row (1 can't be read)" in line
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        (("--since", "yesterday"), "'yesterday' is not a date; expected YYYY-MM-DD"),
+        (("--until", "2024-9-30"), "'2024-9-30' is not a date; expected YYYY-MM-DD"),
+        (("--since", "2030-01-01"), "no example"),
+        (("--since", "2024-03-31", "--until", "2024-03-30"), "no example"),
+    ],
+)
+def test_bad_days(command, days, said, listed, config_file, fused, tmp_path, capsys):
+    how = ("--config", config_file) if command == "train" else ("--model", fused)
+    line = fails(capsys, "fuse", command, listed, *how, "--out", tmp_path / "out", *days)
+    assert said in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("predict", "{listed}", "--model", "{no}", "--out", "{out}"), "is not a fused classifier"),
+        (("predict", "{no}", "--model", "{fused}", "--out", "{out}"), "there are no examples at "),
+        (("evaluate", "{no}", "--model", "{fused}", "--out", "{out}"), "there are no examples at "),
+        (("train", "{no}", "--config", "{config}", "--out", "{out}"), "there are no examples at "),
+        (("train", "{listed}", "--config", "{no}", "--out", "{out}"), "there is no file "),
+        (("predict", "{listed}", "--model", "{fused}", "--out", "{out}", "--table", "seller"), "expected GROUP=TABLE"),
+        (
+            ("predict", "{listed}", "--model", "{fused}", "--out", "{out}", "--table", "seller={no}"),
+            "there is no table",
+        ),
+        (("predict", "{listed}", "--model", "{fused}", "--out", "{listed}"), "is a file"),
+        (("train", "{listed}", "--config", "{config}", "--out", "{listed}"), "is a file"),
+        (("evaluate", "{listed}", "--model", "{fused}", "--out", "{listed}"), "is a file"),
+    ],
+)
+def test_bad_input_ends_in_one_line(words, said, listed, config_file, fused, tmp_path, capsys):
+    places = {"listed": listed, "config": config_file, "fused": fused, "out": tmp_path / "out", "no": tmp_path / "no"}
+    assert said in fails(capsys, "fuse", *(word.format(**places) for word in words))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_that_predictions_need(later, fused, tmp_path):
+    table = table_of(later_rows()).drop_columns(["risky"])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    fuse_predict(tmp_path / "rows.parquet", fused, tmp_path / "out")
+    pq.write_table(table.drop_columns(["price"]), tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match=r"rows\.parquet has no column 'price'; it has product"):
+        fuse_predict(tmp_path / "rows.parquet", fused, tmp_path / "other")
+
+
+def test_the_days_are_those_of_the_examples(listed, seller_embeddings):
+    read = read_examples(listed, small_config(seller_embeddings), labelled=True)
+    assert (np.diff(read.keys.moment) >= 0).all()
+    assert read.keys.moment[0] >= START.timestamp() * 10**6
