@@ -28,6 +28,11 @@ class Calibration:
     x: Floats
     y: Floats
 
+    def __post_init__(self) -> None:
+        expected = {"none": (0,), "platt": (2,), "isotonic": self.y.shape}[self.method]
+        if self.x.ndim != 1 or self.x.shape != expected:
+            raise ValueError(f"a calibration by {self.method} has {self.x.shape} numbers")
+
     def __call__(self, logits: Floats) -> Floats:
         """Probabilities of the positive class."""
         if self.method == "isotonic":

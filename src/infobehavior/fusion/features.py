@@ -115,7 +115,9 @@ class Standard:
 
     @classmethod
     def restored(cls, tensors: Tensors) -> Self:
-        """From `tensors`."""
+        """From `tensors`; a ValueError if they don't fit together."""
+        if tensors["mean"].ndim != 1 or tensors["mean"].shape != tensors["scale"].shape:
+            raise ValueError("means and scales of different shapes")
         return cls(tensors["mean"], tensors["scale"])
 
 
@@ -154,7 +156,10 @@ class Numbers(GroupFeatures):
     @classmethod
     def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
         """See `GroupFeatures`."""
-        return cls(tuple(described["columns"]), Standard.restored(tensors))
+        columns, standard = tuple(described["columns"]), Standard.restored(tensors)
+        if len(columns) != len(standard.mean):
+            raise ValueError(f"{len(columns)} columns of numbers, but {len(standard.mean)} means")
+        return cls(columns, standard)
 
 
 @dataclass(frozen=True)
@@ -259,11 +264,13 @@ class Text(GroupFeatures):
     @classmethod
     def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
         """See `GroupFeatures`."""
-        columns, ngrams = tuple(described["columns"]), described["ngrams"]
+        columns, ngrams, scale = tuple(described["columns"]), described["ngrams"], float(described["scale"])
         if ngrams is None:
-            return cls(columns, None, described["scale"], SENTENCE_DIM)
+            return cls(columns, None, scale, SENTENCE_DIM)
         tfidf = TfidfText(tuple(ngrams), tensors["idf"], tensors["components"])
-        return cls(columns, tfidf, described["scale"], len(tfidf.components))
+        if tfidf.idf.shape != (len(ngrams),) or tfidf.components.shape[1:] != (len(ngrams),):
+            raise ValueError(f"{len(ngrams)} pieces of text, but weights of another number")
+        return cls(columns, tfidf, scale, len(tfidf.components))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import lightgbm
 import numpy as np
@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from infobehavior.artefacts import definition_hash, read_json, refuse_unwritable, write_bytes, write_json
 from infobehavior.errors import InputError, one_line
@@ -25,7 +25,10 @@ from infobehavior.fusion.operating_point import OperatingPoint
 from infobehavior.fusion.training import make_network
 
 FILE = "fusion.json"
+Value = TypeVar("Value")
+
 KIND, FORMAT = "fused classifier", 1
+LIBRARY_ERRORS = (lightgbm.basic.LightGBMError, safetensors.SafetensorError)
 OWN_FILE = re.compile(r"(weights|trees)-[0-9a-f]{16}\.(safetensors|txt)")
 
 
@@ -56,7 +59,7 @@ class FusedModel:
     @property
     def model_id(self) -> str:
         """Names the model by its content."""
-        return definition_hash([self._card_content(), hashlib.sha256(self._weights()).hexdigest()])
+        return name_of(self._card_content(), self._weights(), _trees_file(self._trees()))
 
     def save(self, folder: Path) -> None:
         """Write the folder; one that holds an older model changes in one step.
@@ -65,11 +68,8 @@ class FusedModel:
             InputError: the folder can't be written or holds something else.
         """
         check_model_folder(folder)
-        weights, trees = self._weights(), self.classifier.gbdt_.booster.model_to_string().encode()
-        names = {
-            "weights_file": f"weights-{_digest(weights)}.safetensors",
-            "trees_file": f"trees-{_digest(trees)}.txt",
-        }
+        weights, trees = self._weights(), self._trees()
+        names = {"weights_file": f"weights-{_digest(weights)}.safetensors", "trees_file": _trees_file(trees)}
         write_bytes(folder / names["weights_file"], weights)
         write_bytes(folder / names["trees_file"], trees)
         write_json(folder / FILE, {**self._card_content(), **names, "model_id": self.model_id})
@@ -104,34 +104,65 @@ class FusedModel:
             tensors |= {f"calibration.{name}.x": calibration.x, f"calibration.{name}.y": calibration.y}
         return safetensors.numpy.save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
 
+    def _trees(self) -> bytes:
+        return str(self.classifier.gbdt_.booster.model_to_string()).encode()
+
     def _calibrations(self) -> dict[str, Calibration]:
         return {"fusion": self.classifier.calibration_, "gbdt": self.classifier.gbdt_.calibration}
 
 
-class _Point(BaseModel):
+def name_of(card_content: dict[str, Any], weights: bytes, trees_file: str) -> str:
+    """The id of a model: of what its JSON says, its weights and its trees, whose file is named by their hash."""
+    return definition_hash([card_content, hashlib.sha256(weights).hexdigest(), trees_file])
+
+
+def _trees_file(trees: bytes) -> str:
+    return f"trees-{_digest(trees)}.txt"
+
+
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+
+class _Point(_Strict):
     threshold: float
     rule: str
     is_met: bool
     line: str
 
 
-class _Card(BaseModel):
-    """What `fusion.json` says."""
+class _Report(_Strict):
+    num_training: int
+    num_training_positives: int
+    num_validation: int
+    num_validation_positives: int
+    num_epochs: int
+    best_epoch: int
+    losses: list[tuple[float, float]]
+    num_trees: int
+    counts: dict[str, int]
+    last_moment: int
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+def _of_both(named: dict[str, Value]) -> dict[str, Value]:
+    if set(named) != {"fusion", "gbdt"}:
+        raise ValueError("expected one of fusion and one of gbdt")
+    return named
+
+
+class _Card(_Strict):
+    """What `fusion.json` says."""
 
     kind: str
     format: int
     config: FusionConfig
     features: dict[str, dict[str, Any]]
-    calibrations: dict[str, Literal["platt", "isotonic", "none"]]
-    points: dict[str, _Point]
-    f1_thresholds: dict[str, float]
+    calibrations: Annotated[dict[str, Literal["platt", "isotonic", "none"]], AfterValidator(_of_both)]
+    points: Annotated[dict[str, _Point], AfterValidator(_of_both)]
+    f1_thresholds: Annotated[dict[str, float], AfterValidator(_of_both)]
     classes: tuple[str, str]
     spaces: dict[str, str]
-    report: dict[str, Any]
+    report: _Report
     weights_file: str
     trees_file: str
     model_id: str
@@ -163,15 +194,26 @@ def load_model(folder: str | Path) -> FusedModel:
     """
     folder = Path(folder)
     card = _read_card(folder)
-    tensors = _read_tensors(folder / card.weights_file)
-    trees = _read_own(folder / card.trees_file)
+    weights, trees = _read_own(folder / card.weights_file), _read_own(folder / card.trees_file)
+    edited = InputError(f"{folder / FILE} was edited: it describes another model than {card.model_id}")
     try:
-        model = _assembled(card, tensors, trees.decode())
-    except (KeyError, ValueError, TypeError, RuntimeError, lightgbm.basic.LightGBMError) as error:
+        # Before anything is made of them: what LightGBM is given must be what was saved.
+        if name_of(_without_names(folder), weights, card.trees_file) != card.model_id:
+            raise edited
+        model = _assembled(card, safetensors.numpy.load(weights), trees.decode())
+        if model.model_id != card.model_id:
+            raise edited
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError, RuntimeError, IndexError, *LIBRARY_ERRORS) as error:
         raise InputError(f"{folder} is damaged: {one_line(error)}; train again") from None
-    if model.model_id != card.model_id:
-        raise InputError(f"{folder / FILE} was edited: it describes another model than {card.model_id}")
     return model
+
+
+def _without_names(folder: Path) -> dict[str, Any]:
+    """What the JSON says, but for the names of the files and its own."""
+    content = read_json(folder / FILE, "a fused classifier")
+    return {key: value for key, value in content.items() if key not in ("weights_file", "trees_file", "model_id")}
 
 
 def _assembled(card: _Card, tensors: Tensors, trees: str) -> FusedModel:
@@ -192,6 +234,9 @@ def _assembled(card: _Card, tensors: Tensors, trees: str) -> FusedModel:
     }
     classifier.calibration_ = calibrations["fusion"]
     booster = lightgbm.Booster(model_str=trees)
+    num_columns = sum(sum(of.num_codes) or of.dim for of in classifier.features_.values())
+    if booster.num_feature() != num_columns:
+        raise ValueError(f"its trees are of {booster.num_feature()} columns; expected {num_columns}")
     classifier.gbdt_ = FusedTrees(booster, classifier.num_codes, calibrations["gbdt"])
     points: dict[str, OperatingPoint] = {
         name: OperatingPoint(**point.model_dump()) for name, point in card.points.items()
@@ -204,7 +249,7 @@ def _assembled(card: _Card, tensors: Tensors, trees: str) -> FusedModel:
         card.classes,
         card.spaces,
         tensors["trained_on"],
-        card.report,
+        card.report.model_dump(mode="json"),
     )
 
 
@@ -237,13 +282,6 @@ def _read_own(path: Path) -> bytes:
     if _digest(content) not in path.name:
         raise InputError(f"{path} is damaged: its hash is not the one in its name; train again")
     return content
-
-
-def _read_tensors(path: Path) -> Tensors:
-    try:
-        return dict(safetensors.numpy.load(_read_own(path)))
-    except safetensors.SafetensorError as error:
-        raise InputError(f"{path} is not a safetensors file: {one_line(error)}; train again") from None
 
 
 def _digest(content: bytes) -> str:
