@@ -179,10 +179,13 @@ def test_other_trees_under_a_right_name_are_noticed(copy, content):
 
 def test_trees_of_another_model_are_noticed(copy):
     trees = (copy / card_of(copy)["trees_file"]).read_text()
-    changed = trees.replace("leaf_value=", "leaf_value=1", 1)
-    assert changed != trees
-    replaced(copy, "trees_file", changed.encode())
+    changed = trees.replace("leaf_value=", "leaf_value=1", 1).encode()
+    assert changed != trees.encode()
+    replaced(copy, "trees_file", changed)
     assert "was edited: it describes another model" in refused(copy)
+    weights = (copy / card_of(copy)["weights_file"]).read_bytes()
+    (copy / FILE).write_text(json.dumps(signed(card_of(copy), weights)))
+    assert "is damaged: the length of tree 0 isn't as LightGBM writes it; train again" in refused(copy)
 
 
 @pytest.mark.parametrize("name", ["../weights-0123456789abcdef.safetensors", "/etc/passwd", "weights.pkl", ""])

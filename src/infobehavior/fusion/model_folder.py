@@ -23,6 +23,7 @@ from infobehavior.fusion.features import FEATURES, Tensors
 from infobehavior.fusion.gbdt import FusedTrees
 from infobehavior.fusion.operating_point import OperatingPoint
 from infobehavior.fusion.training import make_network
+from infobehavior.fusion.trees_text import check_trees
 
 FILE = "fusion.json"
 Value = TypeVar("Value")
@@ -233,10 +234,8 @@ def _assembled(card: _Card, tensors: Tensors, trees: str) -> FusedModel:
         for name, method in card.calibrations.items()
     }
     classifier.calibration_ = calibrations["fusion"]
+    check_trees(trees, sum(sum(of.num_codes) or of.dim for of in classifier.features_.values()))
     booster = lightgbm.Booster(model_str=trees)
-    num_columns = sum(sum(of.num_codes) or of.dim for of in classifier.features_.values())
-    if booster.num_feature() != num_columns:
-        raise ValueError(f"its trees are of {booster.num_feature()} columns; expected {num_columns}")
     classifier.gbdt_ = FusedTrees(booster, classifier.num_codes, calibrations["gbdt"])
     points: dict[str, OperatingPoint] = {
         name: OperatingPoint(**point.model_dump()) for name, point in card.points.items()
