@@ -15,7 +15,6 @@ fuse = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    no_args_is_help=True,
     help="Fuse the representation with other features into a classifier with an operating point (4.3, 4.4.2).",
 )
 
