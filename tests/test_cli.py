@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
@@ -22,9 +23,10 @@ from infobehavior.pretraining.launch import ProcessLostError
 
 EVALUATE = ["evaluate", "e", "--labels", "l", "--label", "y", "--minutes", "m", "--out", "r"]
 COMMANDS = [
-    *("inspect", "aggregate", "pretrain", "embed", "daily", "align", "publish", "evaluate"),
+    *("inspect", "aggregate", "pretrain", "embed", "daily", "align", "publish", "evaluate", "fuse"),
     *("simulate", "table1", "table2", "demo"),
 ]
+FUSE_COMMANDS = ["train", "predict", "evaluate"]
 FIELDS = {path[-1]: path for path, _ in config_fields(PretrainConfig)}
 
 
@@ -51,16 +53,29 @@ def fails_in_one_line(capsys, *arguments):
 
 
 def test_the_commands_are_those_of_the_path(capsys):
-    assert list(typer.main.get_command(app).commands) == COMMANDS
+    group = typer.main.get_command(app)
+    assert group.list_commands(typer.Context(group)) == COMMANDS
+    assert set(group.commands) == set(COMMANDS)
     assert main([]) == 0
     listed = capsys.readouterr().out
-    assert all(f"\n  {command} " in listed for command in COMMANDS)
+    assert re.findall(r"(?m)^  ([a-z]\w*) ", listed.partition("Commands:")[2]) == COMMANDS
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_explains_each_option(command):
-    for parameter in typer.main.get_command(app).commands[command].params:
-        assert parameter.help, f"{command} {parameter.name}"
+def test_the_commands_of_fuse(capsys):
+    assert list(typer.main.get_command(app).commands["fuse"].commands) == FUSE_COMMANDS
+    assert main(["fuse", "--help"]) == 0
+    listed = capsys.readouterr().out
+    assert re.findall(r"(?m)^  ([a-z]\w*) ", listed.partition("Commands:")[2]) == FUSE_COMMANDS
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in COMMANDS), *(("fuse", name) for name in FUSE_COMMANDS)])
+def test_each_command_explains_itself_and_each_option(names):
+    command = typer.main.get_command(app)
+    for name in names:
+        command = command.commands[name]
+    assert command.help
+    for parameter in command.params:
+        assert parameter.help, f"{names} {parameter.name}"
 
 
 def test_version(capsys):
@@ -87,6 +102,16 @@ def test_version(capsys):
         (
             ["evaluate", "no-e", "--labels", "no-l", "--label", "risky", "--minutes", "no-m", "--out", "report"],
             "no-",
+        ),
+        (["fuse"], "Missing command. (see infobehavior fuse --help)"),
+        (["fuse", "fly"], "No such command 'fly'"),
+        (["fuse", "train", "no-examples", "--out", "model"], "--config"),
+        (["fuse", "train", "no-examples", "--config", "none.toml", "--out", "model"], "none.toml"),
+        (["fuse", "predict", "no-examples", "--model", "no-model", "--out", "table"], "no-model"),
+        (["fuse", "evaluate", "no-examples", "--model", "no-model", "--out", "report"], "no-model"),
+        (
+            ["fuse", "predict", "e", "--model", "m", "--out", "o", "--table", "=t"],
+            "--table is '=t'; expected GROUP=TABLE",
         ),
     ],
 )

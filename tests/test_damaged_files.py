@@ -13,6 +13,9 @@ from infobehavior.cli import main
 from infobehavior.data.ledger import LEDGER_FILE
 from infobehavior.data.schema import write_schema
 from infobehavior.embedding.alignment import ALIGNMENT_FILE
+from infobehavior.fusion.evaluation import fuse_evaluate
+from infobehavior.fusion.fuse import fuse_predict, fuse_train
+from infobehavior.fusion.model_folder import FILE
 from infobehavior.nightly.drift import REFERENCE_FILE
 from small_minutes import random_events, small_schema, tiny_config, write_csv, write_parquet
 
@@ -66,6 +69,19 @@ READERS = (
         "evaluate {}/embeddings --labels {}/labels.csv --label risky --minutes {}/minutes --out {}/report --folds 2",
         ("labels.csv", f"embeddings/{DEFINITION_FILE}", f"embeddings/{PARTITION}"),
     ),
+    Reader("fuse train {}/judged.csv --config {}/fusion.toml --out {}/new", ("judged.csv", "fusion.toml")),
+    Reader(
+        "fuse predict {}/judged.csv --model {}/fused --out {}/predictions --table account={}/embeddings",
+        (
+            *("judged.csv", f"fused/{FILE}", "fused/weights", "fused/trees"),
+            *(f"embeddings/{name}" for name in (DEFINITION_FILE, PARTITION)),
+            *(f"predictions/{name}" for name in (DEFINITION_FILE, UNFINISHED_FILE)),
+        ),
+    ),
+    Reader(
+        "fuse evaluate {}/judged.csv --model {}/fused --out {}/judgement --table account={}/embeddings",
+        ("judged.csv", f"fused/{FILE}", f"judgement/{DEFINITION_FILE}"),
+    ),
 )
 CASES = tuple((reader, file) for reader in READERS for file in reader.files)
 
@@ -93,10 +109,29 @@ def whole(tmp_path_factory):
     parts = (folder / "events.parquet", small_schema(), folder / "model", folder / "minutes", folder / "embeddings")
     daily(*parts, date=DAY, threads=1)
     align(folder / "others", folder / "aligned", to=folder / "embeddings")
-    for name in ("weights", "vocabulary"):
-        (only,) = (folder / "model").glob(f"{name}-*")
-        (folder / "model" / name).symlink_to(only.name)
+    fuse_all(folder)
+    for of, name in (("model", "weights"), ("model", "vocabulary"), ("fused", "weights"), ("fused", "trees")):
+        (only,) = (folder / of).glob(f"{name}-*")
+        (folder / of / name).symlink_to(only.name)
     return folder
+
+
+FUSION = """
+examples = {{label = "risky", moment = "as_of"}}
+groups.account = {{kind = "representation", table = "{}"}}
+groups.listing = {{kind = "numbers", columns = ["price"]}}
+network = {{max_epochs = 1, group_dim = 2, hidden_dim = 2}}
+"""
+
+
+def fuse_all(folder):
+    """What is judged, and a fused classifier with its predictions and its evaluation."""
+    rows = [f"user {i % 10},2024-04-02T10:00:0{i % 10}Z,{i % 2},{i}" for i in range(20)]
+    (folder / "judged.csv").write_text("entity_id,as_of,risky,price\n" + "\n".join(rows) + "\n")
+    (folder / "fusion.toml").write_text(FUSION.format(folder / "embeddings"))
+    fuse_train(folder / "judged.csv", folder / "fusion.toml", folder / "fused")
+    fuse_predict(folder / "judged.csv", folder / "fused", folder / "predictions")
+    fuse_evaluate(folder / "judged.csv", folder / "fused", folder / "judgement")
 
 
 @st.composite
@@ -124,7 +159,7 @@ def damaged(content, damage):
     }[how]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=st.sampled_from(CASES), damage=damages())
 def test_a_file_with_any_bytes_never_ends_in_a_traceback(whole, tmp_path_factory, capsys, case, damage):
     reader, name = case
