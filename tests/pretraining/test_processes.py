@@ -237,6 +237,21 @@ def test_another_number_of_processes_is_refused(made_by, command):
     assert folder_bytes(out) == before
 
 
+@pytest.mark.parametrize("what", ["minutes", "settings"])
+def test_processes_that_are_given_different_things_are_refused(command, few, tmp_path, what):
+    """They would wait for each other for ever, or train on some entities twice and on others never."""
+    other = {
+        "minutes": f"order['command'][1] = {str(few.path)!r}",
+        "settings": "order['command'] += ['--domain-task', 'next:1']",
+    }
+    order = {"command": [*command, "--until", "2024-04-03", "--out", str(tmp_path / "model")]}
+    process = torchrun(2, one_of_several.__file__, json.dumps(order | {"sabotage": {"1": other[what]}}))
+    assert process.returncode != 0
+    [line] = lines_of_ours(process)
+    assert f"the processes were given different {what}, or don't see the same folders" in line
+    assert not (tmp_path / "model").exists()
+
+
 FAIL = """
 from infobehavior.errors import InputError
 from infobehavior.pretraining import training

@@ -67,10 +67,8 @@ def pretrain(
         training = prepare_training(Path(minutes), config, until, as_of, processes, limit)
         finished = _finished(out, training) if resume else None
         log = _start(training, out, resume) if finished is None else []
-        processes.agree(
-            [training.key, config.checkpoint_every, finished is None, len(log)],
-            "the processes were given different minutes or settings, or don't see the same folders: run the same "
-            "command on each machine, where all see the same files",
+        processes.agree_on_what_is_given(
+            {"minutes": training.key, "models or checkpoints": [finished is None, len(log)]}
         )
         if finished is None:
             _train(training, out, log)

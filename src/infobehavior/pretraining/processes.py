@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -135,6 +135,22 @@ class Processes:
         """
         if any(other != own for other in self.gather(own)):
             raise InputError(otherwise)
+
+    def agree_on_what_is_given(self, own: Mapping[str, Any]) -> None:
+        """Make sure that all processes were given the same, before they go separate ways and wait for each other.
+
+        Args:
+            own: what this process was given, which JSON can hold, by what it is, in words.
+
+        Raises:
+            InputError: they were given different things; says which.
+        """
+        others = self.gather(own)
+        if differing := [name for name in own if any(other[name] != own[name] for other in others)]:
+            raise InputError(
+                f"the processes were given different {' and '.join(differing)}, or don't see the same folders: run the "
+                "same command on each machine, where all see the same files"
+            )
 
 
 ALONE = Processes(torch.device("cpu"))

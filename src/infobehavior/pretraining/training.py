@@ -235,9 +235,26 @@ def _seen(
     """The minutes of this process that training may see, and until when anything may be known of each entity."""
     first = end - 2 * config.encoder.window_minutes if config.pairs == "latest" else None
     moments = None if as_of is None else read_moments(as_of, minutes)
+    processes.agree_on_what_is_given(
+        {
+            "settings": config.model_dump(mode="json"),
+            "last days": end,
+            "moments": moments and moments.hash,
+            "minutes": _told_apart(minutes, first, end),
+        }
+    )
     with_counts = need_counts(config.domain_task)
     store = load_own(minutes, first, end, moments, with_counts=with_counts, processes=processes, limit=limit)
     return with_all_tokens(store, processes), known_until(store, moments, end)
+
+
+def _told_apart(minutes: MinuteTable, first: int | None, end: int) -> str:
+    """Names the minutes that are read, by their schema and the sizes of their files, before any is read.
+
+    Each process decides by itself which entities are its own: of other minutes it would decide otherwise.
+    """
+    files = [Path(file) for file in minutes.files(first, end)]
+    return definition_hash([minutes.hash, [(file.parent.name, file.stat().st_size) for file in files]])
 
 
 def _part_seen(store: MinuteStore, until_of: NDArray[np.int64], lines: list[str]) -> dict[str, Any]:
