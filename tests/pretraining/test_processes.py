@@ -261,8 +261,23 @@ training.load_own = fail
 """
 
 
-def test_an_error_of_one_process_ends_all_in_its_line(command, tmp_path):
-    order = {"command": [*command, "--out", str(tmp_path / "model")], "sabotage": {"1": FAIL}}
+SLOW_TO_TELL = """
+from contextlib import suppress
+from datetime import timedelta
+import torch.distributed as dist
+from infobehavior.pretraining.launch import meeting_place
+end = dist.destroy_process_group
+def end_and_wait_until_another_has_told():
+    end()
+    with suppress(RuntimeError):
+        meeting_place().wait(["told"], timedelta(seconds=2))
+dist.destroy_process_group = end_and_wait_until_another_has_told
+"""
+
+
+@pytest.mark.parametrize("how", [FAIL, FAIL + SLOW_TO_TELL], ids=["at once", "slowly"])
+def test_an_error_of_one_process_ends_all_in_its_line(command, tmp_path, how):
+    order = {"command": [*command, "--out", str(tmp_path / "model")], "sabotage": {"1": how}}
     process = torchrun(2, one_of_several.__file__, json.dumps(order))
     assert process.returncode != 0
     assert lines_of_ours(process) == ["infobehavior: error: a file is damaged"]

@@ -48,6 +48,19 @@ def meeting_place() -> "Store":
     return store
 
 
+@cache
+def is_first_to_fail() -> bool:
+    """Whether no other process of the training has failed before; it stays what it is when it is first asked.
+
+    A process that fails asks before it leaves the others, who fail then too and would be faster to say so.
+    """
+    store = _reached()
+    if store is not None:
+        with suppress(RuntimeError):
+            return store.add("failed", 1) == 1
+    return True
+
+
 def tell_once(tell: Callable[[], None]) -> None:
     """Let the first process that has failed say why; the others, which fail with it or after it, wait until it has.
 
@@ -57,13 +70,20 @@ def tell_once(tell: Callable[[], None]) -> None:
     if num_processes() == 1:
         tell()
         return
-    store = None
-    with suppress(RuntimeError, OSError, InputError):  # there is nowhere to meet, or who was first hasn't told
-        store = meeting_place()
-        if store.add("failed", 1) > 1:
+    store = None if is_first_to_fail() else _reached()
+    if store is not None:
+        with suppress(RuntimeError):  # who was first hasn't told
             store.wait(["told"], timedelta(seconds=SECONDS_TO_TELL))
             return
     tell()
-    if store is not None:
-        with suppress(RuntimeError, OSError):
+    if (store := _reached()) is not None:
+        with suppress(RuntimeError):
             store.set("told", "")
+
+
+@cache
+def _reached() -> "Store | None":
+    """The meeting place, if there is one."""
+    with suppress(RuntimeError, OSError, InputError):
+        return meeting_place()
+    return None

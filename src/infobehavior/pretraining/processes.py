@@ -19,7 +19,13 @@ from torch.autograd.function import once_differentiable
 
 from infobehavior.errors import InputError
 from infobehavior.model.device import find_device
-from infobehavior.pretraining.launch import ProcessLostError, meeting_place, num_processes, process_rank
+from infobehavior.pretraining.launch import (
+    ProcessLostError,
+    is_first_to_fail,
+    meeting_place,
+    num_processes,
+    process_rank,
+)
 
 logger = logging.getLogger("infobehavior")
 _number_of_group = count()
@@ -199,6 +205,11 @@ def joined(device: str) -> Iterator[Processes]:
             yield processes
         processes.total(0)  # waits for all
         is_done = True
+    except ProcessLostError:
+        raise
+    except Exception:
+        is_first_to_fail()
+        raise
     finally:
         if is_ours and (is_done or processes.device.type == "cpu"):  # NCCL would wait for processes that may be gone
             dist.destroy_process_group()
