@@ -169,24 +169,56 @@ class Guarded:
     is_keyed: bool = False
 
     def __call__(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Run it, unless what came before it has failed."""
+        """Run it, unless what came before it has failed.
+
+        An error of what comes, such as that a worker is lost, is no bad input, and is Spark's to deal with.
+        """
+        items = iter(items)
+        came = _Came(items)
         try:
             _refuse_other_versions(self.versions)
-            yield from self.task(_whole(items))
-        except InputError as error:
-            failed = Failed(str(error))
+            yield from self.task(came)
+        except Exception as error:
+            cause = came.error or error
+            if not isinstance(cause, InputError):
+                raise cause from None
+            failed = Failed(str(cause))
             yield (0, failed) if self.is_keyed else failed
         for _ in items:  # or Spark would start another Python for the next task
             pass
 
 
-def _whole(items: Iterable[Any]) -> Iterator[Any]:
-    """The items; raises what an earlier task has failed by."""
-    for item in items:
-        failed = item[1] if isinstance(item, tuple) else item
-        if isinstance(failed, Failed):
-            raise InputError(failed.message)
-        yield item
+class _Came:
+    """What comes to a task; raises what an earlier task has failed by.
+
+    Where DuckDB reads it, an error comes out as one of DuckDB's, about a stream; so the error itself is kept.
+
+    Args:
+        items: what comes.
+    """
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return _unless_failed(next(self._items))
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _unless_failed(item: Any) -> Any:
+    failed = item[1] if isinstance(item, tuple) else item
+    if isinstance(failed, Failed):
+        raise InputError(failed.message)
+    return item
 
 
 @cache

@@ -4,6 +4,7 @@ import operator
 import random
 import sys
 from datetime import datetime, timedelta
+from functools import partial
 
 import duckdb
 import pyarrow as pa
@@ -12,9 +13,11 @@ import pytest
 
 from infobehavior import InputError, aggregate
 from infobehavior.data import spark_log, spark_plan, spark_tasks
+from infobehavior.data.cleaning import TimeFacts, events_in_sql
 from infobehavior.data.minutes import open_minutes
+from infobehavior.spark import Failed, Guarded, versions
 from local_spark import ODD_SETTINGS
-from small_minutes import folder_bytes, random_events, small_schema
+from small_minutes import folder_bytes, random_events, small_schema, write_parquet
 
 TEXTS = ("Köln", "Ko\u0308ln", "😀\u200d", "a\x1fb", "", None, "NULL", "  ", "'quoted' {x: 1}", "ﬀ", "\ud7ff", "Ω")
 
@@ -219,6 +222,25 @@ def test_several_attempts_at_a_task_write_files_of_their_own(tmp_path):
         first, second = (list(spark_tasks.write_days(log.reader, plan, tmp_path / "h", iter(minutes))) for _ in "12")
     assert first[0].folder != second[0].folder
     assert folder_bytes(first[0].folder) == folder_bytes(second[0].folder)
+
+
+def test_an_error_of_what_comes_to_a_task_is_not_told_as_one_of_its_log(tmp_path):
+    """DuckDB reads what comes, and tells of its errors in words of its own."""
+    file = write_parquet(random_events(), tmp_path / "log.parquet")
+    reader, source = spark_log._reader_of([file], "the log", small_schema(), ("1GB", 1))
+    clean = events_in_sql(source, TimeFacts(), small_schema())
+    count = Guarded(partial(spark_tasks.count_events, reader, clean), versions())
+
+    def sent(last):
+        yield from spark_tasks.send_rows(reader, 1, spark_log._pieces([file], source, reader))
+        yield last()
+
+    def lost():
+        raise EOFError("a worker is lost")
+
+    assert list(count(sent(lambda: (0, Failed("an earlier task's line"))))) == [Failed("an earlier task's line")]
+    with pytest.raises(EOFError, match="a worker is lost"):  # so that Spark tries again
+        list(count(sent(lost)))
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):
