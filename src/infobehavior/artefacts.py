@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
 import uuid
@@ -51,7 +52,7 @@ def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
 
 @contextmanager
 def beside(target: Path) -> Iterator[Path]:
-    """A place for a file that `move_into_place` may make the target; it is gone afterwards.
+    """A place for a file that `move_into_place` may make the target, or for a folder; it is gone afterwards.
 
     The temporary name starts with a dot, so that no reader of a partitioned folder takes it for data; what an earlier
     kill left behind is removed.
@@ -70,7 +71,7 @@ def beside(target: Path) -> Iterator[Path]:
             error.filename = error.filename or str(target)  # a full disk doesn't say which file was too much
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         _being_written.discard(temporary)
 
 
@@ -79,7 +80,14 @@ def remove_leftovers(target: Path) -> None:
     for leftover in target.parent.glob(f".{target.name}.*.tmp"):
         *_, writer, _, _ = leftover.name.split(".")
         if not _may_be_at_work(writer, leftover):
-            leftover.unlink(missing_ok=True)
+            _remove(leftover)
+
+
+def _remove(temporary: Path) -> None:
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        temporary.unlink(missing_ok=True)
 
 
 def _writer() -> str:

@@ -9,7 +9,6 @@ import re
 import shutil
 import sys
 import tempfile
-import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -19,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from infobehavior.artefacts import beside
 from infobehavior.errors import DEBUG_VARIABLE, InputError, one_line
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ PACKAGES = ("infobehavior", "duckdb", "numpy", "pyarrow", "torch", "tzdata")
 
 _CONNECT = "SPARK_CONNECT_MODE_ENABLED"
 _STDERR = 2
-_HIDDEN = ".spark-"
+_HIDDEN = "spark"
 _EXTRA = "pip install 'infobehavior[spark]'"
 
 
@@ -294,25 +294,38 @@ def hidden_folder(folder: Path) -> Iterator[Path]:
     """A folder beside what a run makes, in which executors write; at the end it is gone.
 
     An executor writes nowhere else, and each attempt at a task under a name of its own, so that one which was given up
-    and lives on can't harm a later run. What a killed run left is removed too.
+    and lives on can't harm a later run. What a killed run left is removed too; that of another run at the same time
+    stays.
 
     Args:
         folder: in which it is; if it isn't there yet and nothing else comes into it, it isn't afterwards.
     """
-    is_new = not folder.exists()
-    _remove_hidden(folder)
+    folder = folder.absolute()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        yield folder.absolute() / f"{_HIDDEN}{uuid.uuid4().hex}"
+        with beside(folder / _HIDDEN) as hidden:
+            hidden.mkdir()
+            yield hidden
     finally:
-        _remove_hidden(folder)
-        if is_new:
-            with suppress(OSError):
-                folder.rmdir()
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
 
 
-def _remove_hidden(folder: Path) -> None:
-    for hidden in folder.glob(f"{_HIDDEN}*"):
-        shutil.rmtree(hidden, ignore_errors=True)
+def refuse_unseen(hidden: Path) -> None:
+    """Refuse, on an executor, to write where the driver doesn't look.
+
+    Args:
+        hidden: see `hidden_folder`.
+
+    Raises:
+        InputError: the folder that the driver has made isn't there.
+    """
+    if not hidden.is_dir():
+        raise InputError(
+            f"the executors don't see the driver's {hidden.parent}: give folders that all machines see under the same "
+            "paths"
+        )
 
 
 def said(error: BaseException) -> str:

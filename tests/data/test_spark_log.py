@@ -15,7 +15,7 @@ from infobehavior import InputError, aggregate
 from infobehavior.data import spark_log, spark_plan, spark_tasks
 from infobehavior.data.cleaning import TimeFacts, events_in_sql
 from infobehavior.data.minutes import open_minutes
-from infobehavior.spark import Failed, Guarded, versions
+from infobehavior.spark import Failed, Guarded, hidden_folder, versions
 from local_spark import ODD_SETTINGS
 from small_minutes import folder_bytes, random_events, small_schema, write_parquet
 
@@ -125,10 +125,29 @@ def test_days_are_replaced_and_others_stay(tmp_path):
     write_text(rows, tmp_path / "log.csv")
     assert_same(tmp_path / "log.csv", small_schema(), tmp_path)
     write_text([row for row in rows if row[1].startswith("2024-03-3")], tmp_path / "log.csv")
-    (tmp_path / "spark" / ".spark-of-a-killed-run").mkdir()
+    (tmp_path / "spark" / ".spark.by-a-killed-run.0.tmp").mkdir()
     replaced = assert_same(tmp_path / "log.csv", small_schema(), tmp_path).replaced
     assert replaced.num_days
     assert replaced.num_days_left
+    assert not list((tmp_path / "spark").glob(".*"))
+
+
+def test_runs_at_the_same_time_leave_each_other_what_they_write(tmp_path):
+    out = tmp_path / "not yet" / "there"
+    with hidden_folder(out) as one:
+        (one / "a").touch()
+        with hidden_folder(out) as other:
+            assert other != one
+        assert (one / "a").exists()
+    assert not (tmp_path / "not yet").exists()
+
+
+def test_executors_that_see_other_folders_are_told(tmp_path):
+    with pytest.raises(
+        InputError, match=f"executors don't see the driver's {tmp_path}: give folders that all machines"
+    ):
+        list(spark_tasks.write_days(None, None, tmp_path / "hidden", iter([])))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_entity_with_two_million_events(tmp_path, monkeypatch):
@@ -219,6 +238,7 @@ def test_several_attempts_at_a_task_write_files_of_their_own(tmp_path):
         [piece] = spark_log._pieces([tmp_path / "log.csv"], log.source, log.reader)
         events = list(spark_tasks.send_events(log.reader, log.clean, plan, iter([piece])))
         minutes = list(spark_tasks.send_minutes(log.reader, plan, iter(events)))
+        (tmp_path / "h").mkdir()
         first, second = (list(spark_tasks.write_days(log.reader, plan, tmp_path / "h", iter(minutes))) for _ in "12")
     assert first[0].folder != second[0].folder
     assert folder_bytes(first[0].folder) == folder_bytes(second[0].folder)

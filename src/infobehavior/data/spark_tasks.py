@@ -38,6 +38,7 @@ from infobehavior.data.schema import Schema
 from infobehavior.data.spark_plan import Integers, Piece, Plan
 from infobehavior.data.survey import count_reasons, count_slots
 from infobehavior.data.tokens import Layout, fold_events, run_starts, whole_minutes
+from infobehavior.spark import refuse_unseen
 
 ROWS_PER_BATCH = 262_144
 """Rows that a task has at once, beside those in DuckDB's memory."""
@@ -242,6 +243,7 @@ class DayDone:
 
 def write_days(reader: Reader, plan: Plan, hidden: Path, items: Iterator[Any]) -> Iterator[DayDone | Tally]:
     """Write the minutes of a chunk, each day sorted and to a file that no other attempt at this task writes."""
+    refuse_unseen(hidden)
     tallies: list[Tally] = []
     first = next(items, None)
     if first is None:

@@ -28,7 +28,7 @@ from infobehavior.errors import InputError
 from infobehavior.model.device import find_device
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.progress import progress
-from infobehavior.spark import collected, hidden_folder, spark_context, tasks, then
+from infobehavior.spark import collected, hidden_folder, refuse_unseen, spark_context, tasks, then
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -177,10 +177,10 @@ def spark_embedding(
 
 def embed_run(encoder: Encoder, items: Iterator[Any]) -> Iterator[Piece]:
     """Embed runs, on an executor. Each attempt writes a file of its own, so several of them do no harm."""
+    refuse_unseen(encoder.hidden)
     for run in items:
         model, maker = _model(encoder.folder, encoder.model_id, encoder.device)
         embedded = embed_shard(encoder.minutes, model, run.moments, run.bundles, None)
-        encoder.hidden.mkdir(parents=True, exist_ok=True)
         file = encoder.hidden / f"{uuid.uuid4().hex}.npz"
         counts = [[getattr(bundle.fallbacks, name) for name in COUNTS] for bundle in embedded.bundles]
         np.savez(file, **{name: getattr(embedded, name) for name in COLUMNS}, fallbacks=np.array(counts, np.int64))
