@@ -1,6 +1,7 @@
 """Both commands on a standalone cluster, a worker of which is killed in the middle: to the bytes of one process."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -55,3 +56,25 @@ def test_a_worker_that_is_killed_changes_nothing(cluster, model_folder, tmp_path
     assert "Traceback" not in run.stderr
     for part in ("minutes", "out"):
         assert folder_bytes(tmp_path / part) == folder_bytes(tmp_path / "by spark" / part)
+
+
+LOSE_JAVA = """
+import sys
+from infobehavior import InputError, spark
+try:
+    with spark.spark_context("local[1]") as context:
+        pieces, java = spark.tasks(context, [1]), context._gateway.proc
+        java.kill()
+        java.wait()
+        spark.collected(pieces)
+except InputError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_java_process_that_is_lost_is_told_in_a_line():
+    needs_java()
+    environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", LOSE_JAVA], env=environment, capture_output=True, text=True)
+    assert run.stderr.startswith("Spark's Java process, which runs beside this one, has ended or doesn't answer (")
+    assert run.stderr.count("\n") == 1

@@ -71,15 +71,35 @@ def spark_context(master: str | None = None) -> Iterator["SparkContext"]:
     if there is None:
         context = _start(master)
         try:
-            yield context
+            with _lost_java_told():
+                yield context
         finally:
-            context.stop()
+            with suppress(*_java_errors()):  # it may be gone
+                context.stop()
     elif master is not None and master != there.master:
         raise InputError(
             f"this process has a Spark session on {there.master}: stop it, or leave the master {master} out"
         )
     else:
-        yield there
+        with _lost_java_told():
+            yield there
+
+
+@contextmanager
+def _lost_java_told() -> Iterator[None]:
+    try:
+        yield
+    except _java_errors() as error:
+        raise InputError(
+            f"Spark's Java process, which runs beside this one, has ended or doesn't answer ({said(error)}); if memory "
+            "ran out, give it more (spark.driver.memory), and run the command again"
+        ) from error
+
+
+def _java_errors() -> tuple[type[Exception], ...]:
+    from py4j.protocol import Py4JError
+
+    return Py4JError, ConnectionError
 
 
 def _start(master: str | None) -> "SparkContext":
