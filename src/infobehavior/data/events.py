@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from infobehavior.data.csv_files import csv_header, is_csv, line_of_value, num_lines
 from infobehavior.data.schema import Columns
+from infobehavior.data.spill import spill_folder
 from infobehavior.errors import InputError, one_line
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -38,17 +39,14 @@ def connect(memory_limit: str | None = None, threads: int | None = None) -> Iter
         memory_limit: such as "4GB"; DuckDB's own choice by default.
         threads: how many; one per core by default.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="infobehavior-") as spill,
-        duckdb.connect(":memory:") as connection,
-    ):
+    with spill_folder() as spill, duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET enable_progress_bar = false")
         # A log is read several times: keep what its files say of themselves, but not their contents, which the
         # operating system keeps.
         connection.execute("SET parquet_metadata_cache = true")
         connection.execute("SET enable_external_file_cache = false")
-        connection.execute(f"SET temp_directory = {quoted_text(spill)}")
+        connection.execute(f"SET temp_directory = {quoted_text(str(spill))}")
         _set(connection, "memory_limit", memory_limit)
         _set(connection, "threads", threads)
         yield connection
