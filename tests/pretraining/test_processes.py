@@ -13,6 +13,7 @@ import torch
 
 import one_of_several
 from infobehavior import InfoBehavior, pretrain
+from infobehavior.cli import main
 from infobehavior.errors import InputError
 from infobehavior.pretraining.checkpoint import read_state
 from infobehavior.pretraining.config import RECOMMENDED
@@ -253,6 +254,7 @@ def test_processes_that_are_given_different_things_are_refused(command, few, tmp
 
 
 FAIL = """
+from infobehavior.cli import main
 from infobehavior.errors import InputError
 from infobehavior.pretraining import training
 def fail(*given, **options):
@@ -304,3 +306,14 @@ def test_without_torchrun_there_is_one_process(monkeypatch):
     assert (num_processes(), process_rank()) == (1, 0)
     monkeypatch.setenv("RANK", "3")
     assert (num_processes(), process_rank()) == (4, 3)
+
+
+def test_what_fails_where_no_other_process_is_to_be_met_is_told_at_once(monkeypatch, capsys):
+    """A cluster may set these for each command that it runs."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(
+        "infobehavior.pretraining.launch.meeting_place", cache(pytest.fail)
+    )  # it would wait for minutes
+    assert main(["embed", "/nowhere", "--model", "/nowhere", "--out", "/nowhere/out", "--date", "2024-03-31"]) == 2
+    assert capsys.readouterr().err.startswith("infobehavior: error: ")

@@ -83,7 +83,12 @@ def tell_once(tell: Callable[[], None]) -> None:
 
 @cache
 def _reached() -> "Store | None":
-    """The meeting place, if there is one."""
+    """The meeting place, if there is one by now: elsewhere than under `torchrun`, only the training's start makes it.
+
+    Whatever other command ends in such an environment would wait for processes that never come.
+    """
+    if not meeting_place.cache_info().currsize and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
     with suppress(RuntimeError, OSError, InputError):
         return meeting_place()
     return None
