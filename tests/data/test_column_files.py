@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from infobehavior.data.column_files import ColumnFile, column_on_disk, expect_reads_at_random
+from infobehavior.errors import InputError
 
 PARTS = [np.arange(5), np.arange(0), np.arange(70_000) - 5]
 
@@ -45,26 +46,28 @@ def test_a_file_has_no_name_and_is_gone_with_its_last_reader(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(OSError, match="No such file or directory") as raised:
+    with pytest.raises(InputError, match=f"in {tmp_path / 'nowhere'} .No such file or directory.: set TMPDIR"):
         ColumnFile(tmp_path / "nowhere", np.int32)
-    assert raised.value.filename == str(tmp_path / "nowhere")
 
 
-def test_a_full_disk_is_an_os_error_that_says_where(tmp_path):
+def test_a_full_disk_is_a_line_that_says_where_and_what_to_do(tmp_path):
     """A limit on the size of files stands for the disk."""
     program = """
 import resource, sys
 from pathlib import Path
 import numpy as np
 from infobehavior.data.column_files import column_on_disk
+from infobehavior.errors import InputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
 try:
     column_on_disk(Path(sys.argv[1]), [np.arange(int(sys.argv[2]))], np.int64)
-except OSError as error:
-    sys.exit(f"{error.filename}: {error.strerror}")
+except InputError as error:
+    sys.exit(str(error))
 """
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     for num_values in (600, 60_000):
         words = [str(tmp_path), str(num_values)]
         process = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
-        assert process.stderr == f"{tmp_path}: File too large\n"
+        assert process.stderr == (
+            f"can't keep minutes in {tmp_path} (File too large): set TMPDIR to a folder on a disk with room for them\n"
+        )

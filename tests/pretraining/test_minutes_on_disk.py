@@ -178,8 +178,8 @@ def test_bad_values_on_the_command_line(minutes, tmp_path, capsys, value):
 def test_a_folder_for_columns_that_is_not_there(minutes, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     code, [line] = run(capsys, minutes, tmp_path / "model", "9")
-    assert code != 0
-    assert line.endswith(f"{tmp_path / 'nowhere'}: No such file or directory")
+    assert code == 2
+    assert f"{tmp_path / 'nowhere'} (No such file or directory): set TMPDIR" in line
 
 
 # ---------------------------------------------------------------------------------------------------------- memory

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infobehavior.errors import InputError
+
 
 class ColumnFile:
     """A column that is written to disk part by part.
@@ -20,26 +22,29 @@ class ColumnFile:
     Args:
         folder: on whose file system it is.
         dtype: of the values.
+
+    Raises:
+        InputError: nothing can be written there.
     """
 
     def __init__(self, folder: Path, dtype: Any) -> None:
         self._folder, self._dtype = folder, np.dtype(dtype)
-        with _naming(folder):
+        with _telling(folder):
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (`column` closes it)
 
     def append(self, values: NDArray[Any]) -> None:
         """Write some values after those that are there.
 
         Raises:
-            OSError: the disk is full.
+            InputError: the disk is full.
         """
         assert values.dtype == self._dtype
-        with _naming(self._folder):
+        with _telling(self._folder):
             self._file.write(np.ascontiguousarray(values).data)
 
     def column(self) -> NDArray[Any]:
         """The column, which can't be written to; this ends the writing."""
-        with _naming(self._folder), self._file:
+        with _telling(self._folder), self._file:
             self._file.flush()
             if self._file.tell() == 0:
                 return np.zeros(0, self._dtype)
@@ -69,11 +74,12 @@ def expect_reads_at_random(columns: Iterable[NDArray[Any]]) -> None:
 
 
 @contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """Let an error say where it happened: a file without a name can't."""
+def _telling(folder: Path) -> Iterator[None]:
+    """Say where an error happened, which a file without a name can't, and what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None:
-            error.filename = str(folder)
-        raise
+        raise InputError(
+            f"can't keep minutes in {folder} ({error.strerror or error}): set TMPDIR to a folder on a disk with "
+            "room for them"
+        ) from error
