@@ -301,6 +301,20 @@ def test_each_process_takes_the_gpu_of_its_local_rank(monkeypatch, device, messa
         pass
 
 
+def test_processes_that_cannot_reach_each_other_are_told(monkeypatch):
+    def fail(*given, **options):
+        raise RuntimeError("no route\nto host")
+
+    for name, value in {"RANK": "1", "WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("infobehavior.pretraining.processes.meeting_place", fail)
+    with (
+        pytest.raises(InputError, match=r"the 3 processes .* can't reach each other \(no route to host\)"),
+        joined("cpu"),
+    ):
+        pass
+
+
 def test_without_torchrun_there_is_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert (num_processes(), process_rank()) == (1, 0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from infobehavior.errors import InputError
+from infobehavior.errors import InputError, one_line
 from infobehavior.model.device import find_device
 from infobehavior.pretraining.launch import (
     ProcessLostError,
@@ -152,7 +152,7 @@ class Processes:
             InputError: they were given different things; says which.
         """
         others = self.gather(own)
-        if differing := [name for name in own if any(other[name] != own[name] for other in others)]:
+        if differing := [name for name in own if any(other[name] != others[0][name] for other in others)]:
             raise InputError(
                 f"the processes were given different {' and '.join(differing)}, or don't see the same folders: run the "
                 "same command on each machine, where all see the same files"
@@ -188,7 +188,7 @@ def joined(device: str) -> Iterator[Processes]:
         device: where to train: "cpu", "cuda" (of several processes each takes the GPU of its local rank) or "cuda:N".
 
     Raises:
-        InputError: there is no such device, or it names one GPU for several processes.
+        InputError: there is no such device, or it names one GPU for several processes, or these can't reach each other.
         ProcessLostError: another process has ended.
     """
     rank, size = process_rank(), num_processes()
@@ -232,13 +232,19 @@ def _make_group(processes: Processes) -> None:
     on_gpu = processes.device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(processes.device)
-    dist.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        store=PrefixStore(f"training {next(_number_of_group)}", meeting_place()),
-        rank=processes.rank,
-        world_size=processes.size,
-        device_id=processes.device if on_gpu else None,
-    )
+    try:
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            store=PrefixStore(f"training {next(_number_of_group)}", meeting_place()),
+            rank=processes.rank,
+            world_size=processes.size,
+            device_id=processes.device if on_gpu else None,
+        )
+    except RuntimeError as error:
+        raise InputError(
+            f"the {processes.size} processes of the training can't reach each other ({one_line(error)}): see that all "
+            "are started, by torchrun, and that the machines know each other's names"
+        ) from error
 
 
 @contextmanager
