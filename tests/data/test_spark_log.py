@@ -120,6 +120,14 @@ def test_numbers_and_times_of_other_widths(tmp_path, drop_duplicates):
     assert found.quarantined == {"no entity": found.num_read - found.num_duplicates - found.num_kept}
 
 
+def test_a_folder_above_the_log_says_nothing_of_it(tmp_path, monkeypatch):
+    rows = messy_rows(11)
+    write_text(rows, tmp_path / "place=elsewhere" / "log" / "part=1" / "a.csv")
+    write_text(rows, tmp_path / "place=elsewhere" / "log" / "part=2" / "a.csv")
+    monkeypatch.chdir(tmp_path / "place=elsewhere")
+    assert_same("log", small_schema(), tmp_path)
+
+
 def test_days_are_replaced_and_others_stay(tmp_path):
     rows = messy_rows(5)
     write_text(rows, tmp_path / "log.csv")

@@ -64,7 +64,8 @@ def open_spark_log(
     threads: int | None,
 ) -> Iterator["SparkLog"]:
     """Open a log with Spark; see `aggregate_days`."""
-    files = find_files(events) if files is None else files
+    # Executors work in folders of their own. What folders called key=value mean is told from the paths that are read.
+    files = [file.absolute() for file in (find_files(events) if files is None else files)]
     description = str(events)
     limits = (memory_limit or MEMORY_LIMIT, threads or 1)
     with connect(*limits), spark_context(master) as context:  # what is wrong with the limits is said first
@@ -101,7 +102,6 @@ def _reader_of(
 
 def _pieces(files: Sequence[Path], source: EventSource, reader: at.Reader) -> Iterator[Piece]:
     """A log in parts of about the same size."""
-    files = [file.absolute() for file in files]  # executors work in folders of their own
     if reader.form:
         sizes = [file.stat().st_size for file in files]
         for run in runs_of_size(sizes, BYTES_PER_TASK, FILES_PER_TASK):
