@@ -55,6 +55,15 @@ def test_nothing_there(connection: duckdb.DuckDBPyConnection, tmp_path: Path) ->
             open_events(connection, source)
 
 
+def test_a_file_is_read_once_however_often_a_glob_names_it(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    write_times(tmp_path / "events" / "day=1" / "a.parquet", [1_700_000_000])
+    write_times(tmp_path / "events" / "b.parquet", [1_700_000_000])
+    for glob in ("events/**", "events/**/*.parquet", "*"):
+        assert open_events(connection, tmp_path / glob).num_rows == 2
+
+
 def test_neither_parquet_nor_csv(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     (tmp_path / "events.xlsx").write_text("x")
     with pytest.raises(InputError, match=r"events.xlsx is neither Parquet nor CSV"):

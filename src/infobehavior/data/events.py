@@ -186,7 +186,8 @@ def find_files(source: str | Path) -> list[Path]:
     odd = next((file for file in matches if file.is_file() and not is_parquet(file) and not is_csv(file)), None)
     if odd:
         raise InputError(f"{odd} is neither Parquet nor CSV; its name must end in .parquet, .csv or .csv.gz")
-    files = [file for match in matches for file in ([match] if match.is_file() else _files_under(match))]
+    # A glob such as events/** names folders, and what is in them too.
+    files = sorted({file for match in matches for file in ([match] if match.is_file() else _files_under(match))})
     if not files:
         raise InputError(f"there are no events at {source}: no Parquet or CSV file was found")
     if len({is_parquet(file) for file in files}) > 1:
@@ -194,7 +195,7 @@ def find_files(source: str | Path) -> list[Path]:
     empty = next((file for file in files if file.stat().st_size == 0), None)
     if empty:
         raise InputError(f"{empty} is empty")
-    return sorted(files)
+    return files
 
 
 def _files_under(folder: Path) -> list[Path]:
