@@ -11,7 +11,7 @@ import pytest
 
 from infobehavior import InputError, embed, pretrain, publish
 from infobehavior.cli import main
-from small_minutes import tiny_config
+from small_minutes import folder_bytes, tiny_config
 
 deltalake = pytest.importorskip("deltalake")
 
@@ -86,6 +86,15 @@ def test_other_tables_are_refused(minutes, table, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "deltalake", None)
     with pytest.raises(InputError, match=r"publish needs deltalake: pip install 'infobehavior\[delta\]'"):
         publish(table, str(tmp_path / "delta"))
+
+
+def test_a_table_is_not_published_into_itself(minutes, table):
+    """Or `ds=*/*.parquet` would find each row twice."""
+    before = folder_bytes(table)
+    for to in (str(table), f"file://{table}", str(minutes.path)):
+        with pytest.raises(InputError, match="is a folder of infobehavior's own; give another one"):
+            publish(table, to)
+    assert folder_bytes(table) == before
 
 
 def test_a_writer_that_others_were_in_the_way_of_looks_again(table, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infobehavior.artefacts import DEFINITION_FILE
 from infobehavior.embedding.earlier import digest_of
 from infobehavior.embedding.table import days_of, partition_file, read_definition
 from infobehavior.errors import InputError, one_line
@@ -65,6 +66,7 @@ def publish(table: str | Path, to: str) -> Summary:
     except ImportError:
         raise InputError("publish needs deltalake: pip install 'infobehavior[delta]'") from None
     table = Path(table)
+    _refuse_own_folder(to)
     model_id = str(read_definition(table)["model_id"])
     days = days_of(table)
     if not days:
@@ -114,6 +116,13 @@ def _publish_day(partition: Path, day: Date, to: str, model_id: str) -> bool:
             was_made_meanwhile = there is None and DeltaTable.is_deltatable(to)
             if attempts == ATTEMPTS or not (isinstance(error, CommitFailedError) or was_made_meanwhile):
                 raise
+
+
+def _refuse_own_folder(to: str) -> None:
+    """Refuse a folder of minutes or embeddings: what reads it would take Delta's files for its own."""
+    folder = Path(to.removeprefix("file://"))
+    if (folder / DEFINITION_FILE).exists():
+        raise InputError(f"{to} is a folder of infobehavior's own; give another one for the Delta table")
 
 
 def _refuse_others(there: "DeltaTable", to: str, model_id: str) -> None:
