@@ -380,6 +380,25 @@ def test_what_can_not_be_done_is_told_in_a_line(events, night, model, tmp_path, 
     assert "embeddings of model" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["ds=backup", "ds=backup/embeddings.parquet", "ds=20240330/embeddings.parquet"])
+@pytest.mark.parametrize("given", [{}, {"keep_days": 2}])
+def test_a_table_with_a_folder_that_is_not_a_day_is_refused(events, night, tmp_path, name, given):
+    """Another form of a date too: its partition would be looked for in the folder of the usual one."""
+    write_log(events, tmp_path / "log")
+    night()
+    before = artefacts(tmp_path)
+    odd = tmp_path / "out" / name
+    if odd.suffix:
+        odd.parent.mkdir()
+        shutil.copy(tmp_path / "out" / f"ds={DAY}" / "embeddings.parquet", odd)
+    else:
+        odd.mkdir()
+    with pytest.raises(InputError, match=f"has {name.split('/')[0]}, which isn't a day, ds=YYYY-MM-DD"):
+        night(day=NEXT, **given)
+    shutil.rmtree(tmp_path / "out" / name.split("/")[0])
+    assert artefacts(tmp_path) == before
+
+
 def test_files_that_go_or_shrink_between_listing_and_reading(events, night, tmp_path, monkeypatch):
     """Whatever was listed: a line, and nothing but the log tells of it."""
     log = write_log(events, tmp_path / "log")

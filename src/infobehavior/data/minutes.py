@@ -1,5 +1,6 @@
 """A folder of minute tokens: what is in it, and which of its daily files a window needs."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -102,8 +103,17 @@ def days_that_have(folder: Path, file_name: str) -> tuple[date, ...]:
     Raises:
         InputError: it has a folder that isn't a day.
     """
-    names = (file.parent.name.removeprefix("ds=") for file in folder.glob(f"ds=*/{file_name}"))
-    try:
-        return tuple(sorted(date.fromisoformat(name) for name in names))
-    except ValueError as error:
-        raise InputError(f"{folder} has a folder that isn't a day, ds=YYYY-MM-DD: {error}") from None
+    return tuple(sorted(day_of_name(folder, file.parent.name) for file in folder.glob(f"ds=*/{file_name}")))
+
+
+def day_of_name(folder: Path, name: str) -> date:
+    """The local day that a name in a folder tells, ds=YYYY-MM-DD.
+
+    Raises:
+        InputError: it isn't a day, or is written otherwise, so that it would be looked for elsewhere.
+    """
+    text = name.removeprefix("ds=")
+    with suppress(ValueError):
+        if (day := date.fromisoformat(text)).isoformat() == text:
+            return day
+    raise InputError(f"{folder} has {name}, which isn't a day, ds=YYYY-MM-DD: remove or rename it")

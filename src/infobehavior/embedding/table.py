@@ -32,7 +32,7 @@ from infobehavior.artefacts import (
     write_json,
     writing,
 )
-from infobehavior.data.minutes import MinuteTable, days_that_have
+from infobehavior.data.minutes import MinuteTable, day_of_name, days_that_have
 from infobehavior.data.moments import Moments, day_before
 from infobehavior.data.schema import Schema
 from infobehavior.embedding.earlier import PartitionLog
@@ -123,10 +123,14 @@ def remove_day(out: Path, day: date) -> None:
 
 
 def days_with_files(out: Path) -> list[date]:
-    """The days of a table, and those of which a kill has left something while they were taken out; ascending."""
-    names = {path.name.removesuffix(".csv").removeprefix("ds=") for path in out.glob("ds=*")}
-    names |= {path.name.removesuffix(".csv").removeprefix("ds=") for path in out.glob(f"{NO_EVENTS_FOLDER}/ds=*.csv")}
-    return sorted(date.fromisoformat(name) for name in names)
+    """The days of a table, and those of which a kill has left something while they were taken out; ascending.
+
+    Raises:
+        InputError: it has a folder or a list that isn't a day.
+    """
+    names = {path.name for path in out.glob("ds=*")}
+    names |= {path.name.removesuffix(".csv") for path in out.glob(f"{NO_EVENTS_FOLDER}/ds=*.csv")}
+    return sorted(day_of_name(out, name) for name in names)
 
 
 def definition(model: InfoBehavior, minutes: MinuteTable) -> dict[str, Any]:

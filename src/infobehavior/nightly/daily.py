@@ -173,6 +173,7 @@ def daily(
     with ExitStack() as stack:
         for folder in sorted({minutes, out}):
             stack.enter_context(_alone(folder, wait))
+        days_with_files(out)  # refuses what isn't a day before anything is done
         if engine == "spark":
             stack.enter_context(spark_context(master))  # one for all that follows
         log = StageLog(out / DAILY_LOG, date=last)
