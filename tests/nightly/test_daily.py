@@ -16,6 +16,7 @@ from infobehavior.data import ledger
 from infobehavior.data.schema import write_schema
 from infobehavior.embedding import bundles
 from infobehavior.errors import BusyError
+from infobehavior.nightly import daily as nightly
 from infobehavior.nightly.daily import AGGREGATION
 from small_minutes import (
     TIME_ZONE,
@@ -423,6 +424,39 @@ def test_files_that_go_or_shrink_between_listing_and_reading(events, night, tmp_
         victim.unlink(missing_ok=True)
         assert artefacts(tmp_path) == before
     assert night().days_aggregated == ()
+
+
+def test_files_that_shrink_between_looking_through_and_aggregation(events, night, tmp_path, monkeypatch):
+    """The night says so and doesn't take what it made for the whole; the next one makes it again."""
+    log = tmp_path / "log"
+    write_csv(events, log / "all.csv")
+    late = [Event("user 4", datetime(2024, 3, day, 12, tzinfo=UTC), "login") for day in (29, 30)]
+    aggregate_days = nightly.aggregate_days
+    for damage, message in (
+        (lambda file, lines: file.write_text("".join(lines[:2])), "lost 1 of .* events .* read, all of 2024-03-30"),
+        (lambda file, lines: file.write_text(lines[0]), "lost 2 of .* events while they were read"),
+        (lambda file, lines: file.unlink(), "No such file or directory"),
+    ):
+        shutil.rmtree(tmp_path / "minutes", ignore_errors=True)
+        (log / "late.csv").unlink(missing_ok=True)
+        write_csv([event for event in events if local_day(event) != date(2024, 3, 30)], log / "all.csv")
+        write_csv(late, log / "late.csv")
+        whole = (log / "late.csv").read_text()
+
+        def lose_then_aggregate(*given, damage=damage, **options):
+            damage(log / "late.csv", (log / "late.csv").read_text().splitlines(keepends=True))
+            return aggregate_days(*given, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(nightly, "aggregate_days", lose_then_aggregate)
+            with pytest.raises((InputError, FileNotFoundError), match=message):
+                night()
+        (log / "late.csv").write_text(whole)
+        night()
+        shutil.rmtree(tmp_path / "anew", ignore_errors=True)
+        shutil.copytree(log, tmp_path / "anew" / "log")
+        night(tmp_path / "anew")
+        assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
 
 
 # ------------------------------------------------------------------------------------------------- real processes

@@ -194,6 +194,26 @@ class Changes:
             )
         return [Path(name) for name in records]
 
+    def refuse_losses(self, planned: Sequence[date], made: Sequence[date], num_events: int) -> None:
+        """Refuse minutes of fewer events than were looked through.
+
+        Args:
+            planned: days that were to be made.
+            made: those that were.
+            num_events: that these hold; with duplicates that were dropped.
+
+        Raises:
+            InputError: files have lost events meanwhile. The minutes aren't recorded, so the next run makes them again.
+        """
+        expected = sum(self.contents[day].num_events for day in planned)
+        if num_events < expected or not set(planned) <= set(made):
+            lost = sorted(set(planned) - set(made))
+            of_days = f", all of {lost[0]} among them" if lost else ""
+            raise InputError(
+                f"files of the log lost {expected - num_events:,} of {expected:,} events while they were read"
+                f"{of_days}: make them whole and run again"
+            )
+
     def record(self, folder: Path, days: Iterable[date]) -> None:
         """Write down what days have just been made of, and forget those whose minutes are gone."""
         for day in days:

@@ -271,6 +271,9 @@ def _aggregate(
             )
             facts |= {"events": summary.num_kept, "minutes": summary.num_minutes}
             num_duplicates = facts["duplicates"] = summary.num_duplicates
+            changes.refuse_losses(
+                plan.made, summary.days, summary.num_kept + (num_duplicates if how["drop_duplicates"] else 0)
+            )
         elif not days_of_minutes(minutes):
             raise InputError(f"{events} has no events up to {last}: there is nothing to embed")
         else:
