@@ -80,7 +80,7 @@ def test_json_is_readable_sorted_and_without_nan(tmp_path):
     assert read_json(tmp_path / "a.json", "a test") == {"a": [1], "b": "ä"}
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b""])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"", b"[" * 100_000, b"9" * 5_000])
 def test_json_that_is_damaged(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match="is damaged"):

@@ -157,7 +157,7 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path.parent} is not {what}: it has no {path.name}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # bytes, form, a number of too many digits, or too many brackets
         raise InputError(f"{path} is damaged, not JSON ({error}); make it again") from None
 
 

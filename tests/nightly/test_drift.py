@@ -120,6 +120,32 @@ def test_the_end_of_training_is_the_reference_and_is_kept(events, model, tmp_pat
     assert (tmp_path / "out" / REFERENCE_FILE).read_bytes() == kept
 
 
+DAMAGES = {
+    "a class": lambda profile: profile["behaviors"].pop("unknown"),
+    "another class": lambda profile: profile["locations"].update({"21": 0.1}),
+    "lengths": lambda profile: profile["lengths"].pop(),
+    "a dimension": lambda profile: (profile["edges"].pop(), profile["embedding"].pop()),
+    "an edge": lambda profile: profile["edges"][0].pop(),
+    "edges in order": lambda profile: profile["edges"][0].reverse(),
+    "a tenth": lambda profile: profile["embedding"][0].pop(),
+    "a share": lambda profile: profile["lengths"].__setitem__(0, -1),
+    "windows": lambda profile: profile.update(num_windows=0),
+}
+
+
+def test_a_reference_that_is_damaged_anywhere_is_made_anew(events, model, tmp_path):
+    write_parquet(events, tmp_path / "events.parquet")
+    expected = night(tmp_path, model, LAST)
+    reference = tmp_path / "out" / REFERENCE_FILE
+    kept = reference.read_text()
+    for damage in DAMAGES.values():
+        content = json.loads(kept)
+        damage(content["profile"])
+        reference.write_text(json.dumps(content))
+        assert night(tmp_path, model, LAST) == expected
+        assert reference.read_text() == kept
+
+
 def test_the_first_night_is_the_reference_where_training_is_not_there(events, model, tmp_path):
     late = [event for event in events if event.at.date() >= UNTIL]
     write_parquet(late, tmp_path / "events.parquet")

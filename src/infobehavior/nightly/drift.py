@@ -158,9 +158,10 @@ def _read_reference(out: Path, model: InfoBehavior) -> Profile | None:
     """The reference of a table; one that isn't there, is damaged, or is of another model is made anew."""
     try:
         content = read_json(out / REFERENCE_FILE, "a table")
-        return Profile.model_validate(content["profile"]) if content["model_id"] == model.model_id else None
+        profile, model_id = Profile.model_validate(content["profile"]), content["model_id"]
     except (InputError, ValidationError, KeyError, TypeError):
         return None
+    return profile if model_id == model.model_id and len(profile.embedding) == model.embedding_dim else None
 
 
 def _profile_at_training(table: MinuteTable, model: InfoBehavior, day: Date, device: str) -> Profile | None:

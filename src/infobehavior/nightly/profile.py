@@ -1,12 +1,12 @@
 """What the windows that end with a day look like to a model: their tokens, their lengths and their embeddings."""
 
 from datetime import date as Date
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from infobehavior.data.minutes import MinuteTable
 from infobehavior.data.moments import end_of_day
@@ -23,6 +23,12 @@ NUM_LENGTHS = 21
 
 NUM_PARTS = 10
 """Each number of an embedding is told by which tenth of the reference it falls in."""
+
+TOKENS = (*map(str, range(1, NUM_TOKENS + 1)), "other", "from parts", "unknown")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Edge = Annotated[float, Field(allow_inf_nan=False)]
+Counted = Annotated[int, Field(gt=0)]
 
 
 class Profile(BaseModel):
@@ -45,15 +51,29 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     day: Date
-    behaviors: dict[str, float]
-    locations: dict[str, float]
-    not_in_schema: float
-    num_minutes: int
-    num_windows: int
-    num_embeddings: int
-    lengths: tuple[float, ...]
-    edges: tuple[tuple[float, ...], ...]
-    embedding: tuple[tuple[float, ...], ...]
+    behaviors: dict[str, Share]
+    locations: dict[str, Share]
+    not_in_schema: Share
+    num_minutes: Counted
+    num_windows: Counted
+    num_embeddings: Counted
+    lengths: tuple[Share, ...]
+    edges: tuple[tuple[Edge, ...], ...]
+    embedding: tuple[tuple[Share, ...], ...]
+
+    @model_validator(mode="after")
+    def _has_all_classes(self) -> Self:
+        """One that was read from a damaged file may lack some, and two profiles are compared class by class."""
+        is_whole = (
+            self.behaviors.keys() == self.locations.keys() == set(TOKENS)
+            and len(self.lengths) == NUM_LENGTHS
+            and len(self.edges) == len(self.embedding)
+            and all(len(edges) == NUM_PARTS - 1 and list(edges) == sorted(edges) for edges in self.edges)
+            and all(len(shares) == NUM_PARTS for shares in self.embedding)
+        )
+        if not is_whole:
+            raise ValueError("a profile lacks classes, or has some that it shouldn't have")
+        return self
 
     @classmethod
     def of(
@@ -125,9 +145,8 @@ def _named_shares(of_token: NDArray[Any], from_parts: int, unknown: int) -> dict
     total = max(1, int(of_token.sum()) + from_parts + unknown)
     frequent = np.zeros(NUM_TOKENS)
     frequent[: len(of_token)] = of_token[:NUM_TOKENS]
-    named = {str(token): int(count) for token, count in enumerate(frequent, start=1)}
-    named |= {"other": int(of_token[NUM_TOKENS:].sum()), "from parts": from_parts, "unknown": unknown}
-    return {name: count / total for name, count in named.items()}
+    counts = (*frequent.astype(int).tolist(), int(of_token[NUM_TOKENS:].sum()), from_parts, unknown)
+    return {name: count / total for name, count in zip(TOKENS, counts, strict=True)}
 
 
 def _shares(counts: NDArray[np.int64]) -> tuple[float, ...]:
