@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from datetime import date
@@ -6,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors
+import safetensors.numpy
 from sklearn.linear_model import LogisticRegression
 
 from infobehavior import InputError, align, embed, pretrain
@@ -194,3 +197,70 @@ def test_what_does_not_fit_is_refused(tables, tmp_path):
         pq.write_table(rows.set_column(0, "entity_id", pa.array([f"other {i}" for i in range(len(rows))])), file)
     with pytest.raises(InputError, match="have 0 accounts in common on 2024-04-01: too few to align"):
         align(alone, tmp_path / "out 2", to=old)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda told, tensors: told.pop("new_model"), "new_model: Field required"),
+        (lambda told, tensors: told.update(residual="small"), "residual: Input should be a valid number"),
+        (lambda told, tensors: told.update(old_dim=5), "its tensors are"),
+        (lambda told, tensors: tensors.update(turn=tensors["turn"][:3].copy()), "its tensors are"),
+        (lambda told, tensors: tensors.update(turn=tensors["turn"].astype(np.int32)), "its tensors are"),
+        (lambda told, tensors: tensors.pop("turn"), "turn"),
+    ],
+)
+def test_an_alignment_that_lacks_a_part_is_told_in_a_line(tables, tmp_path, damage, message):
+    align(tables[1], tmp_path / "out", to=tables[0])
+    path = tmp_path / "out" / ALIGNMENT_FILE
+    with safetensors.safe_open(str(path), framework="numpy") as file:
+        told = json.loads(file.metadata()["alignment"])
+        tensors = {name: file.get_tensor(name) for name in ("new_mean", "old_mean", "turn")}
+    damage(told, tensors)
+    path.write_bytes(safetensors.numpy.save(tensors, metadata={"alignment": json.dumps(told)}))
+    shutil.rmtree(tmp_path / "out" / f"ds={DAYS[0]}")
+    with pytest.raises(InputError, match=f"is not an alignment .*{message}"):
+        align(tables[1], tmp_path / "out")
+
+
+def as_lists(rows):
+    return rows.set_column(2, "embedding", rows["embedding"].cast(pa.list_(pa.float32())))
+
+
+def shorter(rows):
+    return rows.set_column(2, "embedding", pa.array([[1.0]] * len(rows), pa.list_(pa.float32(), 1)))
+
+
+def some_null(rows):
+    dim = rows["embedding"].type.list_size
+    return rows.set_column(2, "embedding", pa.array([None, *([[1.0] * dim] * (len(rows) - 1))], rows["embedding"].type))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.drop_columns(["embedding"]), "has no column embedding; embed that day again"),
+        (lambda rows: rows.drop_columns(["entity_id", "model_id"]), "has no column entity_id, model_id"),
+        (as_lists, r"embeddings.parquet has embeddings of type list<.*>, expected lists of float32 of one length"),
+        (shorter, "has embeddings of 1 numbers, but the alignment is of"),
+        (some_null, r"embeddings.parquet has embeddings that are null"),
+        (None, "is damaged .*; embed that day again"),
+    ],
+)
+def test_a_partition_that_something_else_wrote_is_told_in_a_line(tables, tmp_path, change, message):
+    new, out = shutil.copytree(tables[1], tmp_path / "new"), tmp_path / "out"
+    partition = new / f"ds={DAYS[-1]}" / "embeddings.parquet"
+    whole = pq.ParquetFile(partition).read()
+    align(new, out, to=tables[0])
+    if change:
+        pq.write_table(change(whole), partition)
+    else:
+        partition.write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match=message):
+        align(new, out)
+    if change is not shorter:
+        with pytest.raises(InputError, match=message):
+            align(new, tmp_path / "other", to=tables[0], date=DAYS[-1])
+    pq.write_table(whole.slice(0, 0), partition)
+    assert align(new, out).days == (date.fromisoformat(DAYS[-1]),)
+    assert pq.read_metadata(out / f"ds={DAYS[-1]}" / "embeddings.parquet").num_rows == 0

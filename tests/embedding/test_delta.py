@@ -97,6 +97,18 @@ def test_a_table_is_not_published_into_itself(minutes, table):
     assert folder_bytes(table) == before
 
 
+def test_a_partition_that_lacks_a_column_or_is_damaged_is_told_in_a_line(table, tmp_path):
+    copy = shutil.copytree(table, tmp_path / "table")
+    partition = copy / f"ds={DAYS[0]}" / "embeddings.parquet"
+    pq.write_table(pq.ParquetFile(partition).read().drop_columns(["entity_id"]), partition)
+    with pytest.raises(InputError, match=rf"{DAYS[0]}/embeddings\.parquet has no column entity_id"):
+        publish(copy, str(tmp_path / "delta"))
+    partition.write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match=rf"{DAYS[0]}/embeddings\.parquet is damaged"):
+        publish(copy, str(tmp_path / "delta"))
+    assert not (tmp_path / "delta").exists()
+
+
 def test_a_writer_that_others_were_in_the_way_of_looks_again(table, tmp_path, monkeypatch):
     """Another commits the same day, or another one, or makes the table, at the moment of the commit."""
     to, write = str(tmp_path / "delta"), deltalake.write_deltalake

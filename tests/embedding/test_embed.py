@@ -18,6 +18,7 @@ from infobehavior.artefacts import refuse_interrupted
 from infobehavior.data.schema import SET_SEPARATOR
 from infobehavior.embedding import bundles, encode
 from infobehavior.embedding import table as table_module
+from infobehavior.embedding.earlier import METADATA_KEY
 from infobehavior.errors import InputError
 from small_minutes import (
     FIRST_DAY,
@@ -523,8 +524,15 @@ def test_what_is_damaged_or_made_otherwise_is_not_reused(minutes, model_folder, 
     def write_changed(path):
         pq.write_table(changed.replace_schema_metadata(rows.metadata.metadata), path)
 
+    def write_told(then, now):
+        said = rows.metadata.metadata[METADATA_KEY]
+        assert then in said
+        pq.write_table(table.replace_schema_metadata({METADATA_KEY: said.replace(then, now)}), partition)
+
     for damage in (
         write_changed,
+        lambda _: write_told(b'"minutes":', b'"minuten":'),
+        lambda _: write_told(b'"num_rows":', b'"num_rows":-'),
         lambda path: pq.write_table(table.replace_schema_metadata(None), path),
         lambda path: path.write_bytes(whole[: len(whole) // 2]),
         lambda path: path.write_bytes(b""),

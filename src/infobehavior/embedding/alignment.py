@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date as Date
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Float
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infobehavior.artefacts import (
     DEFINITION_FILE,
@@ -34,7 +35,17 @@ from infobehavior.artefacts import (
 )
 from infobehavior.data.ranges import evenly
 from infobehavior.embedding.earlier import digest_of
-from infobehavior.embedding.table import KEYS, KIND, days_of, partition_file, read_chosen, read_definition
+from infobehavior.embedding.table import (
+    KEYS,
+    KIND,
+    days_of,
+    open_partition,
+    partition_file,
+    read_chosen,
+    read_definition,
+    reading_partition,
+    vectors_of,
+)
 from infobehavior.errors import InputError, one_line
 from infobehavior.progress import progress
 
@@ -49,6 +60,23 @@ HELD_OUT = 5
 """One account in so many isn't fitted on, and tells the residual."""
 
 Vectors = Float[NDArray[np.float32], "accounts dim"]
+
+
+class _Told(BaseModel):
+    """What is told of an alignment, beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    new_model: str
+    old_model: str
+    model_id: str
+    old_dim: int
+    day: str
+    num_fitted: int
+    num_held_out: int
+    residual: float
+    residual_of_fit: float
+    scale: Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -116,13 +144,19 @@ class Alignment:
         """
         try:
             with safetensors.safe_open(str(path), framework="numpy") as file:
-                told = json.loads((file.metadata() or {})["alignment"])
+                told = _Told.model_validate_json((file.metadata() or {})["alignment"])
                 tensors = {name: file.get_tensor(name) for name in ("new_mean", "old_mean", "turn")}
-                return cls(**tensors, scale=float(told["scale"])), told
+            shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
+            dims = (len(tensors["new_mean"]), told.old_dim)
+            expected = {"new_mean": dims[:1], "old_mean": dims[1:], "turn": dims}
+            if shapes != {name: ("float32", shape) for name, shape in expected.items()}:
+                raise ValueError(f"its tensors are {shapes}")
+            return cls(**tensors, scale=told.scale), told.model_dump()
+        except ValidationError as error:
+            fault = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path} is not an alignment ({one_line(error)}); remove its folder and align again"
-            ) from None
+            fault = one_line(error)
+        raise InputError(f"{path} is not an alignment ({fault}); remove its folder and align again")
 
 
 @dataclass(frozen=True)
@@ -233,15 +267,19 @@ def _fit(new: Path, old: Path, out: Path, date: str | None) -> None:
 
 def _in_common(new: Path, old: Path) -> tuple[tuple[Vectors, Vectors], int]:
     """The embeddings of windows that two partitions have, or of some of them, evenly spaced."""
-    files = [pq.ParquetFile(file) for file in (new, old)]
-    keys = [file.read(KEYS) for file in files]
+    keys = [_keys_of(file) for file in (new, old)]
     if keys[0].schema.field("entity_id").type != keys[1].schema.field("entity_id").type:
         raise InputError(f"entity_id is of another type in {new} than in {old}: both need the same minutes")
     numbered = [part.append_column(f"row_{i}", pa.array(np.arange(len(part)))) for i, part in enumerate(keys)]
     common = numbered[0].join(numbered[1], KEYS, join_type="inner").sort_by("row_0")
     some = evenly(len(common), MAX_ACCOUNTS)
-    first, second = (read_chosen(file, common[f"row_{i}"].to_numpy()[some]) for i, file in enumerate(files))
+    first, second = (read_chosen(file, common[f"row_{i}"].to_numpy()[some]) for i, file in enumerate((new, old)))
     return (first, second), len(some)
+
+
+def _keys_of(partition: Path) -> pa.Table:
+    with reading_partition(partition):
+        return open_partition(partition).read(KEYS)
 
 
 def _aligned_definition(new: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
@@ -255,19 +293,30 @@ def _is_up_to_date(new: Path, out: Path, day: Date) -> bool:
         metadata = pq.read_schema(partition_file(out, day)).metadata or {}
     except (OSError, pa.ArrowException):
         return False
-    return bool(metadata.get(MADE_OF) == digest_of(partition_file(new, day)).encode())
+    return bool(metadata.get(MADE_OF) == _digest_of(partition_file(new, day)))
+
+
+def _digest_of(partition: Path) -> bytes:
+    with reading_partition(partition):
+        return digest_of(partition).encode()
 
 
 def _align_day(alignment: Alignment, new: Path, out: Path, day: Date, model_id: str) -> None:
     """Write a day, a row group in memory at a time."""
     source, target = partition_file(new, day), partition_file(out, day)
     target.parent.mkdir(parents=True, exist_ok=True)
-    made_of = digest_of(source).encode()  # before it is read: what replaces it meanwhile is another one
+    made_of = _digest_of(source)  # before it is read: what replaces it meanwhile is another one
     # Not in the partition's folder: a kill must leave nothing that looks like a table of another kind.
     with beside(out / f"{day}.parquet") as temporary, ExitStack() as stack:
         writer = None
         for rows in _row_groups(source):
-            vectors = alignment.apply(rows["embedding"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1))
+            new_vectors = vectors_of(rows, source)
+            if new_vectors.shape[1] != len(alignment.new_mean):
+                raise InputError(
+                    f"{source} has embeddings of {new_vectors.shape[1]} numbers, but the alignment is of "
+                    f"{len(alignment.new_mean)}: embed that day again, or give another --out"
+                )
+            vectors = alignment.apply(new_vectors)
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             rows = rows.set_column(rows.schema.get_field_index("embedding"), "embedding", column)
             named = pa.array([model_id] * len(rows), pa.string())
@@ -281,8 +330,10 @@ def _align_day(alignment: Alignment, new: Path, out: Path, day: Date, model_id: 
 
 
 def _row_groups(file: Path) -> Iterator[pa.Table]:
-    opened = pq.ParquetFile(file)
+    opened = open_partition(file)
     if opened.num_row_groups == 0:
         yield opened.read()
     for group in range(opened.num_row_groups):
-        yield opened.read_row_group(group)
+        with reading_partition(file):
+            rows = opened.read_row_group(group)
+        yield rows

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infobehavior.artefacts import DEFINITION_FILE
 from infobehavior.embedding.earlier import digest_of
-from infobehavior.embedding.table import days_of, partition_file, read_definition
+from infobehavior.embedding.table import days_of, open_partition, partition_file, read_definition, reading_partition
 from infobehavior.errors import InputError, one_line
 from infobehavior.progress import progress
 
@@ -82,7 +81,8 @@ def publish(table: str | Path, to: str) -> Summary:
     except (deltalake.exceptions.DeltaError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"can't write to the Delta table {to}: {one_line(error)}") from None
+        said = str(error).partition("Detail: Python exception")[0]  # and then a traceback
+        raise InputError(f"can't write to the Delta table {to}: {one_line(said)}") from None
     return Summary(to, tuple(written), len(days) - len(written), version)
 
 
@@ -92,7 +92,9 @@ def _publish_day(partition: Path, day: Date, to: str, model_id: str) -> bool:
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     # The last commit of a day names what it was made of by a number, which is what Delta has for writers.
-    writer, contents = f"infobehavior ds={day}", int(digest_of(partition)[:15], 16)
+    writer = f"infobehavior ds={day}"
+    with reading_partition(partition):
+        contents = int(digest_of(partition)[:15], 16)
     attempts = 0
     while True:
         attempts += 1
@@ -136,7 +138,7 @@ def _refuse_others(there: "DeltaTable", to: str, model_id: str) -> None:
 
 def _rows(partition: Path, day: Date) -> pa.RecordBatchReader:
     """The rows of a partition, a row group in memory at a time; lists of any length, as Delta has them."""
-    file = pq.ParquetFile(partition)
+    file = open_partition(partition)
     kept = [field for field in file.schema_arrow if field.name != "embedding"]
     schema = pa.schema([*kept, pa.field("embedding", pa.list_(pa.float32())), pa.field("ds", pa.date32())])
 

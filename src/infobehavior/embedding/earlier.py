@@ -7,12 +7,13 @@ import hashlib
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infobehavior.data.moments import Moments
 from infobehavior.embedding.encode import EmbeddedBundle, EmbeddedWindows, Fallbacks
@@ -27,7 +28,7 @@ class _Bundle(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     contents: str
-    num_rows: int
+    num_rows: Annotated[int, Field(ge=0)]
     digest: str
     fallbacks: dict[str, int]
 
@@ -80,13 +81,14 @@ class EarlierDay:
             return None
         try:
             rows = self._rows(self._first_row[contents], bundle.num_rows)
-        except (OSError, KeyError, pa.ArrowException):
+            fallbacks = Fallbacks(**bundle.fallbacks)
+        except (OSError, KeyError, TypeError, pa.ArrowException):
             return None
         found = _as_windows(rows, moments)
         if found is None or _digest(found) != bundle.digest:
             return None
         self._found.add(contents)
-        found.bundles = [EmbeddedBundle(contents, len(moments), Fallbacks(**bundle.fallbacks))]
+        found.bundles = [EmbeddedBundle(contents, len(moments), fallbacks)]
         return found
 
     def _rows(self, start: int, num_rows: int) -> pa.Table:

@@ -7,7 +7,7 @@ events are listed beside it as CSV, `_no_events/ds=….csv`.
 import csv
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -37,7 +37,7 @@ from infobehavior.data.moments import Moments, day_before
 from infobehavior.data.schema import Schema
 from infobehavior.embedding.earlier import PartitionLog
 from infobehavior.embedding.encode import EmbeddedWindows, Fallbacks
-from infobehavior.errors import InputError
+from infobehavior.errors import InputError, one_line
 from infobehavior.model.infobehavior import InfoBehavior
 
 PARTITION_FILE = "embeddings.parquet"
@@ -45,6 +45,7 @@ NO_EVENTS_FOLDER = "_no_events"
 KIND = "embeddings"
 FORMAT = 1
 KEYS = ["entity_id", "as_of"]
+COLUMNS = [*KEYS, "embedding", "num_events", "num_minutes", "num_spans", "model_id"]
 BYTES_PER_ROW_GROUP = 64 << 20
 """Of embeddings; a row group is so large whatever is written at a time, so that shards change no byte."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -96,21 +97,75 @@ def read_definition(table: Path) -> dict[str, Any]:
     return definition
 
 
-def read_chosen(file: pq.ParquetFile, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+@contextmanager
+def reading_partition(file: Path) -> Iterator[None]:
+    """Say which partition is damaged, while it is read.
+
+    Raises:
+        InputError: it is.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{file} is damaged ({one_line(error)}); embed that day again") from None
+
+
+def open_partition(file: Path) -> pq.ParquetFile:
+    """Open a partition that has the columns that we write.
+
+    Raises:
+        InputError: it is damaged, or something else wrote it.
+    """
+    with reading_partition(file):
+        opened = pq.ParquetFile(file)
+        schema = opened.schema_arrow
+    if missing := [name for name in COLUMNS if name not in schema.names]:
+        raise InputError(f"{file} has no column {', '.join(missing)}; embed that day again")
+    return opened
+
+
+def vectors_of(rows: pa.Table, file: Path) -> NDArray[np.float32]:
+    """The embeddings of some rows of a partition, one a row.
+
+    Args:
+        rows: with the column.
+        file: the partition, for the message.
+
+    Raises:
+        InputError: they aren't lists of one length, or some are null.
+    """
+    kind = rows.schema.field("embedding").type
+    if not (pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()):
+        raise InputError(f"{file} has embeddings of type {kind}, expected lists of float32 of one length")
+    column = rows["embedding"].combine_chunks()
+    values = column.flatten()
+    if column.null_count or values.null_count:
+        raise InputError(f"{file} has embeddings that are null; embed that day again")
+    vectors: NDArray[np.float32] = values.to_numpy().reshape(len(column), kind.list_size)
+    return vectors
+
+
+def read_chosen(file: Path, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """The embeddings of some rows of a partition; of the others, a row group at a time is in memory.
 
     Args:
         file: the partition.
         rows: ascending.
+
+    Raises:
+        InputError: it is damaged, or something else wrote it.
     """
-    found, first = [np.zeros((0, file.schema_arrow.field("embedding").type.list_size), np.float32)], 0
-    for group in range(file.num_row_groups):
-        after = first + file.metadata.row_group(group).num_rows
-        inside = rows[(rows >= first) & (rows < after)] - first
-        if len(inside):
-            column = file.read_row_group(group, ["embedding"])["embedding"].combine_chunks().take(pa.array(inside))
-            found.append(column.flatten().to_numpy().reshape(len(inside), -1))
-        first = after
+    opened = open_partition(file)
+    found, first = [vectors_of(opened.schema_arrow.empty_table(), file)], 0
+    with reading_partition(file):
+        for group in range(opened.num_row_groups):
+            after = first + opened.metadata.row_group(group).num_rows
+            inside = rows[(rows >= first) & (rows < after)] - first
+            if len(inside):
+                found.append(vectors_of(opened.read_row_group(group, ["embedding"]).take(pa.array(inside)), file))
+            first = after
     return np.concatenate(found)
 
 

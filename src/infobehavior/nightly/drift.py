@@ -182,7 +182,7 @@ def _profile_at_training(table: MinuteTable, model: InfoBehavior, day: Date, dev
 def _profile_of_partition(
     day: Date, table: MinuteTable, model: InfoBehavior, out: Path, reference: Profile | None
 ) -> Profile:
-    file = pq.ParquetFile(partition_file(out, day))
-    num_minutes = file.read(["num_minutes"])["num_minutes"].to_numpy()
+    file = partition_file(out, day)
+    num_minutes = pq.read_table(file, columns=["num_minutes"], partitioning=None)["num_minutes"].to_numpy()
     embedding = read_chosen(file, evenly(len(num_minutes), NUM_WINDOWS))
     return Profile.of(day, table, model, num_minutes, embedding, reference.edges if reference else None)
