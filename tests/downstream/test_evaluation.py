@@ -194,6 +194,14 @@ def test_windows_that_end_before_the_training_are_counted(embeddings, trained_un
     assert seen_later(embedded, embedded.windows["as_of"].cast(pa.int64()).to_numpy()) == counts
 
 
+@pytest.mark.parametrize("trained_until", ["2024-13-01", 5])
+def test_an_end_of_training_that_is_no_moment(embeddings, trained_until):
+    embedded = read_embeddings(embeddings)
+    embedded.definition["trained_until"] = trained_until
+    with pytest.raises(InputError, match=f"no usable trained_until in _definition.json: {trained_until!r}"):
+        seen_later(embedded, np.zeros(1, dtype=np.int64))
+
+
 def test_an_embeddings_table_without_a_window_length(embeddings, labels, account_minutes, tmp_path):
     other = shutil.copytree(embeddings, tmp_path / "other")
     definition = json.loads((other / "_definition.json").read_text())

@@ -206,7 +206,20 @@ ENCODER = CONFIG.model_dump(mode="json")
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no card": (lose("config.json"), "is not a model: it has no config.json"),
-    "another time zone": (change(time_zone="Mars/Base"), "was edited"),
+    "another time zone": (change(time_zone="Europe/Berlin"), "was edited"),
+    "no time zone": (change(time_zone="Mars/Base"), "time_zone: .*no such time zone"),
+    "training that ended in month 13": (
+        change(pretraining={"trained_until": "2024-13-01"}),
+        "pretraining: .*month",
+    ),
+    "training that ended at no place": (
+        change(pretraining={"trained_until": "2024-12-01"}),
+        "pretraining: .*its zone",
+    ),
+    "an end of training that is a number": (change(pretraining={"trained_until": 5}), "pretraining: .*its zone"),
+    "no configuration": (change(pretraining={"config": None}), "pretraining: .*num_threads"),
+    "threads that are a text": (change(pretraining={"config": {"num_threads": "x"}}), "pretraining: .*num_threads"),
+    "too many threads": (change(pretraining={"config": {"num_threads": 10**9}}), "pretraining: .*num_threads"),
     "an encoder that was edited": (change(encoder=ENCODER | {"behavior_rows": "composite_and_parts"}), "was edited"),
     "no weights": (lose("*.safetensors"), "is not whole: it has no weights-"),
     "no vocabulary": (lose("vocabulary-*.json"), "it has no vocabulary-"),

@@ -104,7 +104,12 @@ def _behavior_of_preset(value: Any) -> Any:
     return PRESETS[value]
 
 
-def _known_zone(value: str) -> str:
+def known_zone(value: str) -> str:
+    """A time zone's IANA name, if there is such a zone.
+
+    Raises:
+        ValueError: there is none.
+    """
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -168,7 +173,7 @@ class Time(_Strict):
         latest: first day that isn't believed any more, not after 2200-01-01.
     """
 
-    time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    time_zone: Annotated[str, AfterValidator(known_zone)] = "UTC"
     earliest: Annotated[date, BeforeValidator(_as_date)] = date(1990, 1, 1)
     latest: Annotated[date, BeforeValidator(_as_date)] = date(2100, 1, 1)
 

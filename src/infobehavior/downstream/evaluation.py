@@ -249,11 +249,21 @@ def _definition(
 
 
 def seen_later(embeddings: Embeddings, as_of: NDArray[np.int64]) -> dict[str, int]:
-    """How many windows end before the training of the encoder did, if any do."""
+    """How many windows end before the training of the encoder did, if any do.
+
+    Raises:
+        InputError: the table doesn't tell when that was.
+    """
     trained_until = embeddings.definition.get("trained_until")
     if trained_until is None:
         return {}
-    count = int(np.count_nonzero(as_of < datetime.fromisoformat(trained_until).timestamp() * 1_000_000))
+    try:
+        until = datetime.fromisoformat(trained_until).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"{embeddings.path} has no usable trained_until in _definition.json: {trained_until!r}"
+        ) from None
+    count = int(np.count_nonzero(as_of < until * 1_000_000))
     return {SEEN_LATER: count} if count else {}
 
 

@@ -4,14 +4,15 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import safetensors
 import safetensors.torch
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from torch import Tensor, nn
 
 from infobehavior.artefacts import (
@@ -24,6 +25,7 @@ from infobehavior.artefacts import (
 )
 from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.minutes import MinuteTable
+from infobehavior.data.schema import known_zone
 from infobehavior.data.store import MinuteStore
 from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.data.windows import SpanGrid
@@ -38,6 +40,7 @@ from infobehavior.model.transformer import NUM_STATISTICS, BidirectionalTransfor
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
+MAX_THREADS = 4_096
 NUM_MEANS = {"max": 0, "max_and_mean": 1, "max_and_means": 4}
 """Means of a span, beside its strongest windows."""
 OWN_FILE = re.compile(r"weights-[0-9a-f]{16}\.safetensors|vocabulary-[0-9a-f]{16}\.json")
@@ -75,10 +78,22 @@ class ModelCard(BaseModel):
     vocabulary_file: str
     weights_sha256: str
     weights_file: str
-    time_zone: str
+    time_zone: Annotated[str, AfterValidator(known_zone)]
     encoder: EncoderConfig
     readouts: tuple[Readout, ...] = ()
     pretraining: dict[str, Any]
+
+    @field_validator("pretraining")
+    @classmethod
+    def _has_what_is_read_of_it(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Most is for the record alone."""
+        until, config = value.get("trained_until"), value.get("config", {})
+        if until is not None and (not isinstance(until, str) or datetime.fromisoformat(until).tzinfo is None):
+            raise ValueError(f"trained_until should be a moment with its zone and is {until!r}")
+        threads = config.get("num_threads", DEFAULT_THREADS) if isinstance(config, dict) else None
+        if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+            raise ValueError(f"config.num_threads should be a number from 1 to {MAX_THREADS:,} and is {threads!r}")
+        return value
 
 
 class InfoBehavior(nn.Module):
