@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -53,6 +54,12 @@ def test_nothing_there(connection: duckdb.DuckDBPyConnection, tmp_path: Path) ->
     for source in (tmp_path / "none.parquet", tmp_path, tmp_path / "*.csv"):
         with pytest.raises(InputError, match="there are no events at"):
             open_events(connection, source)
+
+
+def test_a_name_that_is_not_utf8(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    write_times(tmp_path / "a.parquet", [1_700_000_000]).rename(tmp_path / os.fsdecode(b"a\xff.parquet"))
+    with pytest.raises(InputError, match=r"a file whose name isn't UTF-8, b'.*a\\xff.parquet': rename it"):
+        open_events(connection, tmp_path)
 
 
 def test_a_file_is_read_once_however_often_a_glob_names_it(

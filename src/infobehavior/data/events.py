@@ -1,6 +1,7 @@
 """Opens an event log: Parquet or CSV, one file or many."""
 
 import glob
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -195,7 +196,16 @@ def find_files(source: str | Path) -> list[Path]:
     empty = next((file for file in files if file.stat().st_size == 0), None)
     if empty:
         raise InputError(f"{empty} is empty")
+    if odd := next((file for file in files if not _is_utf8(file)), None):
+        raise InputError(f"the log has a file whose name isn't UTF-8, {os.fsencode(odd)!r}: rename it")
     return files
+
+
+def _is_utf8(file: Path) -> bool:
+    try:
+        return bool(str(file).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _files_under(folder: Path) -> list[Path]:
