@@ -54,4 +54,4 @@ class StageLog:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     file.write(b"\n")
-            file.write(json.dumps(said, ensure_ascii=False, default=str).encode() + b"\n")
+            file.write(json.dumps(said, ensure_ascii=False, default=str).encode(errors="backslashreplace") + b"\n")
