@@ -40,7 +40,7 @@ TINY = (
 BY_ROWS = "delta"
 """Of a Delta table names and bytes of files differ each time: what its last version holds is compared."""
 
-UNTOLD = ("_daily.jsonl", ".lock", "_events.json", "_unfinished.json", "_checkpoint.safetensors")
+UNTOLD = ("_daily.jsonl", ".lock", "_events.json", "_minutes.json", "_unfinished.json", "_checkpoint.safetensors")
 """What tells of the run, not of what it made."""
 
 CHILD = """

@@ -17,6 +17,7 @@ from infobehavior.fusion.evaluation import fuse_evaluate
 from infobehavior.fusion.fuse import fuse_predict, fuse_train
 from infobehavior.fusion.model_folder import FILE
 from infobehavior.nightly.drift import REFERENCE_FILE
+from infobehavior.nightly.stale import SEEN_FILE
 from small_minutes import random_events, small_schema, tiny_config, write_csv, write_parquet
 
 DAY = "2024-04-01"
@@ -59,7 +60,10 @@ READERS = (
     Reader(
         "daily {}/events.parquet --schema {}/schema.toml --model {}/model --minutes {}/minutes --out {}/embeddings "
         f"--date {DAY}",
-        ("events.parquet", f"minutes/{LEDGER_FILE}", f"embeddings/{REFERENCE_FILE}", f"embeddings/{UNFINISHED_FILE}"),
+        (
+            *("events.parquet", f"minutes/{LEDGER_FILE}"),
+            *(f"embeddings/{name}" for name in (REFERENCE_FILE, SEEN_FILE, UNFINISHED_FILE)),
+        ),
     ),
     Reader(
         "align {}/others --out {}/aligned",

@@ -72,7 +72,7 @@ def night(model, tmp_path, monkeypatch):
 
 def artefacts(folder):
     """What nights leave, without what tells of the run and of the files that it read."""
-    untold = ("_daily.jsonl", ".lock", "_events.json", "_summary.json", "_reference.json")
+    untold = ("_daily.jsonl", ".lock", "_events.json", "_minutes.json", "_summary.json", "_reference.json")
     return {
         f"{part}/{name}": content
         for part in ("minutes", "out")
@@ -98,7 +98,7 @@ def test_a_night_does_what_aggregate_and_embed_do(events, night, model, tmp_path
     assert artefacts(tmp_path) == artefacts(other)
     assert replace(summary.embedded[0], out=expected.out, num_reused=None) == expected
     assert summary.days_aggregated == tuple(sorted({local_day(event) for event in up_to_date}))
-    assert [line["stage"] for line in told(tmp_path)] == ["look through", "aggregate", "embed", "drift"]
+    assert [line["stage"] for line in told(tmp_path)] == ["look through", "aggregate", "embed", "drift", "find stale"]
     assert all(line["date"] == str(DAY) and line["seconds"] >= 0 and "error" not in line for line in told(tmp_path))
 
 
@@ -141,7 +141,7 @@ def test_late_events_change_their_day_and_what_it_touches_alone(events, night, t
     write_log([*events, late], tmp_path / "anew" / "log")
     night(tmp_path / "anew")
     assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
-    aggregated, embedded = told(tmp_path)[-3:-1]
+    aggregated, embedded = told(tmp_path)[-4:-2]
     assert aggregated["days"] == ["2024-03-30"]
     assert embedded["reused"] == summary.embedded[0].num_reused
 
@@ -167,11 +167,36 @@ def test_days_that_late_events_made_stale_are_told_and_made_again_since_one(even
     assert summary.stale == (DAY, NEXT, NEXT + timedelta(days=1))  # the window of three days of the last has gone by
     assert "late events lie in the windows of 3 days, 2024-03-31 to 2024-04-02, too" in "\n".join(summary.lines())
     assert "give --since 2024-03-31 to make them again" in "\n".join(summary.lines())
+    assert told(tmp_path)[-1]["days"] == [str(day) for day in summary.stale]
+    assert night(day=last).stale == ()  # told once
     summary = night(day=last, since=DAY)
     assert (summary.dates, summary.stale) == (tuple(DAY + timedelta(days=i) for i in range(4)), ())
     shutil.copytree(log, tmp_path / "anew" / "log")
     night(tmp_path / "anew", day=last, since=DAY)
     assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("first", ["a night that is interrupted", "another table's night"])
+def test_days_that_are_stale_are_told_whoever_made_the_minutes(events, night, model, tmp_path, monkeypatch, first):
+    """The minutes are up to date then, and nothing is made again in the night that has to tell."""
+    log, last = write_log(events, tmp_path / "log"), DAY + timedelta(days=3)
+    night(day=last, since=DAY)
+    write_parquet([Event("user 4", datetime(2024, 3, 31, 12, tzinfo=UTC), "login")], log / "late.parquet")
+    if first == "another table's night":
+        daily(log, small_schema(), model, tmp_path / "minutes", tmp_path / "other", date=last, threads=1)
+    else:
+        with monkeypatch.context() as patched:
+            patched.setattr(nightly, "measure_drift", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                night(day=last)
+    summary = night(day=last)
+    assert summary.days_aggregated == ()
+    assert summary.stale == (DAY, NEXT, NEXT + timedelta(days=1))
+    assert night(day=last).stale == ()
 
 
 def test_a_log_that_was_written_again_with_the_same_events_changes_nothing(events, night, tmp_path):

@@ -17,7 +17,6 @@ from filelock import FileLock, Timeout
 
 from infobehavior.artefacts import DAILY_LOG, end_interrupted, refuse_unwritable, unfinished_day
 from infobehavior.data.aggregation import aggregate_days
-from infobehavior.data.clock import MINUTES_PER_DAY, day_bounds
 from infobehavior.data.ledger import Changes, Plan, find_changes
 from infobehavior.data.minutes import days_of as days_of_minutes
 from infobehavior.data.minutes import partition_file as minutes_file
@@ -30,6 +29,7 @@ from infobehavior.errors import BusyError, InputError, NoEventsError
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.nightly.drift import Drift, measure_drift
 from infobehavior.nightly.stage_log import StageLog
+from infobehavior.nightly.stale import SeenMinutes, stale_days
 from infobehavior.spark import spark_context
 
 LOCK_FILE = ".lock"
@@ -54,7 +54,8 @@ class Summary:
         num_duplicates: rows of the files read for those days that were dropped because they repeat another.
         skipped: days that were missed and whose windows have no events.
         embedded: what `embed` did for each of the dates.
-        stale: days of the table whose windows hold minutes that were made again now, and that stay as they were.
+        stale: days of the table whose windows hold minutes that have changed since its last night, and that stay as
+            they were.
         dropped: days of the table that were dropped as too old.
         drift: how the last of the dates differs from what the model was trained on.
     """
@@ -215,6 +216,12 @@ def daily(
             drift = measure_drift(last, minutes, Path(model), out, device)
             facts |= vars(drift) | {"largest": drift.largest}
         dropped = _drop(out, last, keep_days, log)
+        with log.stage("find stale") as facts:
+            before = SeenMinutes.read(out)
+            seen = SeenMinutes.look(minutes, out, window_days, before)
+            changed = seen.changed_since(before) if before else aggregated.changed
+            stale = facts["days"] = stale_days(out, changed, dates, window_days, schema)
+        seen.write(out)  # what was told isn't told again
     return Summary(
         tuple(sorted(embedded)),
         aggregated.changes.num_files,
@@ -228,7 +235,7 @@ def daily(
         aggregated.num_duplicates,
         tuple(skipped),
         tuple(embedded[day] for day in sorted(embedded)),
-        _stale(out, aggregated.changed, dates, window_days, schema),
+        tuple(stale),
         tuple(dropped),
         drift,
     )
@@ -303,20 +310,6 @@ def _dates(out: Path, first: Date | None, last: Date) -> list[Date]:
     dates = [first + timedelta(days=i) for i in range((last - first).days + 1)]
     interrupted = unfinished_day(out)
     return [interrupted, *(day for day in dates if day != interrupted)] if interrupted else dates
-
-
-def _stale(
-    out: Path, changed: Sequence[Date], dates: Sequence[Date], window_days: int, schema: Schema
-) -> tuple[Date, ...]:
-    """Days of the table that weren't made now, though minutes of their windows have changed."""
-    bounds = [day_bounds(day, schema.time.time_zone) for day in changed]
-    found = []
-    for ds in days_of(out):
-        end = end_of_day(ds, schema)
-        start = end - window_days * MINUTES_PER_DAY
-        if ds not in dates and any(first < end and after > start for first, after in bounds):
-            found.append(ds)
-    return tuple(found)
 
 
 def _drop(out: Path, last: Date, keep_days: int | None, log: StageLog) -> list[Date]:
