@@ -385,7 +385,7 @@ def test_what_can_not_be_done_is_told_in_a_line(events, night, model, tmp_path, 
         ({"day": "yesterday"}, "'yesterday' is not a date"),
         ({"since": NEXT}, "--since 2024-04-01 is after --date 2024-03-31"),
         ({"keep_days": 0}, "keep_days must be 1 or more"),
-        ({"day": date(2020, 1, 1)}, "has no events up to 2020-01-01"),
+        ({"day": date(2020, 1, 1)}, "has no events up to 2020-01-01: the first are of 2024-03-25"),
     ):
         with pytest.raises(InputError, match=message):
             night(**given)
@@ -404,6 +404,23 @@ def test_what_can_not_be_done_is_told_in_a_line(events, night, model, tmp_path, 
     (log / "half.parquet").unlink()
     assert main(line) == 0
     assert "embeddings of model" in capsys.readouterr().out
+
+
+def test_a_log_of_which_no_row_can_be_used_says_why(night, tmp_path):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "bad.csv").write_text("who,at,what,place,result,address\nuser 1,noon,login,Bonn,ok,\n")
+    with pytest.raises(InputError, match="has no events up to 2024-03-31: set aside: 1 rows, time doesn't parse"):
+        night()
+
+
+def test_a_day_whose_events_have_not_come_is_told(events, night, tmp_path):
+    """It is embedded all the same, and a naive reader would take it for a day like any other."""
+    log = write_log([event for event in events if local_day(event) <= DAY], tmp_path / "log")
+    assert "there are no events" not in "\n".join(night().lines())
+    assert "there are no events of 2024-04-01: the last up to then are of 2024-03-31" in night(day=NEXT).lines()
+    assert told(tmp_path)[-4]["last_with_events"] == str(DAY)
+    write_log(events, log)
+    assert "there are no events" not in "\n".join(night(day=NEXT).lines())
 
 
 @pytest.mark.parametrize("name", ["ds=backup", "ds=backup/embeddings.parquet", "ds=20240330/embeddings.parquet"])

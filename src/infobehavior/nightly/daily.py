@@ -41,6 +41,7 @@ class Summary:
     """What a night did.
 
     Attributes:
+        date: the last day asked for.
         dates: days whose embeddings were made, ascending.
         num_files: files of the log.
         num_files_read: those that were new or had changed.
@@ -52,6 +53,7 @@ class Summary:
             stay as they were.
         num_days_kept: local days of which the log has no events any more; they stay.
         num_duplicates: rows of the files read for those days that were dropped because they repeat another.
+        last_with_events: the last local day up to the date given of which there are minutes.
         skipped: days that were missed and whose windows have no events.
         embedded: what `embed` did for each of the dates.
         stale: days of the table whose windows hold minutes that have changed since its last night, and that stay as
@@ -60,6 +62,7 @@ class Summary:
         drift: how the last of the dates differs from what the model was trained on.
     """
 
+    date: Date
     dates: tuple[Date, ...]
     num_files: int
     num_files_read: int
@@ -70,6 +73,7 @@ class Summary:
     days_left: tuple[Date, ...]
     num_days_kept: int
     num_duplicates: int
+    last_with_events: Date
     skipped: tuple[Date, ...]
     embedded: tuple[Embedded, ...]
     stale: tuple[Date, ...]
@@ -93,6 +97,8 @@ class Summary:
                 f"events of {_days(self.days_left)} have changed, but the log lacks some that the minutes hold; these "
                 f"stay as they were: give --allow-fewer {self.days_left[0]} if that day is meant to lose them"
             )
+        if self.last_with_events < self.date:
+            lines.append(f"there are no events of {self.date}: the last up to then are of {self.last_with_events}")
         if self.skipped:
             lines.append(f"{_days(self.skipped)} can't be caught up: no account has events in those windows")
         for embedded in self.embedded:
@@ -223,6 +229,7 @@ def daily(
             stale = facts["days"] = stale_days(out, changed, dates, window_days, schema)
         seen.write(out)  # what was told isn't told again
     return Summary(
+        last,
         tuple(sorted(embedded)),
         aggregated.changes.num_files,
         len(aggregated.changes.read),
@@ -233,6 +240,7 @@ def daily(
         tuple(aggregated.plan.left),
         len(aggregated.plan.kept),
         aggregated.num_duplicates,
+        aggregated.last_with_events or last,
         tuple(skipped),
         tuple(embedded[day] for day in sorted(embedded)),
         tuple(stale),
@@ -248,7 +256,8 @@ class _Aggregated:
     changes: Changes
     plan: Plan
     changed: list[Date]
-    num_duplicates: int = 0
+    num_duplicates: int
+    last_with_events: Date | None
 
 
 def _aggregate(
@@ -282,7 +291,7 @@ def _aggregate(
                 plan.made, summary.days, summary.num_kept + (num_duplicates if how["drop_duplicates"] else 0)
             )
         elif not days_of_minutes(minutes):
-            raise InputError(f"{events} has no events up to {last}: there is nothing to embed")
+            raise InputError(f"{events} has no events up to {last}{_why(changes)}")
         else:
             end_interrupted(minutes, AGGREGATION)
         for day in plan.removed:
@@ -290,8 +299,16 @@ def _aggregate(
         changes.record(minutes, plan.made)
         after = _hashes(minutes, touched)
         changed = [day for day in touched if before[day] != after[day]]
-        facts["changed"] = changed
-    return _Aggregated(changes, plan, changed, num_duplicates)
+        last_with_events = max((day for day in days_of_minutes(minutes) if day <= last), default=None)
+        facts |= {"changed": changed, "last_with_events": last_with_events}
+    return _Aggregated(changes, plan, changed, num_duplicates, last_with_events)
+
+
+def _why(changes: Changes) -> str:
+    """Why there is nothing to embed: events come later, or their rows can't be used."""
+    told = [f"the first are of {min(changes.contents)}"] if changes.contents else []
+    told += [f"set aside: {count:,} rows, {reason}" for reason, count in changes.quarantined.items()]
+    return f": {'; '.join(told)}" if told else ""
 
 
 def _hashes(minutes: Path, days: Sequence[Date]) -> dict[Date, str | None]:
