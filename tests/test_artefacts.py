@@ -153,3 +153,30 @@ def test_what_others_are_writing_stays_and_what_kills_left_goes(tmp_path):
         assert not own.exists()
     write_text(target, "whole")
     assert {name for name, path in left.items() if path.exists()} == {"elsewhere"}
+
+
+def test_what_kills_left_beside_files_that_are_not_written_again_goes_too(tmp_path):
+    machine = artefacts._writer().partition("-")[2]
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    unique = "0" * 32
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive,
+        beside(tmp_path / "a") as own,
+    ):
+        stay = {
+            own,
+            tmp_path / f".2024-03-31.parquet.{alive.pid}-{machine}.{unique}.tmp",
+            tmp_path / ".of something else.tmp",
+            tmp_path / "ds=2024-03-31" / "minutes.parquet",
+        }
+        go = {
+            tmp_path / f".2024-03-30.parquet.{dead.pid}-{machine}.{unique}.tmp",
+            tmp_path / "ds=2024-03-31" / f".minutes.parquet.{dead.pid}-{machine}.{unique}.tmp",
+            tmp_path / "_no_events" / f".ds=2024-03-31.csv.{dead.pid}-{machine}.{unique}.tmp",
+        }
+        for path in stay | go:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("half")
+        artefacts.remove_all_leftovers(tmp_path)
+        assert {path for path in tmp_path.rglob("*") if path.is_file()} == stay

@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -31,6 +32,9 @@ UNFINISHED_FILE = "_unfinished.json"
 
 SECONDS_UNTIL_LEFT = 24 * 3_600
 """A temporary file that wasn't written to for so long was left by a kill."""
+
+_TEMPORARY_NAME = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.[0-9a-f]{32}\.tmp")
+"""Of a file, the process that writes it, and no other."""
 
 _being_written: set[Path] = set()
 """Temporary files of this process."""
@@ -77,7 +81,17 @@ def beside(target: Path) -> Iterator[Path]:
 
 def remove_leftovers(target: Path) -> None:
     """Remove what a kill left `beside` a file, but nothing that a process may be writing."""
-    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+    _remove_unused(target.parent.glob(f".{target.name}.*.tmp"))
+
+
+def remove_all_leftovers(folder: Path) -> None:
+    """Remove what kills left beside any file of a folder of days, also beside those that no later run may write."""
+    found = (path for pattern in (".*.tmp", "*/.*.tmp") for path in folder.glob(pattern))
+    _remove_unused(path for path in found if _TEMPORARY_NAME.fullmatch(path.name))
+
+
+def _remove_unused(leftovers: Iterable[Path]) -> None:
+    for leftover in leftovers:
         *_, writer, _, _ = leftover.name.split(".")
         if not _may_be_at_work(writer, leftover):
             _remove(leftover)

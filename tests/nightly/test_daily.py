@@ -345,6 +345,17 @@ def test_minutes_that_something_else_wrote_are_made_again(events, night, tmp_pat
     assert artefacts(tmp_path) == before
 
 
+def test_what_a_kill_left_of_a_day_that_is_not_made_again_goes(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    night()
+    before = set(tmp_path.rglob("*"))
+    for folder, name in ((tmp_path / "out", DAY - timedelta(days=2)), (tmp_path / "minutes" / f"ds={DAY}", "minutes")):
+        (folder / f".{name}.parquet.1-00000000.{'0' * 32}.tmp").write_text("half")
+        os.utime(folder / f".{name}.parquet.1-00000000.{'0' * 32}.tmp", (0, 0))
+    night()
+    assert set(tmp_path.rglob("*")) == before
+
+
 def test_old_embeddings_are_dropped_by_the_rule(events, night, tmp_path):
     write_log(events, tmp_path / "log")
     night(day=DAY + timedelta(days=3), since=DAY)

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from infobehavior.artefacts import DAILY_LOG, end_interrupted, refuse_unwritable, unfinished_day
+from infobehavior.artefacts import DAILY_LOG, end_interrupted, refuse_unwritable, remove_all_leftovers, unfinished_day
 from infobehavior.data.aggregation import aggregate_days
 from infobehavior.data.ledger import Changes, Plan, find_changes
 from infobehavior.data.minutes import days_of as days_of_minutes
@@ -180,6 +180,7 @@ def daily(
     with ExitStack() as stack:
         for folder in sorted({minutes, out}):
             stack.enter_context(_alone(folder, wait))
+            remove_all_leftovers(folder)
         days_with_files(out)  # refuses what isn't a day before anything is done
         if engine == "spark":
             stack.enter_context(spark_context(master))  # one for all that follows
