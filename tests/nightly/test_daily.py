@@ -345,6 +345,16 @@ def test_minutes_that_something_else_wrote_are_made_again(events, night, tmp_pat
     assert artefacts(tmp_path) == before
 
 
+def test_days_that_would_be_dropped_are_not_made(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    night()
+    for given in ({}, {"since": DAY}):
+        summary = night(day=DAY + timedelta(days=5), keep_days=2, **given)
+        assert summary.dates == (DAY + timedelta(days=4), DAY + timedelta(days=5))
+    assert night(day=DAY + timedelta(days=5), keep_days=10**9).dropped == ()
+    assert sorted(path.name for path in (tmp_path / "out").glob("ds=*")) == ["ds=2024-04-04", "ds=2024-04-05"]
+
+
 def test_what_a_kill_left_of_a_day_that_is_not_made_again_goes(events, night, tmp_path):
     write_log(events, tmp_path / "log")
     night()

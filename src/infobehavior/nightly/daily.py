@@ -197,7 +197,7 @@ def daily(
             memory_limit=memory_limit,
             threads=threads,
         )
-        dates, embedded, skipped = _dates(out, first, last), dict[Date, Embedded](), list[Date]()
+        dates, embedded, skipped = _dates(out, first, last, keep_days), dict[Date, Embedded](), list[Date]()
         for day in dates:
             with log.stage("embed", ds=day) as facts:
                 try:
@@ -321,10 +321,15 @@ def _hashes(minutes: Path, days: Sequence[Date]) -> dict[Date, str | None]:
     return found
 
 
-def _dates(out: Path, first: Date | None, last: Date) -> list[Date]:
-    """The days to embed, ascending, but first the one at which an earlier run was interrupted."""
+def _dates(out: Path, first: Date | None, last: Date, keep_days: int | None) -> list[Date]:
+    """The days to embed, ascending, but first the one at which an earlier run was interrupted.
+
+    Days that would be dropped as too old aren't made.
+    """
     before = [day for day in days_of(out) if day < last]
     first = first or (before[-1] + timedelta(days=1) if before else last)
+    if keep_days is not None:
+        first = max(first, _oldest(last, keep_days))
     dates = [first + timedelta(days=i) for i in range((last - first).days + 1)]
     interrupted = unfinished_day(out)
     return [interrupted, *(day for day in dates if day != interrupted)] if interrupted else dates
@@ -333,11 +338,16 @@ def _dates(out: Path, first: Date | None, last: Date) -> list[Date]:
 def _drop(out: Path, last: Date, keep_days: int | None, log: StageLog) -> list[Date]:
     if keep_days is None:
         return []
-    old = [day for day in days_with_files(out) if day <= last - timedelta(days=keep_days)]
+    old = [day for day in days_with_files(out) if day < _oldest(last, keep_days)]
     with log.stage("drop", days=old):
         for day in old:
             remove_day(out, day)
     return old
+
+
+def _oldest(last: Date, keep_days: int) -> Date:
+    """The first of so many days up to one."""
+    return Date.fromordinal(max(1, last.toordinal() - keep_days + 1))
 
 
 def _alone(folder: Path, wait: float) -> ExitStack:
