@@ -122,7 +122,7 @@ class Found:
         unreadable: times that the table as a whole couldn't be read.
         failed: runs after a kill that failed.
         unequal: runs after a kill that left other bytes.
-        leftovers: temporary files that were left after those.
+        leftovers: temporary files, and marks of unfinished folders, that were left after those.
         seconds: of an undisturbed run, from its first step.
     """
 
@@ -207,7 +207,7 @@ def kill_often(case: Case, base: Path, work: Path, kills: int, seed: int) -> Fou
         if other := sorted(name for name in left.keys() | after.keys() if left.get(name) != after.get(name)):
             found.unequal += 1
             found.note(f"kill {number}: other bytes in {other[:3]}")
-        found.leftovers += sum(".tmp" in path.name for path in folder.rglob("*"))
+        found.leftovers += len(_left_behind(folder))
     shutil.rmtree(work)
     return found
 
@@ -232,7 +232,16 @@ class _reading:  # noqa: N801 (a context)
     def _read(self) -> None:
         while True:
             is_last = self._stop.is_set()  # what is there after the kill is read once more
-            read = _bytes(self._case, self._folder)
+            try:
+                read = _bytes(self._case, self._folder)
+            except Exception as error:  # whatever it is, or the thread would end and count nothing
+                is_listed_again = isinstance(error, FileNotFoundError) and not is_last  # a folder went meanwhile
+                self._found.unreadable += not is_listed_again
+                if not is_listed_again:
+                    self._found.note(f"unreadable: {error}".splitlines()[0])
+                if is_last:
+                    return
+                continue
             if missing := self._always - read.keys():
                 self._found.half += len(missing)
                 self._found.note(f"missing: {sorted(missing)[0]}")
@@ -297,6 +306,11 @@ def _bytes(case: Case, folder: Path) -> dict[str, str]:
     }
 
 
+def _left_behind(folder: Path) -> list[Path]:
+    """Temporary files, and marks of folders that are unfinished, though the run has come to its end."""
+    return [path for path in folder.rglob("*") if ".tmp" in path.name or path.name == "_unfinished.json"]
+
+
 def _rows_of_days(table: Path) -> dict[str, str]:
     """A hash of the rows of each day of a Delta table."""
     if not deltalake.DeltaTable.is_deltatable(str(table)):
@@ -332,7 +346,7 @@ def write_page() -> None:
         "tables unreadable": lambda row: row["unreadable"],
         "reruns that failed": lambda row: row["failed"],
         "with other bytes": lambda row: row["unequal"],
-        "temporary files left": lambda row: row["leftovers"],
+        "temporary files and marks left": lambda row: row["leftovers"],
         "an undisturbed run": lambda row: f"{row['seconds']:.1f} s",
     }
     rows = [{"name": name, **row} for name, row in results["commands"].items()]
@@ -349,9 +363,9 @@ HEADER = """# Kills
 
 `make kills` kills each command with -9, and all processes that it started, at random moments, while a reader reads each
 file that is there again and again. The reader must find each file as it was before, or as an undisturbed run leaves it;
-the command is then run again, and must leave the bytes of an undisturbed run, and no temporary file. The log is
-simulated (300 sellers). Power failures are another matter: files are flushed before they are moved, but that was not
-tried."""
+the command is then run again, and must leave the bytes of an undisturbed run, no temporary file and no mark of an
+unfinished folder. The log is simulated (300 sellers). Power failures are another matter: files are flushed before they
+are moved, but that was not tried."""
 
 
 def _arguments() -> argparse.Namespace:

@@ -35,6 +35,27 @@ def test_the_reader_finds_what_is_neither_old_nor_new(case):
     assert {example.split(":")[0] for example in found.examples} >= {"half"}
 
 
+def test_what_the_reader_can_not_read_is_counted(case, monkeypatch):
+    """A Delta table that can't be opened, for one."""
+
+    def fail(*_):
+        raise ValueError("no such version")
+
+    monkeypatch.setattr(kills, "_bytes", fail)
+    found = kills.Found()
+    with kills._reading(*case, {}, {}, found):
+        pass
+    assert found.unreadable > 0
+    assert found.examples[0] == "unreadable: no such version"
+
+
+def test_a_mark_that_stays_is_left_behind(case):
+    _, folder = case
+    for name in (".a.tmp", "_unfinished.json", "a.json"):
+        (folder / "table" / name).write_text("")
+    assert sorted(path.name for path in kills._left_behind(folder)) == [".a.tmp", "_unfinished.json"]
+
+
 def test_what_tells_of_a_run_is_not_compared(case):
     one, folder = case
     for name in (".a.tmp", "_daily.jsonl", "_unfinished.json"):
