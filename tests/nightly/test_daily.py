@@ -589,12 +589,12 @@ KILLED_NIGHTS = """
 import json, os, signal, sys
 from pathlib import Path
 from infobehavior import artefacts, daily
-from infobehavior.data import aggregation
+from infobehavior.data import embedded_log
 from infobehavior.embedding import bundles
 from small_minutes import small_schema
 
 bundles.ENTITIES_PER_BUNDLE = 2
-aggregation.NUM_WRITERS = 1
+embedded_log.NUM_WRITERS = 1
 calls, number, ends = 0, 0, []
 
 def dying(call):
