@@ -355,6 +355,23 @@ def test_days_that_would_be_dropped_are_not_made(events, night, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").glob("ds=*")) == ["ds=2024-04-04", "ds=2024-04-05"]
 
 
+@pytest.mark.parametrize("damage", [b"", b"PAR1 and no more"])
+def test_minutes_that_are_damaged_are_made_again_but_not_of_less(events, night, tmp_path, damage):
+    log = write_log(events, tmp_path / "log")
+    night()
+    before = artefacts(tmp_path)
+    minutes = tmp_path / "minutes" / "ds=2024-03-30" / "minutes.parquet"
+    minutes.write_bytes(damage)
+    assert night().days_aggregated == (date(2024, 3, 30),)
+    assert artefacts(tmp_path) == before
+    minutes.write_bytes(damage)
+    write_parquet([LATE], log / "2024-03-30.parquet")
+    with pytest.raises(InputError, match=r"minutes\.parquet"):
+        night()
+    assert minutes.read_bytes() == damage
+    assert night(allow_fewer=["2024-03-30"]).days_aggregated == (date(2024, 3, 30),)
+
+
 def test_what_a_kill_left_of_a_day_that_is_not_made_again_goes(events, night, tmp_path):
     write_log(events, tmp_path / "log")
     night()

@@ -9,12 +9,14 @@ from datetime import date
 from pathlib import Path
 from typing import TypedDict
 
+import duckdb
+
 from infobehavior.artefacts import DEFINITION_FILE, UNFINISHED_FILE, definition_hash, write_json, writing
 from infobehavior.data.cleaning import quarantine_counts, with_malformed
 from infobehavior.data.embedded_log import open_embedded_log
 from infobehavior.data.event_log import EventLog, Written
 from infobehavior.data.events import connect, readable
-from infobehavior.data.minutes import FORMAT, KIND, SUMMARY_FILE, partition_file, read_definition
+from infobehavior.data.minutes import FORMAT, KIND, SUMMARY_FILE, num_events_of, partition_file, read_definition
 from infobehavior.data.schema import Schema, read_schema
 from infobehavior.data.spark_log import open_spark_log
 from infobehavior.data.summary import Replaced, Summary
@@ -210,14 +212,17 @@ def _summarize(log: EventLog, survey: Survey, folder: Path, written: Written, re
 
 
 def _num_events(folder: Path, days: Set[date]) -> dict[date, int]:
-    """Events of days that are there."""
+    """Events of days that are there and not damaged."""
     if not days:
         return {}
     day_of = {str(partition_file(folder, day)): day for day in days}
-    with connect() as connection:
-        rows = connection.execute(
-            "SELECT filename, sum(num_events)::BIGINT FROM read_parquet(?, filename = true, hive_partitioning = false) "
-            "GROUP BY filename",
-            [sorted(day_of)],
-        ).fetchall()
-    return {day_of[file]: count for file, count in rows}
+    try:
+        with connect() as connection:
+            rows = connection.execute(
+                "SELECT filename, sum(num_events)::BIGINT "
+                "FROM read_parquet(?, filename = true, hive_partitioning = false) GROUP BY filename",
+                [sorted(day_of)],
+            ).fetchall()
+    except duckdb.Error:  # a file is damaged: it is replaced, and what it held isn't known
+        rows = [(file, num_events_of(Path(file))) for file in day_of]
+    return {day_of[file]: count for file, count in rows if count is not None}

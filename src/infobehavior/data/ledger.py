@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Self
 
 import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infobehavior.artefacts import definition_hash, read_json, write_json
@@ -22,7 +19,7 @@ from infobehavior.data.cleaning import CleanEvents, clean_events, floor_divided
 from infobehavior.data.clock import MICROSECONDS, SECONDS_PER_MINUTE, day_bounds, local_date
 from infobehavior.data.coded_events import day_sql
 from infobehavior.data.events import connect, find_files, only_row, open_events, readable
-from infobehavior.data.minutes import days_of, partition_file
+from infobehavior.data.minutes import days_of, num_events_of, partition_file
 from infobehavior.data.schema import Schema
 from infobehavior.data.survey import count_quarantined, refuse_unbelieved
 from infobehavior.errors import InputError
@@ -239,7 +236,10 @@ class Changes:
         """Whether events of the day's minutes aren't in the log any more, for all that is known."""
         record = self._record_of(folder, day)
         if record is None:
-            return self.contents[day].num_events < _num_events(partition_file(folder, day))
+            held = num_events_of(partition_file(folder, day))
+            if held is None and day in self.ledger.days:  # the file is damaged: what it held is known
+                held = self.ledger.days[day].contents.num_events
+            return self.contents[day].num_events < (held or 0)
         now, none = self.sources(day), DayContents()
         return any(
             now.get(name, none).num_events < then.num_events and then not in now.values()  # or it has another name now
@@ -262,14 +262,6 @@ class Plan:
     left: list[date] = field(default_factory=list)
     kept: list[date] = field(default_factory=list)
     removed: list[date] = field(default_factory=list)
-
-
-def _num_events(file: Path) -> int:
-    """Events of a day's minutes; of a file that isn't there or is damaged none can be lost."""
-    try:
-        return int(pc.sum(pq.read_table(file, columns=["num_events"], partitioning=None)["num_events"]).as_py() or 0)
-    except (OSError, pa.ArrowException):
-        return 0
 
 
 def find_changes(

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from infobehavior.artefacts import DEFINITION_FILE, read_json, refuse_interrupted
 from infobehavior.data.clock import day_bounds
 from infobehavior.data.schema import Schema, parse_schema
@@ -90,6 +94,15 @@ def read_definition(folder: Path) -> MinuteTable:
             f"{schema.hash}; aggregate again"
         )
     return MinuteTable(folder, schema, schema.hash, str(definition.get("entity_type")), days_of(folder))
+
+
+def num_events_of(file: Path) -> int | None:
+    """Events of a day's minutes; None where the file isn't there or is damaged."""
+    try:
+        column = pq.read_table(file, columns=["num_events"], partitioning=None)["num_events"]
+        return int(pc.sum(column).as_py() or 0)
+    except (OSError, KeyError, pa.ArrowException):
+        return None
 
 
 def days_of(folder: Path) -> tuple[date, ...]:
