@@ -13,7 +13,7 @@ import pytest
 from infobehavior import InputError, aggregate, daily, embed, pretrain
 from infobehavior.cli import main
 from infobehavior.data import ledger
-from infobehavior.data.schema import write_schema
+from infobehavior.data.schema import ONE_TIME, write_schema
 from infobehavior.embedding import bundles
 from infobehavior.errors import BusyError
 from infobehavior.nightly import daily as nightly
@@ -442,6 +442,22 @@ def test_what_can_not_be_done_is_told_in_a_line(events, night, model, tmp_path, 
     (log / "half.parquet").unlink()
     assert main(line) == 0
     assert "embeddings of model" in capsys.readouterr().out
+
+
+def test_what_does_not_belong_together_is_refused_before_anything_is_made(events, night, model, tmp_path):
+    log = write_log(events, tmp_path / "log")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("not a table")
+    with pytest.raises(InputError, match="has files that aren't embeddings"):
+        night()
+    (tmp_path / "out" / "notes.txt").unlink()
+    other = small_schema(behaviors={"login": ONE_TIME})
+    with pytest.raises(
+        InputError, match=f"but the schema given is {other.hash}: give the model's schema"
+    ):
+        daily(log, other, model, tmp_path / "minutes", tmp_path / "out", date=DAY)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "minutes").exists()
 
 
 def test_a_log_of_which_no_row_can_be_used_says_why(night, tmp_path):

@@ -210,8 +210,8 @@ def check_table(out: Path, model: InfoBehavior, minutes: MinuteTable) -> None:
             otherwise; says which two things disagree.
     """
     refuse_unwritable(out, KIND)
+    refuse_foreign_files(out)
     if not (out / DEFINITION_FILE).exists():
-        _refuse_foreign_files(out)
         return
     there, here = read_json(out / DEFINITION_FILE, "an embeddings table"), definition(model, minutes)
     kind = there.get("kind") if isinstance(there, dict) else None
@@ -225,9 +225,13 @@ def check_table(out: Path, model: InfoBehavior, minutes: MinuteTable) -> None:
         )
 
 
-def _refuse_foreign_files(out: Path) -> None:
-    """Refuse a folder that holds anything but what a run that was interrupted at its start left."""
-    entries = out.iterdir() if out.exists() else iter(())
+def refuse_foreign_files(out: Path) -> None:
+    """Refuse a folder that is no table and holds anything but what a run that was interrupted at its start left.
+
+    Raises:
+        InputError: see above.
+    """
+    entries = out.iterdir() if out.exists() and not (out / DEFINITION_FILE).exists() else iter(())
     if any(not entry.name.startswith(".") and entry.name not in (UNFINISHED_FILE, DAILY_LOG) for entry in entries):
         raise InputError(f"{out} has files that aren't {KIND} (no {DEFINITION_FILE}); give a new folder")
 

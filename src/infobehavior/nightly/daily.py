@@ -24,7 +24,7 @@ from infobehavior.data.moments import end_of_day
 from infobehavior.data.schema import Schema, read_schema
 from infobehavior.embedding.embed import Summary as Embedded
 from infobehavior.embedding.embed import embed, refuse_kept_spans
-from infobehavior.embedding.table import days_of, days_with_files, remove_day
+from infobehavior.embedding.table import days_of, days_with_files, refuse_foreign_files, remove_day
 from infobehavior.errors import BusyError, InputError, NoEventsError
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.nightly.drift import Drift, measure_drift
@@ -174,9 +174,10 @@ def daily(
     first = None if since is None else _day(since, schema)
     if first and first > last:
         raise InputError(f"--since {first} is after --date {last}")
-    window_days = InfoBehavior.from_pretrained(model).config.window_days
+    window_days = _window_days(model, schema)
     refuse_unwritable(minutes, "minutes")
     refuse_unwritable(out, "embeddings")
+    refuse_foreign_files(out)
     with ExitStack() as stack:
         for folder in sorted({minutes, out}):
             stack.enter_context(_alone(folder, wait))
@@ -248,6 +249,17 @@ def daily(
         tuple(dropped),
         drift,
     )
+
+
+def _window_days(model: str | Path, schema: Schema) -> int:
+    """Days of a model's windows; refuses a schema that isn't the model's before anything is aggregated by it."""
+    encoder = InfoBehavior.from_pretrained(model)
+    if encoder.vocabulary.minutes_hash != schema.hash:
+        raise InputError(
+            f"the model was trained on minutes of schema {encoder.vocabulary.minutes_hash}, but the schema given is "
+            f"{schema.hash}: give the model's schema, or pre-train on minutes of this one"
+        )
+    return encoder.config.window_days
 
 
 @dataclass(frozen=True)
