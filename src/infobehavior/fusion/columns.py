@@ -87,7 +87,7 @@ def vectors_of(table: pa.Table, where: str) -> tuple[Floats, Mask]:
         return _lists(table.column(0), f"{where}, column {table.column_names[0]!r}")
     with np.errstate(over="ignore"):
         vectors = numbers_of(table, where).astype(np.float32)
-    is_there: Mask = np.isfinite(vectors).all(axis=1)
+    is_there: Mask = np.asarray(np.isfinite(vectors).all(axis=1))
     vectors[~is_there] = 0
     return vectors, is_there
 
