@@ -228,6 +228,11 @@ def test_lightgbm_learns_from_the_same_groups(calibration):
     assert found[positive].mean() > found[~positive].mean() + 0.1
 
 
+def test_a_training_that_diverges():
+    with pytest.raises(InputError, match="the loss is no longer a number: lower network.learning_rate"):
+        fitted(learning_rate=1e30)
+
+
 def test_few_examples_are_enough():
     rows = np.array([[0.0], [1.0], [0.2], [0.9]])
     model = FusionClassifier(number_group("0"), tiny_network()).fit(rows, [0, 1, 0, 1])

@@ -117,6 +117,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _keep(self, trained: Trained) -> None:
+        if not np.isfinite(trained.losses).all():
+            raise InputError("the training went astray, the loss is no longer a number: lower network.learning_rate")
         self.network_: FusionNetwork = trained.network
         self.losses_ = trained.losses
         self.best_epoch_ = trained.best_epoch

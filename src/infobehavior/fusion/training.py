@@ -122,7 +122,8 @@ def _train_epoch(
 
 def _loss(positive: NDArray[np.bool_], weights: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
     """Log loss of logits, by weight."""
-    losses = np.logaddexp(0, np.where(positive, -scores, scores))
+    with np.errstate(invalid="ignore"):  # a training that went astray
+        losses = np.logaddexp(0, np.where(positive, -scores, scores))
     return float(np.average(losses, weights=weights))
 
 
