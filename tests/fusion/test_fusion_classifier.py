@@ -229,7 +229,7 @@ def test_lightgbm_learns_from_the_same_groups(calibration):
 
 
 def test_a_training_that_diverges():
-    with pytest.raises(InputError, match="the loss is no longer a number: lower network.learning_rate"):
+    with pytest.raises(InputError, match=r"the loss is no longer a number: lower network\.learning_rate"):
         fitted(learning_rate=1e30)
 
 

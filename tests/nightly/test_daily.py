@@ -452,9 +452,7 @@ def test_what_does_not_belong_together_is_refused_before_anything_is_made(events
         night()
     (tmp_path / "out" / "notes.txt").unlink()
     other = small_schema(behaviors={"login": ONE_TIME})
-    with pytest.raises(
-        InputError, match=f"but the schema given is {other.hash}: give the model's schema"
-    ):
+    with pytest.raises(InputError, match=f"but the schema given is {other.hash}: give the model's schema"):
         daily(log, other, model, tmp_path / "minutes", tmp_path / "out", date=DAY)
     assert list((tmp_path / "out").iterdir()) == []
     assert not (tmp_path / "minutes").exists()
