@@ -64,7 +64,7 @@ def plain_join(table, rows, max_age=None):
 
 MOMENTS = st.integers(-60, 60).map(lambda steps: NOON + steps // 3 * HOURS + steps % 3 * TICK)
 ENTITIES = st.one_of(st.none(), st.sampled_from(["7", "07", "a b", "ł"]))
-TABLES = st.lists(st.tuples(ENTITIES, st.one_of(st.none(), MOMENTS)), min_size=1, max_size=25).map(
+TABLES = st.lists(st.tuples(ENTITIES.filter(bool), MOMENTS), min_size=1, max_size=25).map(
     lambda keys: [(who, moment, place) for place, (who, moment) in enumerate(dict.fromkeys(keys))]
 )
 ROWS = st.lists(st.tuples(ENTITIES, MOMENTS), min_size=1, max_size=15)
@@ -120,8 +120,15 @@ def test_entities_are_compared_as_text(tmp_path, entity, who):
 
 
 def test_nobody_has_no_row(tmp_path):
-    table = write([(None, NOON, 1), (7, None, 2)], tmp_path / "t.parquet", entity=pa.int64())
-    assert found(table, [(None, NOON), (7, NOON)]) == ([None, None], 0)
+    table = write([(7, NOON, 1)], tmp_path / "t.parquet", entity=pa.int64())
+    assert found(table, [(None, NOON), (7, NOON)]) == ([None, 1], 1)
+
+
+@pytest.mark.parametrize(("row", "column"), [((None, NOON, 1), "entity_id"), ((7, None, 2), "as_of")])
+def test_rows_of_nobody_or_of_no_time_are_refused(tmp_path, row, column):
+    table = write([row, (8, NOON, 3)], tmp_path / "t.parquet", entity=pa.int64())
+    with pytest.raises(InputError, match=f"{column} is null in 1 of 2 rows; fill or remove them"):
+        found(table, [(7, NOON)])
 
 
 def test_a_row_whose_value_is_null_is_a_row(tmp_path):
@@ -150,7 +157,7 @@ def test_moments_without_a_zone_are_local(tmp_path, time_zone, kind):
 
 def test_moments_of_a_csv_may_have_zones(tmp_path):
     table = tmp_path / "t.csv"
-    table.write_text("entity_id,as_of,value\n7,2024-03-30T14:00:00+02:00,1\n7,2024-03-30T12:00:00.000001Z,2\n,,3\n")
+    table.write_text("entity_id,as_of,value\n7,2024-03-30T14:00:00+02:00,1\n7,2024-03-30T12:00:00.000001Z,2\n")
     assert found(table, [(7, NOON), (7, NOON + TICK)])[0] == ["1", "2"]
 
 

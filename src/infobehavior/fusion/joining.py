@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from infobehavior.artefacts import DEFINITION_FILE, read_json, refuse_interrupted
 from infobehavior.data.clock import local_date
-from infobehavior.data.events import ZONED_TIME_TYPES, EventSource, find_files, open_events, quoted, readable
+from infobehavior.data.events import ZONED_TIME_TYPES, EventSource, find_files, only_row, open_events, quoted, readable
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
 from infobehavior.data.tables import column_moments
 from infobehavior.errors import InputError
@@ -60,12 +60,14 @@ def joined(
         The columns, in the order of the examples, and how many of these have a row.
 
     Raises:
-        InputError: the table can't be read, lacks a column, or has several rows of an entity at one moment.
+        InputError: the table can't be read, lacks a column, has several rows of an entity at one moment, or a key is
+            null.
     """
     assert group.table is not None
     source = _open(connection, group, keys, time_zone)
     columns = _columns(source, group, name)
     with readable(str(group.table)):
+        _refuse_nulls(connection, source)
         moments = _moments(connection, source, time_zone)
         connection.register("asked", _asked(keys))
         found = connection.sql(_text(source, columns, moments, group)).to_arrow_table()
@@ -77,6 +79,16 @@ def joined(
         )
     values = found.select([f"value_{place}" for place in range(len(columns))]).rename_columns(columns)
     return values, int(found["is_there"].to_numpy(zero_copy_only=False).sum())
+
+
+def _refuse_nulls(connection: duckdb.DuckDBPyConnection, source: EventSource) -> None:
+    """Refuse rows of which nobody can say whose they are or from when on they are known."""
+    counted = ", ".join(f"count(*) - count({column})" for column in KEYS)
+    for column, count in zip(KEYS, only_row(connection, f"SELECT {counted} FROM {source.sql}"), strict=True):
+        if count:
+            raise InputError(
+                f"{source.description}: {column} is null in {count} of {source.num_rows} rows; fill or remove them"
+            )
 
 
 def embedding_space(table: Path) -> str | None:
