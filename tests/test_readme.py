@@ -110,7 +110,7 @@ def test_commands_and_python_run(folder, monkeypatch, capsys):
         assert capsys.readouterr().out
     assert (folder / "report" / "metrics.json").is_file()
     assert (folder / "report" / "report.html").is_file()
-    (folder / "fusion.toml").write_text(TOML, encoding="utf-8")
+    (folder / "fusion.toml").write_text(TOML.replace("0.95", "0.5"), encoding="utf-8")
     for command in FUSION:
         assert main(command[1:]) == 0, capsys.readouterr().err
     assert (folder / "fused-report" / "report.html").is_file()

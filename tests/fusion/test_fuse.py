@@ -28,8 +28,9 @@ from infobehavior.cli import main
 from infobehavior.errors import InputError
 from infobehavior.fusion.evaluation import fuse_evaluate
 from infobehavior.fusion.examples import Period, read_examples
-from infobehavior.fusion.fuse import fuse_predict, fuse_train, split
+from infobehavior.fusion.fuse import entity_numbers, fuse_predict, fuse_train, split
 from infobehavior.fusion.model_folder import load_model
+from infobehavior.fusion.operating_point import choose_threshold
 from infobehavior.fusion.predictions import read_predictions
 from small_minutes import folder_bytes
 
@@ -367,14 +368,10 @@ def test_the_threshold_is_that_of_the_validation_part(listed, fused, seller_embe
     rows = split(read, model.config.validation, 0).validation
     tables = {name: table.filter(pa.array(rows)) for name, table in read.tables.items()}
     scores, positive = model.classifier.probability(tables), read.positive[rows]
-    allowed = [
-        (positive[scores >= threshold].sum(), threshold)
-        for threshold in np.unique(scores)
-        if positive[scores >= threshold].mean() >= 0.5
-    ]
-    point = model.points["fusion"]
-    assert (positive[scores >= point.threshold].sum(), point.threshold) == max(allowed)
-    assert point.rule == "the highest recall with a precision of 0.5 or more"
+    point = choose_threshold(positive, scores, model.config.operating_point, entity_numbers(read)[rows])
+    assert point == model.points["fusion"]
+    assert (scores >= point.threshold).any()
+    assert point.rule == "the highest recall with a precision of 0.5 or more with certainty 0.8"
 
 
 def test_metrics_are_of_the_network_and_of_lightgbm(metrics, fused):
@@ -454,7 +451,7 @@ def test_the_report_has_its_tables_charts_and_legends(evaluation, metrics, fused
         "Recall at 50 % precision",
         "Cost an example",
         "seller (representation, 0.1)",
-        "Rule: the highest recall with a precision of 0.5 or more.",
+        "Rule: the highest recall with a precision of 0.5 or more with certainty 0.8.",
     ):
         assert words in page.text, words
 

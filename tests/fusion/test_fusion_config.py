@@ -44,7 +44,7 @@ def faults(changes, tmp_path):
         ({"validation.share": 1}, "validation.share: Input should be less than 1"),
         ({"validation.by": "account"}, "validation.by: Input should be 'entity' or 'moment'"),
         ({"operating_point": {"cost_of_miss": 5}}, "one of cost_of_false_alarm and cost_of_miss is given"),
-        ({"operating_point": {"certainty": 0.9}}, "certainty is for a precision"),
+        ({"operating_point": {"certainty": 1}}, "operating_point.certainty: Input should be less than 1"),
         ({"operating_point.precision": 95}, "operating_point.precision: Input should be less than 1"),
         ({"network.learning_rate": float("nan")}, "network.learning_rate: Input should be a finite number"),
         ({"network.seed": -1}, "network.seed: Input should be greater than or equal to 0"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infobehavior.data.events import connect
 from infobehavior.errors import InputError
-from infobehavior.fusion.config import Group
+from infobehavior.fusion.config import ExampleColumns, Group
 from infobehavior.fusion.joining import Keys, embedding_space, joined
 
 NOON = datetime(2024, 3, 30, 12, tzinfo=UTC)
@@ -39,11 +39,15 @@ def write(rows, path, **types):
     return path
 
 
+def columns_of(time_zone):
+    return ExampleColumns(label="risky", moment="at", time_zone=time_zone)
+
+
 def found(table, rows, *, time_zone="UTC", **fields):
     """The values that are joined, and how many examples have a row."""
     group = Group(**({"kind": "numbers", "table": table, "columns": ("value",)} | fields))
     with connect(threads=1) as connection:
-        columns, num_found = joined(connection, asked(rows), group, "g", time_zone)
+        columns, num_found = joined(connection, asked(rows), group, "g", columns_of(time_zone))
     return columns[columns.column_names[0]].to_pylist(), num_found
 
 
@@ -131,6 +135,14 @@ def test_rows_of_nobody_or_of_no_time_are_refused(tmp_path, row, column):
         found(table, [(7, NOON)])
 
 
+def test_the_label_is_never_joined(tmp_path):
+    table = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"entity_id": [7], "as_of": [NOON], "risky": [1.0]}), table)
+    for columns in ((), ("risky",)):
+        with pytest.raises(InputError, match="has the label 'risky' among the columns of group g; name its columns"):
+            found(table, [(7, NOON)], columns=columns)
+
+
 def test_a_row_whose_value_is_null_is_a_row(tmp_path):
     table = write([(7, NOON, None), (7, NOON - HOURS, 1)], tmp_path / "t.parquet")
     assert found(table, [(7, NOON)]) == ([None], 1)
@@ -180,10 +192,10 @@ def test_lists_and_all_columns_but_the_keys(tmp_path):
     pq.write_table(pa.table(columns), path)
     with connect(threads=1) as connection:
         group = Group(kind="numbers", table=tmp_path)
-        table, _ = joined(connection, asked([(7, NOON)]), group, "g", "UTC")
+        table, _ = joined(connection, asked([(7, NOON)]), group, "g", columns_of("UTC"))
         assert table.column_names == ["embedding", "num_events"]
         group = Group(kind="representation", table=tmp_path)
-        table, _ = joined(connection, asked([(7, NOON), (8, NOON)]), group, "g", "UTC")
+        table, _ = joined(connection, asked([(7, NOON), (8, NOON)]), group, "g", columns_of("UTC"))
     assert table.to_pydict() == {"embedding": [[1.0, 2.0], None]}
 
 
@@ -193,7 +205,7 @@ def test_columns_may_be_called_anything(tmp_path):
     pq.write_table(pa.table(keys | {name: [place] for place, name in enumerate(names)}), tmp_path / "t.parquet")
     with connect(threads=1) as connection:
         group = Group(kind="numbers", table=tmp_path / "t.parquet")
-        table, _ = joined(connection, asked([(7, NOON)]), group, "g", "UTC")
+        table, _ = joined(connection, asked([(7, NOON)]), group, "g", columns_of("UTC"))
     assert table.to_pylist() == [{name: place for place, name in enumerate(names)}]
 
 

@@ -1,5 +1,4 @@
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from infobehavior.downstream.metrics import recall_at_precision
 from infobehavior.fusion.config import Operating
 from infobehavior.fusion.operating_point import (
     NUM_RESAMPLES,
+    _num_independent,
     at_threshold,
     choose_threshold,
     precision_bound,
@@ -41,19 +41,6 @@ def chosen(positive, scores, **operating):
 
 
 PRECISIONS = st.fractions(0, 1, max_denominator=20).filter(lambda share: 0 < share < 1)
-
-
-@given(judged(), PRECISIONS)
-def test_the_threshold_has_the_highest_recall_of_the_required_precision(drawn, precision):
-    positive, scores = drawn
-    allowed = [(hits, -count, t) for t, count, hits in outcomes(positive, scores) if Fraction(hits, count) >= precision]
-    point = chosen(positive, scores, precision=float(precision))
-    assert point.is_met == bool(allowed)
-    if allowed:
-        assert point.threshold == max(allowed)[2]  # of equal recall, that which flags fewest
-        assert at_threshold(positive, scores, Operating(), point.threshold)["precision"] >= float(precision)
-    else:
-        assert not (scores >= point.threshold).any()
 
 
 def least_precision(hits, count, certainty):
@@ -119,10 +106,10 @@ def test_the_threshold_has_the_best_f1(drawn):
 
 def test_what_was_required_and_found_is_said():
     positive, scores = np.array([True, True, False, True]), np.array([0.9, 0.8, 0.7, 0.6])
-    point = chosen(positive, scores, precision=0.9)
+    point = chosen(positive, scores, precision=0.5, certainty=0.7)
     assert point.line == (
-        "threshold 0.8 by the highest recall with a precision of 0.9 or more; on the validation part it flags 2 and "
-        "finds 2 of 3 positives: precision 1.000, recall 0.667"
+        "threshold 0.8 by the highest recall with a precision of 0.5 or more with certainty 0.7; on the validation "
+        "part it flags 2 and finds 2 of 3 positives: precision 1.000, recall 0.667"
     )
 
 
@@ -131,12 +118,57 @@ def test_a_precision_that_can_not_be_reached():
     point = chosen(positive, scores, precision=0.9)
     assert (point.is_met, point.threshold > 1) == (False, True)
     assert point.line == (
-        "a precision of 0.9 can't be reached on the validation part (2 positives): the best is 0.667, with a recall of "
-        "1.000; nothing will be flagged. Require less, or give more positives or better features"
+        "a precision of 0.9 can't be reached on the validation part (2 positives): the best, 0.667 of 3 alarms, is "
+        "certain at 0.287 only; nothing will be flagged. Require less, or give more positives or better features"
     )
-    certain = chosen(positive, scores, precision=0.5, certainty=0.99)
-    assert not certain.is_met
-    assert "the best is certain at " in certain.line
+
+
+def test_one_right_alarm_is_no_precision():
+    positive, scores = np.array([True, *[False] * 9]), np.linspace(1, 0, 10)
+    assert not chosen(positive, scores, precision=0.95).is_met
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30))
+def test_rows_of_one_account_count_as_fewer(rows):
+    entity, positive = (np.array(column) for column in zip(*rows, strict=True))
+    found = _num_independent(positive, entity)
+    for count in range(1, len(rows) + 1):
+        of_entity = {}
+        for who, answer in rows[:count]:
+            of_entity.setdefault(who, []).append(answer)
+        precision = sum(answer for _, answer in rows[:count]) / count
+        expected = len(of_entity)
+        if 0 < precision < 1:
+            over_entities = sum((sum(answers) - precision * len(answers)) ** 2 for answers in of_entity.values())
+            expected = count / max(1.0, over_entities / (count * precision * (1 - precision)))
+        assert found[count - 1] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("examples_of_each", "spread"), [(1, 0.0), (8, 2.0)])
+def test_a_certainty_is_how_often_the_precision_is_truly_there(examples_of_each, spread):
+    """Simulated: scores, and accounts of which each has a risk of its own; the truth is that of many accounts."""
+
+    def draw(num_accounts, seed):
+        random = np.random.default_rng([seed, num_accounts])
+        entity = np.repeat(np.arange(num_accounts), examples_of_each)
+        scores = random.normal(0, 1.5, len(entity))
+        risk = -2 + 1.6 * scores + random.normal(0, spread, num_accounts)[entity]
+        return random.random(len(entity)) < 1 / (1 + np.exp(-risk)), scores, entity
+
+    many_positive, many_scores, _ = draw(200_000 // examples_of_each, 0)
+    wrong = 0
+    for seed in range(150):
+        positive, scores, entity = draw(2_000 // examples_of_each, seed + 1)
+        point = choose_threshold(positive, scores, Operating(precision=0.7, certainty=0.8), entity)
+        wrong += point.is_met and many_positive[many_scores >= point.threshold].mean() < 0.7
+    assert 0.08 < wrong / 150 < 0.3
+
+
+def test_an_interval_knows_that_few_right_alarms_prove_little():
+    positive = np.array([True] * 10 + [False] * 90)
+    scores, entity = np.where(positive, 0.9, 0.1), np.arange(100)
+    interval = threshold_intervals(positive, scores, entity, Operating(), 0.5, 0)["precision"]
+    assert interval == pytest.approx((0.692, 1.0), abs=1e-3)
 
 
 def test_even_a_probability_of_1_is_not_flagged_by_a_precision_that_was_not_reached():

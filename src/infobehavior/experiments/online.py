@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from infobehavior.artefacts import DEFINITION_FILE, definition_hash, refuse_unwritable, write_atomically
-from infobehavior.data.clock import day_bounds, day_of_number, local_minutes
+from infobehavior.artefacts import (
+    DEFINITION_FILE,
+    UNFINISHED_FILE,
+    definition_hash,
+    refuse_unwritable,
+    write_atomically,
+)
+from infobehavior.data.clock import SECONDS_PER_MINUTE, day_bounds, day_of_number, local_minutes
 from infobehavior.data.events import connect, open_events, readable
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
@@ -28,12 +34,14 @@ from infobehavior.errors import InputError
 from infobehavior.fusion.classifier import FusionClassifier
 from infobehavior.fusion.config import ExampleColumns, FusionConfig, Group, Network, Operating
 from infobehavior.fusion.examples import Examples, read_examples
-from infobehavior.fusion.fuse import probabilities, split
+from infobehavior.fusion.fuse import entity_numbers, probabilities, split
 from infobehavior.fusion.operating_point import at_threshold, choose_threshold
 from infobehavior.model.infobehavior import InfoBehavior
 
 PRODUCT_COLUMNS = ("product_id", "entity_id", "posted_at", "category", "title", "picture", "label_violation")
 PERIOD_DAYS = 30
+MAX_AGE_DAYS = 1.5
+"""Of behavior: that of the day's own beginning, and no older one where an account had no events before it."""
 HELD_OUT_SHARE = 0.3
 """Of the sellers, so many are never learnt from: on them known and new tricks are compared."""
 MINUTES_PER_DAY = 24 * 60
@@ -186,12 +194,12 @@ def read_online_data(
     Args:
         products: table of products with their labels, see `market.simulate`.
         minutes: of their sellers.
-        model: pre-trained without labels, on days before the last 30 if the test is to be honest.
+        model: pre-trained without labels, on days before the last 30.
         folder: for everything that is made on the way.
         categories: which products.
 
     Raises:
-        InputError: these parts don't belong together, or `folder` can't be written.
+        InputError: these parts don't belong together, the model has seen the test, or `folder` can't be written.
     """
     folder, table = Path(folder), open_minutes(minutes)
     refuse_unwritable(folder, "an experiment")
@@ -203,6 +211,7 @@ def read_online_data(
     found = _listed(products, categories)
     day = _local_days(found, zone)
     found = found.append_column("as_of", pa.array(day, pa.timestamp("us", "UTC")))
+    _refuse_seen(encoder, test_since, zone)
     first, middle, end = (day_bounds(one, zone)[0] * MICROSECONDS_PER_MINUTE for one in begins)
     is_held_out = _held_out(found["entity_id"])
     is_old, is_new = (day >= first) & (day < middle), (day >= middle) & (day < end)
@@ -232,6 +241,16 @@ def read_online_data(
     manual = _hand_made(folder, key, asked, table, encoder.config.window_minutes)
     hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in parts.values()]
     return OnlineData(folder, parts, embeddings, manual, zone, test_since, counts, definition_hash([key, *hashes]))
+
+
+def _refuse_seen(encoder: InfoBehavior, test_since: date, time_zone: str) -> None:
+    """Refuse a model that has seen the days of the test."""
+    until = encoder.pretraining.get("trained_until")
+    if until and datetime.fromisoformat(until).timestamp() > day_bounds(test_since, time_zone)[0] * SECONDS_PER_MINUTE:
+        raise InputError(
+            f"the model learnt from events until {until}, and the test begins with {test_since}: pre-train it with "
+            f"--until {test_since - timedelta(days=1)}"
+        )
 
 
 def _listed(products: str | Path, categories: Sequence[str]) -> pa.Table:
@@ -297,7 +316,7 @@ def _held_out(entity: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 def _embedded(folder: Path, key: str, asked: pa.Table, minutes: MinuteTable, model: str | Path) -> Path:
     out, moments = folder / f"embeddings-{key}", folder / f"moments-{key}.parquet"
-    if not (out / DEFINITION_FILE).exists():
+    if not (out / DEFINITION_FILE).exists() or (out / UNFINISHED_FILE).exists():
         write_atomically(moments, partial(pq.write_table, asked))
         embed(minutes.path, model, out, as_of=moments)
     return out
@@ -322,10 +341,13 @@ def fusion_config(data: OnlineData, run: Run) -> FusionConfig:
         "picture": Group(kind="vector", columns=("picture",), **masking),
         "title": Group(kind="text", columns=("title",), **masking),
     }
+    masked = run.masking.behavior
     if run.setting == WITH_MANUAL:
-        groups["behavior"] = Group(kind="numbers", table=data.manual, masking=run.masking.behavior)
+        groups["behavior"] = Group(kind="numbers", table=data.manual, max_age_days=MAX_AGE_DAYS, masking=masked)
     if run.setting == WITH_BEHAVIOR:
-        groups["behavior"] = Group(kind="representation", table=data.embeddings, masking=run.masking.behavior)
+        groups["behavior"] = Group(
+            kind="representation", table=data.embeddings, max_age_days=MAX_AGE_DAYS, masking=masked
+        )
     return FusionConfig(
         examples=ExampleColumns(
             label="label_violation",
@@ -354,11 +376,12 @@ def judge_run(data: OnlineData, run: Run) -> dict[str, dict[str, dict[str, float
     classifier.fit_tables(learnt.tables, learnt.positive, parts)
     held_out = {name: table.filter(pa.array(parts.validation)) for name, table in learnt.tables.items()}
     validation, positive = probabilities(classifier, held_out), learnt.positive[parts.validation]
+    entity = entity_numbers(learnt)[parts.validation]
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in validation}
     for part in (KNOWN, NEW, NEW_HELD_OUT):
         examples = read_examples(data.parts[part], config, labelled=True)
         for name, scores in probabilities(classifier, examples.tables).items():
-            found[name][part] = _metrics(examples, scores, positive, validation[name], config)
+            found[name][part] = _metrics(examples, scores, positive, validation[name], entity, config)
     return found
 
 
@@ -367,18 +390,21 @@ def _metrics(
     scores: NDArray[np.float64],
     validated: NDArray[np.bool_],
     validation: NDArray[np.float64],
+    entity: NDArray[np.int64],
     config: FusionConfig,
 ) -> dict[str, float]:
     """As the paper has it, and by the threshold that was chosen on the validation part."""
     positive, operating = examples.positive, config.operating_point
     assert positive is not None
     assert operating.precision is not None
-    point = choose_threshold(validated, validation, operating)
+    point = choose_threshold(validated, validation, operating, entity)
     told = at_threshold(positive, scores, operating, point.threshold)
     best_f1 = best_f1_threshold(validated, validation)
+    recall = recall_at_precision(positive, scores, operating.precision)
     return {
-        "recall": recall_at_precision(positive, scores, operating.precision),
-        "f1": at_threshold(positive, scores, operating, best_f1)["f1"],
+        "recall": recall,
+        "f1": 2 * operating.precision * recall / (operating.precision + recall),
+        "best f1": at_threshold(positive, scores, operating, best_f1)["f1"],
         "auc": float(roc_auc_score(positive, scores)),
         "average precision": float(average_precision_score(positive, scores)),
         "recall by threshold": told["recall"],
@@ -389,4 +415,5 @@ def _metrics(
 def described(run: Run) -> dict[str, Any]:
     """What decides a run's scores, beside the data."""
     config = {"content": run.masking.content, "behavior": run.masking.behavior}
-    return {"category": run.task.category, "setting": run.setting, "masking": config, "seed": run.seed}
+    about = {"category": run.task.category, "precision": run.task.precision, "setting": run.setting}
+    return {**about, "masking": config, "seed": run.seed}

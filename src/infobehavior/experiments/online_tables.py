@@ -29,7 +29,7 @@ from infobehavior.fusion.config import Network
 SCORES_FOLDER = "scores"
 SETTINGS = (BASIC, WITH_MANUAL, WITH_BEHAVIOR)
 TITLES = {"fusion": "fusion network", "gbdt": "LightGBM"}
-VERSION = 1
+VERSION = 2
 """Of how a run is trained and judged; raised with each change of it."""
 
 
@@ -63,6 +63,8 @@ def _row(data: OnlineData, task: OnlineTask, setting: str, classifier: str, seed
     recall, f1 = task.paper[setting]
     paper = {"recall": recall, "f1": f1} if classifier == "fusion" else {}
     values = {name: [one[name] for one in scores] for name in scores[0]}
+    held_out = [_scores(data, Run(task, setting, USUAL_MASKING, seed))[classifier][NEW_HELD_OUT] for seed in seeds]
+    values |= {f"{name}, sellers held out": [one[name] for one in held_out] for name in ("recall", "f1")}
     return Row(f"{task.category}, {setting}, {TITLES[classifier]}", values, paper)
 
 

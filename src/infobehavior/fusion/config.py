@@ -114,7 +114,9 @@ class ExampleColumns(_Frozen):
     label: str = Field(description="column of the answer: 0 and 1, or two texts, the alphabetically last positive")
     entity: str = Field("entity_id", description="column of the account behind an example")
     moment: str = Field(description="column of the moment at which an example is judged: nothing later is joined")
-    time_zone: str = Field("UTC", description="of moments without one, and of the days of predictions")
+    time_zone: str | None = Field(
+        None, description="of moments without one, which then need it, and of the days of predictions (else UTC)"
+    )
     id: tuple[str, ...] = Field((), description="columns that name an example; predictions have them")
     where: dict[str, str] = Field({}, description="only examples with these values, by column, are of the task")
 
@@ -129,10 +131,15 @@ class ExampleColumns(_Frozen):
 
     @field_validator("time_zone")
     @classmethod
-    def _check_time_zone(cls, name: str) -> str:
-        if name not in available_timezones():
+    def _check_time_zone(cls, name: str | None) -> str | None:
+        if name is not None and name not in available_timezones():
             raise ValueError(f"no time zone is called {name}; expected an IANA name such as Asia/Shanghai")
         return name
+
+    @property
+    def zone(self) -> str:
+        """Of local days."""
+        return self.time_zone or "UTC"
 
 
 class Validation(_Frozen):
@@ -150,8 +157,10 @@ class Operating(_Frozen):
     precision: Share | None = Field(
         None, description="share of alarms that must be right; recall is then as high as can be"
     )
-    certainty: Share | None = Field(
-        None, description="with which the precision must be reached, by its exact lower bound; by default on average"
+    certainty: Share = Field(
+        0.8,
+        description="with which the precision must be reached, by a lower bound that knows that the examples of an "
+        "account go together; at 0.5 about the precision that the validation part shows",
     )
     cost_of_false_alarm: NonNegativeFloat | None = Field(None, description="of an example that is flagged and is fine")
     cost_of_miss: NonNegativeFloat | None = Field(None, description="of an example that isn't flagged and isn't fine")
@@ -160,8 +169,6 @@ class Operating(_Frozen):
     def _check(self) -> Self:
         if (self.cost_of_false_alarm is None) != (self.cost_of_miss is None):
             raise ValueError("one of cost_of_false_alarm and cost_of_miss is given; expected both or none")
-        if self.certainty is not None and self.precision is None:
-            raise ValueError("certainty is for a precision, but none is given")
         return self
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from infobehavior.data.clock import SECONDS_PER_MINUTE, day_bounds, day_of_number, local_minutes
 from infobehavior.data.events import (
+    NAIVE_TIME_TYPES,
     ZONED_TIME_TYPES,
     EventSource,
     connect,
@@ -90,8 +91,8 @@ def read_examples(path: str | Path, config: FusionConfig, *, labelled: bool, per
     """
     with connect() as connection:
         raw, counts = _read(connection, path, config, labelled=labelled, period=period or Period())
-        moment = column_moments(raw["moment"], config.examples.time_zone, f"{path}, {config.examples.moment}")
-        keep = np.asarray(moment.is_valid()) & _is_within(moment, period or Period(), config.examples.time_zone)
+        moment = column_moments(raw["moment"], config.examples.zone, f"{path}, {config.examples.moment}")
+        keep = np.asarray(moment.is_valid()) & _is_within(moment, period or Period(), config.examples.zone)
         counts |= _if_any(NO_MOMENT, moment.null_count)
         outside = counts.pop(OUTSIDE) + int((~keep).sum()) - moment.null_count
         counts |= _if_any(OUTSIDE, outside)
@@ -160,13 +161,14 @@ def _read(
     for group, place in _placed(config):
         named[place] = group
     _require(source, [*named.values(), *columns.where])
+    _require_zone(source, columns)
     selected = ", ".join(
         f"{quoted(name)}{'::VARCHAR' if ours == 'entity' else ''} AS {quoted(ours)}" for ours, name in named.items()
     )
     content = ", ".join(quoted(ours) for ours in named)
     ids = "".join(f", id_{i}" for i in range(len(columns.id)))
     of_task = f"SELECT {selected} FROM {source.sql} WHERE {_where(columns)}"
-    within = _within(period, columns.time_zone) if source.columns[columns.moment] in ZONED_TIME_TYPES else "true"
+    within = _within(period, columns.zone, source.columns[columns.moment])
     with readable(str(path)):
         num_of_task = only_row(connection, f"SELECT count(*) FROM ({of_task})")[0]
         raw = connection.sql(
@@ -195,13 +197,14 @@ def days_of_examples(path: str | Path, config: FusionConfig) -> list[date]:
     with connect() as connection:
         source = _open(connection, path)
         _require(source, [columns.moment, *columns.where])
+        _require_zone(source, columns)
         with readable(str(path)):
             found = connection.sql(
                 f"SELECT {quoted(columns.moment)} AS moment FROM {source.sql} WHERE {_where(columns)}"
             ).to_arrow_table()
-    moments = column_moments(found["moment"], columns.time_zone, f"{path}, {columns.moment}").drop_null()
+    moments = column_moments(found["moment"], columns.zone, f"{path}, {columns.moment}").drop_null()
     minutes = np.unique(np.asarray(moments.to_numpy()) // MICROSECONDS_PER_MINUTE)
-    return [day_of_number(int(day)) for day in np.unique(local_minutes(minutes, columns.time_zone) // MINUTES_PER_DAY)]
+    return [day_of_number(int(day)) for day in np.unique(local_minutes(minutes, columns.zone) // MINUTES_PER_DAY)]
 
 
 def _placed(config: FusionConfig) -> list[tuple[str, str]]:
@@ -219,6 +222,15 @@ def _where(columns: ExampleColumns) -> str:
     return " AND ".join(wanted) or "true"
 
 
+def _require_zone(source: EventSource, columns: ExampleColumns) -> None:
+    """Refuse to guess what moments without a zone mean: by a wrong one, what came later could be joined."""
+    if columns.time_zone is None and source.columns[columns.moment] not in ZONED_TIME_TYPES:
+        raise InputError(
+            f"{source.description}: {columns.moment} is {source.columns[columns.moment]}, without a time zone; give "
+            "time_zone in [examples], such as Asia/Shanghai"
+        )
+
+
 def _require(source: EventSource, names: list[str]) -> None:
     if missing := [name for name in names if name not in source.columns]:
         raise InputError(f"{source.description} has no column {missing[0]!r}; it has {', '.join(source.columns)}")
@@ -227,11 +239,18 @@ def _require(source: EventSource, names: list[str]) -> None:
             raise InputError(source.type_conflicts[name])
 
 
-def _within(period: Period, time_zone: str) -> str:
-    """SQL that holds for moments of a period; those without a moment stay, to be counted."""
+def _within(period: Period, time_zone: str, kind: str) -> str:
+    """SQL that holds for moments of a period, and for those without a moment, to be counted.
+
+    Of moments without a zone it holds a day longer on both sides; of text always.
+    """
+    if kind not in ZONED_TIME_TYPES | NAIVE_TIME_TYPES:
+        return "true"
     first, end = _ends(period, time_zone)
-    since = [f"moment >= to_timestamp({first * SECONDS_PER_MINUTE})"] if first is not None else []
-    until = [f"moment < to_timestamp({end * SECONDS_PER_MINUTE})"] if end is not None else []
+    more = 0 if kind in ZONED_TIME_TYPES else MINUTES_PER_DAY
+    moment = "moment" if kind in ZONED_TIME_TYPES else "moment::TIMESTAMP AT TIME ZONE 'UTC'"
+    since = [f"{moment} >= to_timestamp({(first - more) * SECONDS_PER_MINUTE})"] if first is not None else []
+    until = [f"{moment} < to_timestamp({(end + more) * SECONDS_PER_MINUTE})"] if end is not None else []
     return f"moment IS NULL OR ({' AND '.join([*since, *until, 'true'])})"
 
 
@@ -276,7 +295,7 @@ def _tables(
             places = [f"{number}_{place}" for place in range(len(group.columns))]
             tables[name] = raw.select(places).rename_columns(list(group.columns))
         else:
-            tables[name], num_found = joined(connection, keys, group, name, config.examples.time_zone)
+            tables[name], num_found = joined(connection, keys, group, name, config.examples)
             counts |= {f"of them with a row of {name} in time": num_found}
     return tables
 

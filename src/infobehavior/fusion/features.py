@@ -24,6 +24,8 @@ HUGE = 1e100
 """The squares of larger numbers may overflow."""
 UNKNOWN, NO_VALUE, FIRST_KNOWN = 0, 1, 2
 """Codes of categories."""
+MOST_CATEGORIES = 200
+"""Of each column so many are known, the most frequent ones: trees have a column for each."""
 LEAST_EXAMPLES = 2
 """A category that fewer training rows have isn't known, so that the unknown one is learnt too."""
 
@@ -323,7 +325,8 @@ class Categories(GroupFeatures):
 
 def _known(column: pa.ChunkedArray) -> tuple[str, ...]:
     counts = Counter(column.drop_null().to_pylist())
-    return tuple(sorted(category for category, count in counts.items() if count >= LEAST_EXAMPLES))
+    frequent = sorted(counts, key=lambda category: (-counts[category], category))[:MOST_CATEGORIES]
+    return tuple(sorted(category for category in frequent if counts[category] >= LEAST_EXAMPLES))
 
 
 def _codes(column: pa.ChunkedArray, known: tuple[str, ...]) -> NDArray[np.int64]:

@@ -110,10 +110,11 @@ def fuse_train(
     with faults_of(examples):
         classifier.fit_tables(read.tables, read.positive, parts)
         scores = probabilities(classifier, held_out)
+    entity = entity_numbers(read)[parts.validation]
     model = FusedModel(
         resolved,
         classifier,
-        {name: choose_threshold(positive, of, resolved.operating_point) for name, of in scores.items()},
+        {name: choose_threshold(positive, of, resolved.operating_point, entity) for name, of in scores.items()},
         {name: best_f1_threshold(positive, of) for name, of in scores.items()},
         read.classes,
         spaces,

@@ -18,7 +18,7 @@ from infobehavior.data.events import ZONED_TIME_TYPES, EventSource, find_files, 
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
 from infobehavior.data.tables import column_moments
 from infobehavior.errors import InputError
-from infobehavior.fusion.config import Group
+from infobehavior.fusion.config import ExampleColumns, Group
 
 KEYS = ("entity_id", "as_of")
 UNASKED = (*KEYS, "ds", "model_id")
@@ -42,7 +42,7 @@ class Keys:
 
 
 def joined(
-    connection: duckdb.DuckDBPyConnection, keys: Keys, group: Group, name: str, time_zone: str
+    connection: duckdb.DuckDBPyConnection, keys: Keys, group: Group, name: str, examples: ExampleColumns
 ) -> tuple[pa.Table, int]:
     """The columns of a group for each example, null where the table has no row of the entity in time.
 
@@ -54,7 +54,7 @@ def joined(
         keys: of the examples.
         group: has a table.
         name: of the group, for messages.
-        time_zone: of an `as_of` without one.
+        examples: names the label, which no group may have, and the time zone of an `as_of` without one.
 
     Returns:
         The columns, in the order of the examples, and how many of these have a row.
@@ -64,11 +64,15 @@ def joined(
             null.
     """
     assert group.table is not None
-    source = _open(connection, group, keys, time_zone)
+    source = _open(connection, group, keys, examples.zone)
     columns = _columns(source, group, name)
+    if examples.label in columns:
+        raise InputError(
+            f"{source.description} has the label {examples.label!r} among the columns of group {name}; name its columns"
+        )
     with readable(str(group.table)):
         _refuse_nulls(connection, source)
-        moments = _moments(connection, source, time_zone)
+        moments = _moments(connection, source, examples.zone)
         connection.register("asked", _asked(keys))
         found = connection.sql(_text(source, columns, moments, group)).to_arrow_table()
         connection.unregister("asked")

@@ -43,14 +43,16 @@ class _Curve:
     thresholds: Floats
     num_flagged: NDArray[np.int64]
     num_hits: NDArray[np.int64]
+    num_independent: Floats
     num_positives: int
 
     @classmethod
-    def of(cls, positive: Mask, scores: Floats) -> "_Curve":
+    def of(cls, positive: Mask, scores: Floats, entity: NDArray[Any]) -> "_Curve":
         order = np.argsort(-scores, kind="stable")
         last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
         hits = np.cumsum(positive[order], dtype=np.int64)[last]
-        return cls(scores[order][last], last + 1, hits, int(positive.sum()))
+        independent = _num_independent(positive[order], entity[order])[last]
+        return cls(scores[order][last], last + 1, hits, independent, int(positive.sum()))
 
     @property
     def precision(self) -> Floats:
@@ -65,15 +67,43 @@ class _Curve:
         return np.asarray(2 * self.num_hits / (self.num_flagged + self.num_positives))
 
 
-def choose_threshold(positive: Mask, scores: Floats, operating: Operating) -> OperatingPoint:
+def _num_independent(positive: Mask, entity: NDArray[Any]) -> Floats:
+    """Of the first 1, 2, … rows: how many independent ones tell as much of a precision (Kish's design effect).
+
+    The variance of a ratio over entities, divided by that of as many independent rows; where all rows are of one
+    class, so that nothing varies, the number of entities.
+    """
+    _, number = np.unique(entity, return_inverse=True)
+    by_entity = np.argsort(number, kind="stable")
+    begins = np.flatnonzero(np.append(True, np.diff(number[by_entity]) != 0))
+    rows, hits = np.empty(len(number)), np.empty(len(number))  # of the row's entity, before the row
+    rows[by_entity] = np.arange(len(number)) - np.repeat(begins, np.diff(np.append(begins, len(number))))
+    so_far = np.cumsum(positive[by_entity])
+    before: NDArray[np.int64] = so_far - positive[by_entity]
+    hits[by_entity] = before - np.repeat(before[begins], np.diff(np.append(begins, len(number))))
+    count, num_hits, num_entities = np.arange(1, len(number) + 1), np.cumsum(positive), np.cumsum(rows == 0)
+    hits_squared = np.cumsum(positive * (2 * hits + 1))
+    products = np.cumsum(hits + positive * (rows + 1))
+    rows_squared = np.cumsum(2 * rows + 1)
+    precision = num_hits / count
+    over_entities = hits_squared - 2 * precision * products + precision**2 * rows_squared
+    of_rows = count * precision * (1 - precision)
+    effect = np.divide(over_entities, of_rows, out=np.ones(len(number)), where=of_rows > 0)
+    return np.where(of_rows > 0, np.minimum(count / np.maximum(effect, 1.0), count), num_entities).astype(np.float64)
+
+
+def choose_threshold(
+    positive: Mask, scores: Floats, operating: Operating, entity: NDArray[Any] | None = None
+) -> OperatingPoint:
     """Choose by the required precision; else by the costs of errors; else by F1.
 
     Args:
         positive: of the validation part; both classes are there.
         scores: probabilities.
         operating: what the threshold has to do.
+        entity: of each example, since those of one go together; by default each stands alone.
     """
-    curve = _Curve.of(positive, scores)
+    curve = _Curve.of(positive, scores, np.arange(len(positive)) if entity is None else entity)
     if operating.precision is not None:
         return _by_precision(curve, operating.precision, operating.certainty)
     if operating.cost_of_false_alarm is not None and operating.cost_of_miss is not None:
@@ -82,18 +112,17 @@ def choose_threshold(positive: Mask, scores: Floats, operating: Operating) -> Op
     return _point(curve, best, "the best F1")
 
 
-def _by_precision(curve: _Curve, precision: float, certainty: float | None) -> OperatingPoint:
-    reached = curve.precision if certainty is None else precision_bound(curve.num_hits, curve.num_flagged, certainty)
-    rule = f"the highest recall with a precision of {precision:g}"
-    rule += f" or more with certainty {certainty:g}" if certainty is not None else " or more"
+def _by_precision(curve: _Curve, precision: float, certainty: float) -> OperatingPoint:
+    reached = precision_bound(curve.precision * curve.num_independent, curve.num_independent, certainty)
+    rule = f"the highest recall with a precision of {precision:g} or more with certainty {certainty:g}"
     allowed = np.flatnonzero(reached >= precision)
     if len(allowed) == 0:
         best = int(np.argmax(reached))
-        what = "is certain at" if certainty is not None else "is"
         line = (
             f"a precision of {precision:g} can't be reached on the validation part ({curve.num_positives} positives): "
-            f"the best {what} {reached[best]:.3f}, with a recall of {curve.recall[best]:.3f}; nothing will be flagged. "
-            "Require less, or give more positives or better features"
+            f"the best, {curve.precision[best]:.3f} of {curve.num_flagged[best]} alarms, is certain at "
+            f"{reached[best]:.3f} only; nothing will be flagged. Require less, or give more positives or better "
+            "features"
         )
         return OperatingPoint(ABOVE_ALL, rule, False, line)
     best = int(allowed[np.argmax(curve.num_hits[allowed])])
@@ -119,8 +148,10 @@ def _point(curve: _Curve, place: int, rule: str) -> OperatingPoint:
     return OperatingPoint(float(curve.thresholds[place]), rule, True, line)
 
 
-def precision_bound(num_hits: NDArray[np.int64], num_flagged: NDArray[np.int64], certainty: float) -> Floats:
-    """Exact lower bound of a precision (Clopper and Pearson, 1934), as if examples were independent.
+def precision_bound(
+    num_hits: NDArray[np.number[Any]], num_flagged: NDArray[np.number[Any]], certainty: float
+) -> Floats:
+    """Exact lower bound of a precision of independent examples (Clopper and Pearson, 1934); counts may be fractions.
 
     Example:
         >>> precision_bound(np.array([19]), np.array([20]), 0.9).round(3)
@@ -152,9 +183,18 @@ def _told(weights: Floats, positive: Mask, flagged: Mask, operating: Operating) 
 def threshold_intervals(
     positive: Mask, scores: Floats, entity: NDArray[Any], operating: Operating, threshold: float, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Intervals of what `at_threshold` tells, see `resampled`."""
+    """Intervals of what `at_threshold` tells, see `resampled`.
+
+    Where all alarms are right no resample has a wrong one: then the lower end is the exact bound of as many
+    independent alarms as there are flagged entities.
+    """
     flagged = scores >= threshold
-    return resampled(entity, lambda weights: _told(weights, positive, flagged, operating), seed)
+    intervals = resampled(entity, lambda weights: _told(weights, positive, flagged, operating), seed)
+    if flagged.any() and positive[flagged].all():
+        num_entities = np.array([len(np.unique(entity[flagged]))])
+        bound = precision_bound(num_entities, num_entities, (1 + CONFIDENCE) / 2)
+        intervals["precision"] = (float(bound[0]), 1.0)
+    return intervals
 
 
 def recall_intervals(
