@@ -24,7 +24,7 @@ from infobehavior.pretraining.launch import ProcessLostError
 EVALUATE = ["evaluate", "e", "--labels", "l", "--label", "y", "--minutes", "m", "--out", "r"]
 COMMANDS = [
     *("inspect", "aggregate", "pretrain", "embed", "daily", "align", "publish", "evaluate", "fuse"),
-    *("simulate", "table1", "table2", "demo"),
+    *("simulate", "table1", "table2", "table3", "table4", "demo"),
 ]
 FUSE_COMMANDS = ["train", "predict", "evaluate"]
 FIELDS = {path[-1]: path for path, _ in config_fields(PretrainConfig)}

@@ -121,7 +121,7 @@ def whole(tmp_path_factory):
 
 
 FUSION = """
-examples = {{label = "risky", moment = "as_of"}}
+examples = {{label = "risky", moment = "as_of", time_zone = "UTC"}}
 groups.account = {{kind = "representation", table = "{}"}}
 groups.listing = {{kind = "numbers", columns = ["price"]}}
 network = {{max_epochs = 1, group_dim = 2, hidden_dim = 2}}
