@@ -392,6 +392,10 @@ def test_examples_of_the_training_are_counted(listed, fused, evaluation, tmp_pat
     summary = fuse_evaluate(listed, fused, tmp_path / "report")
     seen = "of them seen in training, which flatters the classifier"
     assert summary.definition["counts"][seen] == 160
+    accounts = "of accounts that were trained on"
+    assert summary.definition["counts"][accounts] == 160
+    later = json.loads((evaluation / "_definition.json").read_text())["counts"]
+    assert 0 < later[accounts] <= 120
     assert seen not in json.loads((evaluation / "_definition.json").read_text())["counts"]
 
 

@@ -28,7 +28,11 @@ def faults(changes, tmp_path):
         ({"groups.listing.colums": ["price"]}, "groups.listing.colums: Extra inputs"),
         ({"groups.listing": {"kind": "numbers"}}, "groups.listing: neither columns nor table is given"),
         ({"groups.listing.kind": "number"}, "groups.listing.kind: Input should be 'representation'"),
-        ({"groups.listing.max_age_days": 3}, "max_age_days is for what a table holds"),
+        ({"groups.listing.max_age_days": 3}, "max_age_days and min_age_hours are for what a table holds"),
+        (
+            {"groups.seller.min_age_hours": 30, "groups.seller.max_age_days": 1},
+            "more than max_age_days: no row could be",
+        ),
         ({"groups.seller.max_age_days": 0}, "groups.seller.max_age_days: Input should be greater than 0"),
         ({"groups.look.table": "t", "groups.look.columns": []}, "a table of categories needs columns"),
         ({"groups.listing.text_dim": 8}, "text_dim are for text, not for numbers"),

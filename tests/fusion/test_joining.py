@@ -135,6 +135,13 @@ def test_rows_of_nobody_or_of_no_time_are_refused(tmp_path, row, column):
         found(table, [(7, NOON)])
 
 
+def test_a_row_is_there_some_hours_after_its_moment(tmp_path):
+    table = write([(7, NOON, 1), (7, NOON - HOURS, 2)], tmp_path / "t.parquet")
+    rows = [(7, NOON), (7, NOON + HOURS / 2 - TICK), (7, NOON + HOURS / 2), (7, NOON - HOURS / 2 - TICK)]
+    assert found(table, rows, min_age_hours=0.5) == ([2, 2, 1, None], 3)
+    assert found(table, [(7, NOON)], min_age_hours=0.5, max_age_days=1 / 30)[0] == [None]
+
+
 def test_the_label_is_never_joined(tmp_path):
     table = tmp_path / "t.parquet"
     pq.write_table(pa.table({"entity_id": [7], "as_of": [NOON], "risky": [1.0]}), table)

@@ -52,6 +52,9 @@ class Group(_Frozen):
         "entity_id and as_of, such as embeddings",
     )
     max_age_days: PositiveFloat | None = Field(None, description="rows of the table that are older aren't joined")
+    min_age_hours: NonNegativeFloat = Field(
+        0.0, description="so long after its as_of a row of the table is there, such as when a night's run has ended"
+    )
     masking: float | None = Field(None, ge=0, lt=1, description="share of training rows that don't see the group")
     encoder: Literal["tfidf", "wordllama"] = Field(
         "tfidf", description="of text: character n-grams, or a sentence encoder (extra `sentences`)"
@@ -71,8 +74,10 @@ class Group(_Frozen):
             raise ValueError("neither columns nor table is given; expected one of them at least")
         if self.table is not None and self.kind in ("text", "categories") and not self.columns:
             raise ValueError(f"a table of {self.kind} needs columns: which of the table's")
-        if self.table is None and self.max_age_days is not None:
-            raise ValueError("max_age_days is for what a table holds, but there is no table")
+        if self.table is None and (self.max_age_days is not None or self.min_age_hours):
+            raise ValueError("max_age_days and min_age_hours are for what a table holds, but there is no table")
+        if self.max_age_days is not None and self.min_age_hours > 24 * self.max_age_days:
+            raise ValueError(f"min_age_hours is {self.min_age_hours:g}, more than max_age_days: no row could be joined")
         if self.kind != "text" and (self.encoder, self.text_dim) != ("tfidf", TEXT_DIM):
             raise ValueError(f"encoder and text_dim are for text, not for {self.kind}")
         return self

@@ -16,7 +16,15 @@ from infobehavior.fusion.calibration import expected_calibration_error, reliabil
 from infobehavior.fusion.classifier import masked
 from infobehavior.fusion.config import FusionConfig
 from infobehavior.fusion.examples import Examples, Period, read_examples
-from infobehavior.fusion.fuse import FUSION, GBDT, entity_numbers, example_numbers, faults_of, open_model
+from infobehavior.fusion.fuse import (
+    FUSION,
+    GBDT,
+    account_numbers,
+    entity_numbers,
+    example_numbers,
+    faults_of,
+    open_model,
+)
 from infobehavior.fusion.model_folder import FusedModel
 from infobehavior.fusion.operating_point import at_threshold, recall_intervals, threshold_intervals
 from infobehavior.fusion.report import ReportContent, write_fusion_report
@@ -162,9 +170,12 @@ def _short(examples: Examples, scores: Floats, config: FusionConfig) -> dict[str
 def _definition(examples: Examples, fused: FusedModel, since: str | None, until: str | None) -> dict[str, Any]:
     """On what it was measured; without paths and dates of today, so that equal inputs give equal bytes."""
     num_seen = int(np.isin(example_numbers(examples), fused.trained_on).sum())
+    has_account = np.asarray(examples.keys.entity.is_valid())
+    num_of_known = int((np.isin(account_numbers(examples), fused.accounts) & has_account).sum())
     counts = examples.counts | (
         {"of them seen in training, which flatters the classifier": num_seen} if num_seen else {}
     )
+    counts |= {"of accounts that were trained on": num_of_known} if num_of_known else {}
     return {
         "kind": KIND,
         "format": FORMAT,

@@ -1,7 +1,7 @@
 """`fuse train` and `fuse predict`: from examples to a fused classifier, and to its predictions (4.3, 4.4.2)."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -70,9 +70,20 @@ class TrainSummary:
             *(f"{count} {reason}" for reason, count in self.counts.items()),
             f"{report['num_training']} trained on, {report['num_validation']} for validation; "
             f"{report['num_epochs']} epochs, the best is number {report['best_epoch'] + 1}",
+            *self._uncalibrated(),
             f"fusion network: {self.model.points[FUSION].line}",
             f"LightGBM on the same groups: {self.model.points[GBDT].line}",
             f"model: {self.out}",
+        ]
+
+    def _uncalibrated(self) -> list[str]:
+        """A line for each classifier whose scores couldn't be made probabilities."""
+        classifier, wanted = self.model.classifier, self.model.config.network.calibration
+        used = {"fusion network": classifier.calibration_, "LightGBM": classifier.gbdt_.calibration}
+        return [
+            f"{name}: scores are as they came, since on the validation part higher ones aren't more often right"
+            for name, calibration in used.items()
+            if calibration.method != wanted
         ]
 
 
@@ -119,6 +130,7 @@ def fuse_train(
         read.classes,
         spaces,
         np.unique(example_numbers(read)),
+        np.unique(account_numbers(read)),
         _report(read, parts, classifier),
     )
     model.save(Path(out))
@@ -178,7 +190,16 @@ def example_numbers(examples: Examples) -> NDArray[np.uint64]:
     """A number for each example, of its entity, moment and id: it tells those that a model was trained on."""
     columns = [examples.keys.entity.to_pylist(), examples.keys.moment.tolist()]
     columns += [examples.ids[name].to_pylist() for name in examples.ids.column_names]
-    digests = (hashlib.blake2b(repr(row).encode(), digest_size=8).digest() for row in zip(*columns, strict=True))
+    return _numbers(zip(*columns, strict=True))
+
+
+def account_numbers(examples: Examples) -> NDArray[np.uint64]:
+    """A number for each example, of its entity alone: it tells accounts that a model was trained on."""
+    return _numbers([(name,) for name in examples.keys.entity.to_pylist()])
+
+
+def _numbers(rows: Iterable[tuple[Any, ...]]) -> NDArray[np.uint64]:
+    digests = (hashlib.blake2b(repr(row).encode(), digest_size=8).digest() for row in rows)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 

@@ -46,8 +46,8 @@ def joined(
 ) -> tuple[pa.Table, int]:
     """The columns of a group for each example, null where the table has no row of the entity in time.
 
-    Taken is the row with the last `as_of` that is at or before the example's moment; rows at one `as_of` hold what was
-    known until then. Entities are compared as text.
+    Taken is the row with the last `as_of` that is at or before the example's moment, or `min_age_hours` before it; rows
+    at one `as_of` hold what was known until then. Entities are compared as text.
 
     Args:
         connection: from `connect`.
@@ -73,7 +73,7 @@ def joined(
     with readable(str(group.table)):
         _refuse_nulls(connection, source)
         moments = _moments(connection, source, examples.zone)
-        connection.register("asked", _asked(keys))
+        connection.register("asked", _asked(keys, group))
         found = connection.sql(_text(source, columns, moments, group)).to_arrow_table()
         connection.unregister("asked")
     if len(found) > len(keys.moment):
@@ -177,8 +177,11 @@ def _moments(connection: duckdb.DuckDBPyConnection, source: EventSource, time_zo
     return "(SELECT m.moment FROM moments_of_table AS m WHERE m.as_of = source.as_of)"
 
 
-def _asked(keys: Keys) -> pa.Table:
-    return pa.table({"row": np.arange(len(keys.moment)), "entity": keys.entity, "moment": keys.moment})
+def _asked(keys: Keys, group: Group) -> pa.Table:
+    """Whose row each example asks for, and until which `as_of` it was there at the example's moment."""
+    until = keys.moment - round(group.min_age_hours * MICROSECONDS_PER_DAY / 24)
+    columns = {"row": np.arange(len(until)), "entity": keys.entity, "moment": keys.moment, "until": until}
+    return pa.table(columns)
 
 
 def _text(source: EventSource, columns: Sequence[str], moment: str, group: Group) -> str:
@@ -196,7 +199,7 @@ def _text(source: EventSource, columns: Sequence[str], moment: str, group: Group
         ),
         latest AS (
           SELECT asked.row, asked.entity, there.as_of, asked.moment
-          FROM asked ASOF JOIN there ON asked.entity = there.entity AND asked.moment >= there.as_of
+          FROM asked ASOF JOIN there ON asked.entity = there.entity AND asked.until >= there.as_of
         ),
         found AS (
           SELECT latest.row, {selected}

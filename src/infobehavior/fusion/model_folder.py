@@ -45,6 +45,7 @@ class FusedModel:
         classes: what the negative and the positive class are called.
         spaces: of groups of embeddings, which model's space they are in.
         trained_on: a number for each example of the training and the validation part, sorted.
+        accounts: likewise, for each entity.
         report: how it was trained.
     """
 
@@ -55,6 +56,7 @@ class FusedModel:
     classes: tuple[str, str]
     spaces: dict[str, str]
     trained_on: NDArray[np.uint64]
+    accounts: NDArray[np.uint64]
     report: dict[str, Any]
 
     @property
@@ -96,7 +98,7 @@ class FusedModel:
         }
 
     def _weights(self) -> bytes:
-        tensors: Tensors = {"trained_on": self.trained_on}
+        tensors: Tensors = {"trained_on": self.trained_on, "accounts": self.accounts}
         for name, tensor in self.classifier.network_.state_dict().items():
             tensors[f"network.{name}"] = tensor.numpy()
         for name, features in self.classifier.features_.items():
@@ -248,6 +250,7 @@ def _assembled(card: _Card, tensors: Tensors, trees: str) -> FusedModel:
         card.classes,
         card.spaces,
         tensors["trained_on"],
+        tensors["accounts"],
         card.report.model_dump(mode="json"),
     )
 
