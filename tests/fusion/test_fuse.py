@@ -594,7 +594,7 @@ def test_malformed_rows_of_a_csv_are_told(config_file, tmp_path, capsys):
         (("--since", "yesterday"), "'yesterday' is not a date; expected YYYY-MM-DD"),
         (("--until", "2024-9-30"), "'2024-9-30' is not a date; expected YYYY-MM-DD"),
         (("--since", "2030-01-01"), "no example"),
-        (("--since", "2024-03-31", "--until", "2024-03-30"), "no example"),
+        (("--since", "2024-03-31", "--until", "2024-03-30"), "since 2024-03-31 is after until 2024-03-30"),
     ],
 )
 def test_bad_days(command, days, said, listed, config_file, fused, tmp_path, capsys):

@@ -111,6 +111,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 self._keep(train(self.features_, groups, config, learnt, held_out))
                 scores = logits(self.network_, held_out.arrays)
             self.calibration_: Calibration = calibrate(config.calibration, scores, held_out.positive)
+            self.__dict__.pop("gbdt_", None)  # of an earlier fit
             if self.gbdt:
                 self.gbdt_ = train_gbdt(self.num_codes, learnt, held_out, config)
         self.num_training_ = int(parts.training.sum())

@@ -76,6 +76,11 @@ class Period:
     since: str | None = None
     until: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a period that ends before it begins."""
+        if self.since is not None and self.until is not None and as_day(self.since) > as_day(self.until):
+            raise InputError(f"since {self.since} is after until {self.until}")
+
 
 def read_examples(path: str | Path, config: FusionConfig, *, labelled: bool, period: Period | None = None) -> Examples:
     """Read examples and join what their groups have in tables.

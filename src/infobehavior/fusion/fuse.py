@@ -280,6 +280,7 @@ def fuse_predict(
         fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION].threshold
     )
     check_predictions(out, told)
+    Period(since, until)  # refuses what is none
     first, last = as_day(since) if since else date.min, as_day(until) if until else date.max
     days = [day for day in days_of_examples(examples, config) if first <= day <= last]
     if not days:
