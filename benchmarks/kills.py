@@ -103,7 +103,8 @@ CASES = (
     Case("publish", "publish {}/embeddings --to {}/delta", ("delta",), ("embeddings",)),
     Case(
         "evaluate",
-        "evaluate {}/embeddings --labels {}/labels.parquet --label label_abnormal --minutes {}/minutes --out {}/report",
+        "evaluate {}/embeddings --labels {}/labels.parquet --label label_abnormal --minutes {}/minutes --out {}/report "
+        f"--date {FIRST}",
         ("report",),
         ("embeddings", "labels.parquet", "minutes"),
     ),
