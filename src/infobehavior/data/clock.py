@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,17 @@ FEW_PIECES = 12
 
 _EPOCH = datetime(1970, 1, 1)
 _TYPE_NAMES = {int: "an integer", float: "a fraction", bool: "a boolean"}
+
+
+def known_time_zone(name: str) -> str:
+    """The name of a time zone, if there is one of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in available_timezones():
+        raise ValueError(f"no time zone is called {name}; expected an IANA name such as Asia/Shanghai")
+    return name
 
 
 def local_minutes(minute: NDArray[np.integer], time_zone: str) -> NDArray[np.int64]:

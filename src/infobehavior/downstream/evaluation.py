@@ -30,6 +30,7 @@ from infobehavior.downstream.report import headline, write_report
 from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
+KIND = "evaluation"
 FEATURE_SETS = ("manual", "infobehavior", "both")
 SEEN_LATER = "windows that end before the encoder's training did (it may have seen later events, never labels)"
 METRICS = ("auc", "average_precision", "recall_at_precision_95", "recall_at_precision_50", "f1")
@@ -95,7 +96,7 @@ def evaluate(
         raise InputError(f"oversample must be 1 or more, got {oversample}")
     if not 0 <= seed <= MOST_SEED:
         raise InputError(f"seed must be from 0 to {MOST_SEED}, got {seed}")
-    _check_out(Path(out))
+    check_out(Path(out))
     table = open_minutes(minutes)
     embedded = read_embeddings(Path(embeddings), date)
     _check_same_minutes(embedded, table)
@@ -138,14 +139,18 @@ def summary_lines(out: str | Path) -> list[str]:
     return [*definition["headline"], classes, *counts]
 
 
-def _check_out(out: Path) -> None:
-    """Refuse a folder that can't be written, or that holds something else than an evaluation."""
+def check_out(out: Path, kind: str = KIND) -> None:
+    """Refuse a folder that can't be written, or that holds something else than an evaluation of a kind.
+
+    Raises:
+        InputError: see above.
+    """
     refuse_unwritable(out, "an evaluation")
     if (out / DEFINITION_FILE).exists():
         there = read_json(out / DEFINITION_FILE, "the folder of an evaluation")
-        kind = there.get("kind") if isinstance(there, dict) else None
-        if kind != "evaluation":
-            raise InputError(f"{out} holds {kind or 'something else'}, not an evaluation; choose another --out")
+        found = there.get("kind") if isinstance(there, dict) else None
+        if found != kind:
+            raise InputError(f"{out} holds {found or 'something else'}, not an {kind}; choose another --out")
 
 
 def _check_same_minutes(embeddings: Embeddings, minutes: MinuteTable) -> None:
@@ -230,7 +235,7 @@ def _definition(
     """Where the figures come from; without paths and dates of today, so that equal inputs give equal bytes."""
     ends_of = data.windows["as_of"].cast(pa.int64()).to_numpy()
     return {
-        "kind": "evaluation",
+        "kind": KIND,
         "format": 1,
         "model_id": embeddings.definition.get("model_id"),
         "minutes_hash": embeddings.definition.get("minutes_hash"),

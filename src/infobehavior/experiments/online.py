@@ -23,7 +23,7 @@ from infobehavior.artefacts import (
     refuse_unwritable,
     write_atomically,
 )
-from infobehavior.data.clock import SECONDS_PER_MINUTE, day_bounds, day_of_number, local_minutes
+from infobehavior.data.clock import MINUTES_PER_DAY, SECONDS_PER_MINUTE, day_bounds, day_of_number, local_minutes
 from infobehavior.data.events import connect, open_events, readable
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
@@ -31,7 +31,7 @@ from infobehavior.downstream.manual_features import manual_features
 from infobehavior.downstream.metrics import best_f1_threshold, recall_at_precision
 from infobehavior.embedding.embed import embed
 from infobehavior.errors import InputError
-from infobehavior.fusion.classifier import FusionClassifier
+from infobehavior.fusion.classifier import FusionClassifier, rows_of
 from infobehavior.fusion.config import ExampleColumns, FusionConfig, Group, Network, Operating
 from infobehavior.fusion.examples import Examples, read_examples
 from infobehavior.fusion.fuse import entity_numbers, probabilities, split
@@ -44,7 +44,6 @@ MAX_AGE_DAYS = 1.5
 """Of behavior: that of the day's own beginning, and no older one where an account had no events before it."""
 HELD_OUT_SHARE = 0.3
 """Of the sellers, so many are never learnt from: on them known and new tricks are compared."""
-MINUTES_PER_DAY = 24 * 60
 LISTING = (
     *("title_length", "title_words", "title_signs", "title_foreign", "listings_before", "listings_of_week"),
     *("share_of_category", "days_since_first_listing"),
@@ -101,8 +100,6 @@ ONLINE_TABLES = {
     ),
 }
 """Tables 3 (4.3.1) and 4 (4.3.2)."""
-
-CONTENT = ("listing", "picture", "title")
 
 
 @dataclass(frozen=True)
@@ -374,37 +371,40 @@ def judge_run(data: OnlineData, run: Run) -> dict[str, dict[str, dict[str, float
     parts = split(learnt, config.validation, run.seed)
     classifier = FusionClassifier(config.groups, config.network, gbdt=True)
     classifier.fit_tables(learnt.tables, learnt.positive, parts)
-    held_out = {name: table.filter(pa.array(parts.validation)) for name, table in learnt.tables.items()}
-    validation, positive = probabilities(classifier, held_out), learnt.positive[parts.validation]
-    entity = entity_numbers(learnt)[parts.validation]
+    validation = probabilities(classifier, classifier.arrays(rows_of(learnt.tables, parts.validation)))
+    positive, entity = learnt.positive[parts.validation], entity_numbers(learnt)[parts.validation]
+    chosen = {
+        name: (
+            choose_threshold(positive, of, config.operating_point, entity).threshold,
+            best_f1_threshold(positive, of),
+        )
+        for name, of in validation.items()
+    }
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in validation}
     for part in (KNOWN, NEW, NEW_HELD_OUT):
         examples = read_examples(data.parts[part], config, labelled=True)
-        for name, scores in probabilities(classifier, examples.tables).items():
-            found[name][part] = _metrics(examples, scores, positive, validation[name], entity, config)
+        for name, scores in probabilities(classifier, classifier.arrays(examples.tables)).items():
+            found[name][part] = _metrics(examples, scores, *chosen[name], config)
     return found
 
 
 def _metrics(
     examples: Examples,
     scores: NDArray[np.float64],
-    validated: NDArray[np.bool_],
-    validation: NDArray[np.float64],
-    entity: NDArray[np.int64],
+    threshold: float,
+    f1_threshold: float,
     config: FusionConfig,
 ) -> dict[str, float]:
-    """As the paper has it, and by the threshold that was chosen on the validation part."""
+    """As the paper has it, and by the thresholds that were chosen on the validation part."""
     positive, operating = examples.positive, config.operating_point
     assert positive is not None
     assert operating.precision is not None
-    point = choose_threshold(validated, validation, operating, entity)
-    told = at_threshold(positive, scores, operating, point.threshold)
-    best_f1 = best_f1_threshold(validated, validation)
+    told = at_threshold(positive, scores, operating, threshold)
     recall = recall_at_precision(positive, scores, operating.precision)
     return {
         "recall": recall,
         "f1": 2 * operating.precision * recall / (operating.precision + recall),
-        "best f1": at_threshold(positive, scores, operating, best_f1)["f1"],
+        "best f1": at_threshold(positive, scores, operating, f1_threshold)["f1"],
         "auc": float(roc_auc_score(positive, scores)),
         "average precision": float(average_precision_score(positive, scores)),
         "recall by threshold": told["recall"],

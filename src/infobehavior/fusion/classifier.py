@@ -96,7 +96,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "classes_"):
             self.classes_ = np.array([False, True])
         with threadpool_limits(config.num_threads):
-            training = {name: table.filter(pa.array(parts.training)) for name, table in tables.items()}
+            training = rows_of(tables, parts.training)
             self.features_: dict[str, GroupFeatures] = {
                 name: FEATURES[group.kind].fit(training[name], group, name, config.seed)
                 for name, group in groups.items()
@@ -188,6 +188,11 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_is_fitted__(self) -> bool:
         """Whether `fit` was called."""
         return hasattr(self, "network_")
+
+
+def rows_of(tables: Mapping[str, pa.Table], rows: Mask) -> dict[str, pa.Table]:
+    """Some rows of the columns of each group."""
+    return {name: table.filter(pa.array(rows)) for name, table in tables.items()}
 
 
 def masked(arrays: Mapping[str, GroupArray], name: str) -> dict[str, GroupArray]:

@@ -3,7 +3,6 @@
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from zoneinfo import available_timezones
 
 from pydantic import (
     BaseModel,
@@ -17,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from infobehavior.data.clock import known_time_zone
 from infobehavior.errors import InputError, one_line
 
 Kind = Literal["representation", "vector", "numbers", "categories", "text"]
@@ -30,8 +30,6 @@ PREDICTION_COLUMNS = ("entity_id", "as_of", "probability", "is_flagged", "model_
 """Of the table of predictions, beside those that name an example."""
 
 GROUP_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
-
-
 TEXT_DIM = 256
 
 
@@ -137,9 +135,7 @@ class ExampleColumns(_Frozen):
     @field_validator("time_zone")
     @classmethod
     def _check_time_zone(cls, name: str | None) -> str | None:
-        if name is not None and name not in available_timezones():
-            raise ValueError(f"no time zone is called {name}; expected an IANA name such as Asia/Shanghai")
-        return name
+        return name if name is None else known_time_zone(name)
 
     @property
     def zone(self) -> str:

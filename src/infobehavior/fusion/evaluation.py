@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from infobehavior.artefacts import DEFINITION_FILE, read_json, refuse_unwritable, write_json
+from infobehavior.artefacts import DEFINITION_FILE, write_json
+from infobehavior.downstream.evaluation import check_out
 from infobehavior.downstream.metrics import recall_at_precision
 from infobehavior.errors import InputError
 from infobehavior.fusion.calibration import expected_calibration_error, reliability
@@ -24,6 +25,7 @@ from infobehavior.fusion.fuse import (
     example_numbers,
     faults_of,
     open_model,
+    probabilities,
 )
 from infobehavior.fusion.model_folder import FusedModel
 from infobehavior.fusion.operating_point import at_threshold, recall_intervals, threshold_intervals
@@ -91,7 +93,7 @@ def fuse_evaluate(
         InputError: something can't be read or written, or doesn't fit the model.
     """
     out = Path(out)
-    _check_out(out)
+    check_out(out, KIND)
     fused, config = open_model(model, tables)
     read = read_examples(examples, config, labelled=True, period=Period(since, until))
     if read.classes != fused.classes:
@@ -99,7 +101,7 @@ def fuse_evaluate(
         raise InputError(f"{examples} has the classes {there}, but the model was trained for {known}")
     with faults_of(examples):
         arrays = fused.classifier.arrays(read.tables)
-    scores = {FUSION: fused.classifier.probability_of(arrays), GBDT: fused.classifier.gbdt_probability_of(arrays)}
+    scores = probabilities(fused.classifier, arrays)
     rows = [measured(name, of, read, fused) for name, of in scores.items()]
     without = {
         name: _short(read, fused.classifier.probability_of(masked(arrays, name)), config) for name in config.groups
@@ -126,8 +128,7 @@ def measured(name: str, scores: Floats, examples: Examples, fused: FusedModel) -
         "num_examples": len(positive),
         "num_positives": int(positive.sum()),
         "num_entities": int(entity.max()) + 1,
-        "auc": float(roc_auc_score(positive, scores)),
-        "average_precision": float(average_precision_score(positive, scores)),
+        **_short(examples, scores, fused.config),
         "best_f1": at_threshold(positive, scores, operating, fused.f1_thresholds[name])["f1"],
         "brier": float(brier_score_loss(positive, scores)),
         "calibration_error": expected_calibration_error(bins),
@@ -142,7 +143,6 @@ def measured(name: str, scores: Floats, examples: Examples, fused: FusedModel) -
     row |= {f"{metric}_interval": list(interval) for metric, interval in intervals.items()}
     for precision in precisions(fused.config):
         recall = f"recall_at_precision_{100 * precision:g}"
-        row[recall] = recall_at_precision(positive, scores, precision)
         row[f"{recall}_interval"] = list(recall_intervals(positive, scores, entity, precision, seed))
     return row
 
@@ -186,15 +186,6 @@ def _definition(examples: Examples, fused: FusedModel, since: str | None, until:
         "until": until,
         "counts": counts,
     }
-
-
-def _check_out(out: Path) -> None:
-    refuse_unwritable(out, "an evaluation")
-    if (out / DEFINITION_FILE).exists():
-        there = read_json(out / DEFINITION_FILE, "the folder of an evaluation")
-        kind = there.get("kind") if isinstance(there, dict) else None
-        if kind != KIND:
-            raise InputError(f"{out} holds {kind or 'something else'}, not an {KIND}; choose another --out")
 
 
 def _row_lines(row: dict[str, Any]) -> list[str]:

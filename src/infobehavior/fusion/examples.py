@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from infobehavior.data.clock import SECONDS_PER_MINUTE, day_bounds, day_of_number, local_minutes
+from infobehavior.data.clock import MINUTES_PER_DAY, SECONDS_PER_MINUTE, day_bounds, day_of_number, local_minutes
 from infobehavior.data.events import (
     NAIVE_TIME_TYPES,
     ZONED_TIME_TYPES,
@@ -37,7 +37,6 @@ READ, USED, OUTSIDE = "examples read", "examples used", "outside of the days ask
 NO_MOMENT, OTHER_TASK = "whose moment is null", "of another task (where)"
 OF_ALL = (READ, NO_MOMENT, OTHER_TASK)
 """What is counted of all examples, whatever days are asked for."""
-MINUTES_PER_DAY = 24 * 60
 
 
 @dataclass(frozen=True)

@@ -124,11 +124,29 @@ class Standard:
 
 
 @dataclass(frozen=True)
-class Numbers(GroupFeatures):
-    """Columns of numbers, standardised; a missing one is the mean, and a column of its own says that it is missing."""
+class _Standardised(GroupFeatures):
+    """What is learnt of columns is how to standardise them."""
 
     columns: tuple[str, ...]
     standard: Standard
+
+    def described(self) -> dict[str, Any]:
+        """See `GroupFeatures`."""
+        return {"columns": list(self.columns)}
+
+    def tensors(self) -> Tensors:
+        """See `GroupFeatures`."""
+        return self.standard.tensors()
+
+    @classmethod
+    def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
+        """See `GroupFeatures`."""
+        return cls(tuple(described["columns"]), Standard.restored(tensors))
+
+
+@dataclass(frozen=True)
+class Numbers(_Standardised):
+    """Columns of numbers, standardised; a missing one is the mean, and a column of its own says that it is missing."""
 
     @classmethod
     def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
@@ -147,29 +165,18 @@ class Numbers(GroupFeatures):
         """Two for each column."""
         return 2 * len(self.columns)
 
-    def described(self) -> dict[str, Any]:
-        """See `GroupFeatures`."""
-        return {"columns": list(self.columns)}
-
-    def tensors(self) -> Tensors:
-        """See `GroupFeatures`."""
-        return self.standard.tensors()
-
     @classmethod
     def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
         """See `GroupFeatures`."""
-        columns, standard = tuple(described["columns"]), Standard.restored(tensors)
-        if len(columns) != len(standard.mean):
-            raise ValueError(f"{len(columns)} columns of numbers, but {len(standard.mean)} means")
-        return cls(columns, standard)
+        restored = super().restored(described, tensors)
+        if len(restored.columns) != len(restored.standard.mean):
+            raise ValueError(f"{len(restored.columns)} columns of numbers, but {len(restored.standard.mean)} means")
+        return restored
 
 
 @dataclass(frozen=True)
-class Vectors(GroupFeatures):
+class Vectors(_Standardised):
     """A vector a row, such as a picture's or a representation, standardised."""
-
-    columns: tuple[str, ...]
-    standard: Standard
 
     @classmethod
     def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
@@ -196,19 +203,6 @@ class Vectors(GroupFeatures):
     def dim(self) -> int:
         """See `GroupFeatures`."""
         return len(self.standard.mean)
-
-    def described(self) -> dict[str, Any]:
-        """See `GroupFeatures`."""
-        return {"columns": list(self.columns)}
-
-    def tensors(self) -> Tensors:
-        """See `GroupFeatures`."""
-        return self.standard.tensors()
-
-    @classmethod
-    def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
-        """See `GroupFeatures`."""
-        return cls(tuple(described["columns"]), Standard.restored(tensors))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from infobehavior.artefacts import DEFINITION_FILE, write_json, writing
 from infobehavior.downstream.metrics import best_f1_threshold
 from infobehavior.errors import InputError
-from infobehavior.fusion.classifier import FusionClassifier, Parts
+from infobehavior.fusion.classifier import FusionClassifier, Parts, rows_of
 from infobehavior.fusion.config import FusionConfig, Validation, read_fusion_config
 from infobehavior.fusion.examples import (
     OF_ALL,
@@ -30,12 +30,12 @@ from infobehavior.fusion.examples import (
     read_examples,
     with_tables,
 )
+from infobehavior.fusion.features import GroupArray
 from infobehavior.fusion.model_folder import FusedModel, check_model_folder, load_model
 from infobehavior.fusion.operating_point import choose_threshold
 from infobehavior.fusion.predictions import check_predictions, definition, write_day
 from infobehavior.progress import progress
 
-Mask = NDArray[np.bool_]
 FUSION, GBDT = "fusion", "gbdt"
 
 
@@ -117,10 +117,10 @@ def fuse_train(
     assert read.positive is not None
     parts = split(read, resolved.validation, resolved.network.seed)
     classifier = FusionClassifier(resolved.groups, resolved.network, gbdt=True)
-    held_out, positive = _rows(read.tables, parts.validation), read.positive[parts.validation]
+    held_out, positive = rows_of(read.tables, parts.validation), read.positive[parts.validation]
     with faults_of(examples):
         classifier.fit_tables(read.tables, read.positive, parts)
-        scores = probabilities(classifier, held_out)
+        scores = probabilities(classifier, classifier.arrays(held_out))
     entity = entity_numbers(read)[parts.validation]
     model = FusedModel(
         resolved,
@@ -146,9 +146,8 @@ def faults_of(examples: str | Path) -> Iterator[None]:
         raise InputError(f"{examples}: {error}") from None
 
 
-def probabilities(classifier: FusionClassifier, tables: Mapping[str, pa.Table]) -> dict[str, NDArray[np.float64]]:
+def probabilities(classifier: FusionClassifier, arrays: Mapping[str, GroupArray]) -> dict[str, NDArray[np.float64]]:
     """Of the network and of LightGBM, for the same examples."""
-    arrays = classifier.arrays(tables)
     return {FUSION: classifier.probability_of(arrays), GBDT: classifier.gbdt_probability_of(arrays)}
 
 
@@ -201,10 +200,6 @@ def account_numbers(examples: Examples) -> NDArray[np.uint64]:
 def _numbers(rows: Iterable[tuple[Any, ...]]) -> NDArray[np.uint64]:
     digests = (hashlib.blake2b(repr(row).encode(), digest_size=8).digest() for row in rows)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
-
-
-def _rows(tables: Mapping[str, pa.Table], rows: Mask) -> dict[str, pa.Table]:
-    return {name: table.filter(pa.array(rows)) for name, table in tables.items()}
 
 
 def _report(examples: Examples, parts: Parts, classifier: FusionClassifier) -> dict[str, Any]:

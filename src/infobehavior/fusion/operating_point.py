@@ -48,8 +48,7 @@ class _Curve:
 
     @classmethod
     def of(cls, positive: Mask, scores: Floats, entity: NDArray[Any]) -> "_Curve":
-        order = np.argsort(-scores, kind="stable")
-        last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+        order, last = _by_score(scores)
         hits = np.cumsum(positive[order], dtype=np.int64)[last]
         independent = _num_independent(positive[order], entity[order])[last]
         return cls(scores[order][last], last + 1, hits, independent, int(positive.sum()))
@@ -65,6 +64,12 @@ class _Curve:
     @property
     def f1(self) -> Floats:
         return np.asarray(2 * self.num_hits / (self.num_flagged + self.num_positives))
+
+
+def _by_score(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows from the highest score to the lowest, and the places in this order at which rows of one score end."""
+    order = np.argsort(-scores, kind="stable")
+    return order, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
 
 
 def _num_independent(positive: Mask, entity: NDArray[Any]) -> Floats:
@@ -201,8 +206,7 @@ def recall_intervals(
     positive: Mask, scores: Floats, entity: NDArray[Any], precision: float, seed: int
 ) -> tuple[float, float]:
     """Interval of the recall at a required precision, the threshold chosen anew in each resample."""
-    order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    order, last = _by_score(scores)
     ordered = positive[order]
 
     def recall(weights: Floats) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from datetime import date
 from typing import Self
-from zoneinfo import available_timezones
 
 from pydantic import (
     BaseModel,
@@ -14,6 +13,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from infobehavior.data.clock import known_time_zone
 
 
 class Kinds(BaseModel):
@@ -116,6 +117,4 @@ class MarketConfig(BaseModel):
     @field_validator("time_zone")
     @classmethod
     def _check_time_zone(cls, name: str) -> str:
-        if name not in available_timezones():
-            raise ValueError(f"no time zone is called {name}; expected an IANA name such as Asia/Shanghai")
-        return name
+        return known_time_zone(name)
