@@ -15,7 +15,7 @@ from infobehavior.data.schema import write_schema
 from infobehavior.embedding.alignment import ALIGNMENT_FILE
 from infobehavior.fusion.evaluation import fuse_evaluate
 from infobehavior.fusion.fuse import fuse_predict, fuse_train
-from infobehavior.fusion.model_folder import FILE
+from infobehavior.fusion.model_folder import LAYOUT
 from infobehavior.nightly.drift import REFERENCE_FILE
 from infobehavior.nightly.stale import SEEN_FILE
 from small_minutes import random_events, small_schema, tiny_config, write_csv, write_parquet
@@ -77,14 +77,14 @@ READERS = (
     Reader(
         "fuse predict {}/judged.csv --model {}/fused --out {}/predictions --table account={}/embeddings",
         (
-            *("judged.csv", f"fused/{FILE}", "fused/weights", "fused/trees"),
+            *("judged.csv", f"fused/{LAYOUT.file}", "fused/weights", "fused/trees"),
             *(f"embeddings/{name}" for name in (DEFINITION_FILE, PARTITION)),
             *(f"predictions/{name}" for name in (DEFINITION_FILE, UNFINISHED_FILE)),
         ),
     ),
     Reader(
         "fuse evaluate {}/judged.csv --model {}/fused --out {}/judgement --table account={}/embeddings",
-        ("judged.csv", f"fused/{FILE}", f"judgement/{DEFINITION_FILE}"),
+        ("judged.csv", f"fused/{LAYOUT.file}", f"judgement/{DEFINITION_FILE}"),
     ),
 )
 CASES = tuple((reader, file) for reader in READERS for file in reader.files)

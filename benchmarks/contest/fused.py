@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from contest.judging import Asked, Measured
 from infobehavior.downstream.cross_validation import Fold
 from infobehavior.downstream.metrics import best_f1_threshold, fold_metrics
-from infobehavior.fusion.classifier import FusionClassifier, Parts
+from infobehavior.fusion.classifier import FusionClassifier
 from infobehavior.fusion.config import Group, Network
+from infobehavior.fusion.parts import Parts
 
 FUSED = "fused: manual + "
 """Before the name of a representation."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from infobehavior.embedding.transformer import BehaviorTransformer
     from infobehavior.errors import InputError
     from infobehavior.fusion.classifier import FusionClassifier
+    from infobehavior.fusion.classifier_folder import load_classifier, save_classifier
     from infobehavior.fusion.evaluation import fuse_evaluate
     from infobehavior.fusion.fuse import fuse_predict, fuse_train
     from infobehavior.model.infobehavior import InfoBehavior
@@ -43,9 +44,11 @@ __all__ = [
     "fuse_predict",
     "fuse_train",
     "inspect",
+    "load_classifier",
     "pretrain",
     "publish",
     "read_schema",
+    "save_classifier",
 ]
 
 _HOMES = {
@@ -64,9 +67,11 @@ _HOMES = {
     "fuse_predict": "infobehavior.fusion.fuse",
     "fuse_train": "infobehavior.fusion.fuse",
     "inspect": "infobehavior.data.inspection",
+    "load_classifier": "infobehavior.fusion.classifier_folder",
     "pretrain": "infobehavior.pretraining.pretrain",
     "publish": "infobehavior.embedding.delta",
     "read_schema": "infobehavior.data.schema",
+    "save_classifier": "infobehavior.fusion.classifier_folder",
 }
 
 

@@ -641,3 +641,56 @@ def test_the_days_are_those_of_the_examples(listed, seller_embeddings):
     read = read_examples(listed, small_config(seller_embeddings), labelled=True)
     assert (np.diff(read.keys.moment) >= 0).all()
     assert read.keys.moment[0] >= START.timestamp() * 10**6
+
+
+def without_column(path, column, target):
+    pq.write_table(pq.read_table(path).drop_columns([column]), target)
+    return target
+
+
+def test_groups_that_are_not_there_are_masked_and_counted(later, fused, tmp_path):
+    untitled = without_column(later, "title", tmp_path / "untitled.parquet")
+    absent = fuse_predict(untitled, fused, tmp_path / "absent")
+    masked = fuse_predict(later, fused, tmp_path / "masked", without=["title"])
+    assert folder_bytes(tmp_path / "absent") == folder_bytes(tmp_path / "masked")
+    assert absent.lines()[:-1] == masked.lines()[:-1]
+    assert f"{absent.num_examples} without title, which counts as masked" in absent.lines()
+    whole = fuse_predict(later, fused, tmp_path / "whole")
+    assert whole.num_examples == absent.num_examples
+    assert folder_bytes(tmp_path / "whole") != folder_bytes(tmp_path / "absent")
+
+
+def test_an_evaluation_without_a_group_is_that_of_masking_it(later, fused, evaluation, tmp_path):
+    untitled = without_column(later, "title", tmp_path / "untitled.parquet")
+    found = fuse_evaluate(untitled, fused, tmp_path / "evaluation")
+    known = json.loads((evaluation / "metrics.json").read_text())["without"]["title"]
+    assert found.rows[0]["auc"] == known["auc"]
+    assert set(found.without) == set(load_model(fused).config.groups) - {"title"}
+    assert any(line.endswith("of them without title, which is masked") for line in found.lines())
+
+
+def test_a_table_that_is_not_there_tonight(later, fused, tmp_path, capsys):
+    gone = (
+        "fuse",
+        "predict",
+        later,
+        "--model",
+        fused,
+        "--out",
+        tmp_path / "out",
+        "--table",
+        f"seller={tmp_path / 'gone'}",
+    )
+    expected = f"there is no table {tmp_path / 'gone'} for group seller; go on without it by --without"
+    assert expected in fails(capsys, *(str(word) for word in gone))
+    code, said, _ = run(capsys, *gone, "--without", "seller")
+    assert code == 0
+    assert "without seller, which counts as masked" in said
+
+
+def test_groups_that_can_not_be_left_out(later, fused, tmp_path):
+    groups = list(load_model(fused).config.groups)
+    with pytest.raises(InputError, match="there is no group nobody to leave out; there are "):
+        fuse_predict(later, fused, tmp_path / "out", without=["nobody"])
+    with pytest.raises(InputError, match="all groups are left out; leave one"):
+        fuse_predict(later, fused, tmp_path / "out", without=groups)

@@ -10,6 +10,7 @@ from fusion.examples import number_group, products, table_of, tiny_network
 from infobehavior.errors import InputError
 from infobehavior.fusion.classifier import FusionClassifier
 from infobehavior.fusion.config import Group, Network
+from infobehavior.fusion.parts import numbered, split_by_entity
 
 GROUPS = {
     "listing": Group(kind="numbers", columns=("price", "views")),
@@ -302,3 +303,50 @@ def test_the_defaults_are_those_of_the_configuration():
     model = FusionClassifier(number_group("x"))
     assert (model.network, model.gbdt) == (None, False)
     assert Network().dynamic_masking
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_without_columns_is_a_group_of_nulls(model, name):
+    columns = list(GROUPS[name].columns)
+    there = TABLE.drop_columns(columns)
+    nulls = there
+    for column in columns:
+        nulls = nulls.append_column(TABLE.schema.field(column), pa.nulls(len(TABLE), TABLE[column].type))
+    with pytest.warns(UserWarning, match=f"no column of {name} is there; all rows count as without"):
+        probability = model.predict_proba(there)
+    assert np.array_equal(probability, model.predict_proba(nulls))
+    assert not np.array_equal(probability, model.predict_proba(TABLE))
+
+
+def test_part_of_a_group_or_nothing_at_all_is_refused(model):
+    with pytest.raises(InputError, match="there is no column 'views' for group listing"):
+        model.predict_proba(TABLE.drop_columns(["views"]))
+    with pytest.raises(InputError, match="there is no column 'price' for group listing"):
+        model.predict_proba(TABLE.select(["product"]))
+    with pytest.raises(InputError, match="there is no column 'title' for group title"):
+        fitted(TABLE.drop_columns(["title"]))
+
+
+@pytest.mark.parametrize(
+    "as_given", [lambda column: column, lambda column: column.to_pandas(), lambda column: column.to_pylist()]
+)
+def test_all_rows_of_an_account_are_in_the_same_part(as_given):
+    model = FusionClassifier(GROUPS, tiny_network(max_epochs=1))
+    model.fit(TABLE, TABLE["risky"], entity=as_given(TABLE["seller"]))
+    number = numbered(TABLE["seller"].cast(pa.string()).combine_chunks())
+    parts = split_by_entity(number, TABLE["risky"].to_numpy() == 1, 0.2, 0)
+    assert not set(number[parts.training]) & set(number[parts.validation])
+    assert model.num_training_ == parts.training.sum()
+    given = FusionClassifier(GROUPS, tiny_network(max_epochs=1))
+    given.fit(TABLE, TABLE["risky"], is_validation=parts.validation)
+    assert weights_of(given) == weights_of(model)
+
+
+def test_accounts_that_do_not_fit_are_refused():
+    model = FusionClassifier(GROUPS, tiny_network())
+    with pytest.raises(InputError, match="entity has 3 rows; expected 160, as y"):
+        model.fit(TABLE, TABLE["risky"], entity=[1, 2, 3])
+    with pytest.raises(InputError, match="is_validation and entity are given; expected one of them"):
+        model.fit(TABLE, TABLE["risky"], entity=TABLE["seller"], is_validation=np.zeros(160, bool))
+    with pytest.raises(InputError, match="column 'entity' can't be read"):
+        model.fit(TABLE, TABLE["risky"], entity=[{}, *([1] * 159)])

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from infobehavior.artefacts import definition_hash
 from infobehavior.errors import InputError
-from infobehavior.fusion import model_folder
+from infobehavior.fusion import folder as model_files
 from infobehavior.fusion.examples import read_examples
 from infobehavior.fusion.fuse import fuse_train
-from infobehavior.fusion.model_folder import FILE, load_model
+from infobehavior.fusion.model_folder import LAYOUT, load_model
 from small_minutes import folder_bytes
+
+FILE = LAYOUT.file
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_what_is_not_a_folder_of_a_model(tmp_path, folder):
         ("{", "is damaged, not JSON"),
         ("[]", "is of kind None; expected a fused classifier of format 1: train again"),
         ('{"kind": "model"}', "is of kind 'model'"),
-        ('{"kind": "fused classifier", "format": 1}', "is damaged: config: Field required"),
+        ('{"kind": "fused classifier", "format": 1}', "is damaged: features: Field required"),
     ],
 )
 def test_another_card(copy, content, said):
@@ -198,7 +200,7 @@ def test_no_other_file_is_ever_opened(copy, name, which):
 def signed(card, weights):
     """A card as a stranger would write it who knows how models are named."""
     content = {key: value for key, value in card.items() if key not in ("model_id", "weights_file", "trees_file")}
-    return card | {"model_id": model_folder.name_of(content, weights, card["trees_file"])}
+    return card | {"model_id": model_files.name_of(content, weights, card["trees_file"])}
 
 
 HOSTILE = {
@@ -280,7 +282,7 @@ def test_a_first_save_that_was_killed_can_be_done_again(listed, fused, config_fi
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(model_folder, "write_json", dying)
+        patch.setattr(model_files, "write_json", dying)
         with pytest.raises(Killed):
             fuse_train(listed, config_file, tmp_path / "model")
     assert "is not a fused classifier" in refused(tmp_path / "model")
@@ -293,6 +295,6 @@ def test_the_identity_is_of_all_that_is_kept(fused):
     content = {key: value for key, value in card.items() if key not in ("model_id", "weights_file", "trees_file")}
     assert card["model_id"] != definition_hash(content)
     weights = (fused / card["weights_file"]).read_bytes()
-    assert card["model_id"] == model_folder.name_of(content, weights, card["trees_file"])
-    assert card["model_id"] != model_folder.name_of(content, weights, "trees-0123456789abcdef.txt")
-    assert card["model_id"] != model_folder.name_of(content, weights + b" ", card["trees_file"])
+    assert card["model_id"] == model_files.name_of(content, weights, card["trees_file"])
+    assert card["model_id"] != model_files.name_of(content, weights, "trees-0123456789abcdef.txt")
+    assert card["model_id"] != model_files.name_of(content, weights + b" ", card["trees_file"])

@@ -32,6 +32,10 @@ Tables = Annotated[
     typer.Option(help="another table for a group that is joined; may be repeated", metavar="GROUP=TABLE"),
 ]
 
+Without = Annotated[
+    list[str] | None, typer.Option(help="mask this group in all examples; may be repeated", metavar="GROUP")
+]
+
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
@@ -74,11 +78,12 @@ def predict(
     since: Since = None,
     until: Until = None,
     table: Tables = None,
+    without: Without = None,
 ) -> None:
     """Write probabilities and flags, a partition for each local day of the examples."""
     from infobehavior.fusion.fuse import fuse_predict as run
 
-    _print(run(examples, model, out, since=since, until=until, tables=_tables(table)).lines())
+    _print(run(examples, model, out, since=since, until=until, tables=_tables(table), without=without or ()).lines())
 
 
 @fuse.command()
@@ -89,8 +94,9 @@ def evaluate(
     since: Since = None,
     until: Until = None,
     table: Tables = None,
+    without: Without = None,
 ) -> None:
     """Measure a fused classifier and its operating point on examples that it didn't learn from."""
     from infobehavior.fusion.evaluation import fuse_evaluate as run
 
-    _print(run(examples, model, out, since=since, until=until, tables=_tables(table)).lines())
+    _print(run(examples, model, out, since=since, until=until, tables=_tables(table), without=without or ()).lines())

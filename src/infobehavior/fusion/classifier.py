@@ -1,8 +1,8 @@
 """The fused classifier with scikit-learn's interface: groups of columns in, probabilities out."""
 
 import math
+import warnings
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -15,30 +15,23 @@ from threadpoolctl import threadpool_limits
 
 from infobehavior.errors import InputError, one_line
 from infobehavior.fusion.calibration import Calibration, calibrate
-from infobehavior.fusion.config import Group, Network
+from infobehavior.fusion.config import Group, Network, groups_without_columns
 from infobehavior.fusion.features import FEATURES, GroupArray, GroupFeatures
 from infobehavior.fusion.gbdt import train_gbdt
 from infobehavior.fusion.network import FusionNetwork
+from infobehavior.fusion.parts import Mask, Parts, numbered, split_by_entity
 from infobehavior.fusion.training import Labelled, Trained, logits, train
 from infobehavior.model.reproducible import reproducible
 
-Mask = NDArray[np.bool_]
 VALIDATION_SHARE = 0.2
 NUM_SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Which examples are learnt from, and which tell when to stop and what scores mean."""
-
-    training: Mask
-    validation: Mask
 
 
 class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A network over groups of columns, with dynamic masking (4.4.2), calibrated on a part that it isn't trained on.
 
-    Groups may be missing at prediction: a vector that is null, numbers or categories that are all null, an empty text.
+    Groups may be missing at prediction: a vector that is null, numbers or categories that are all null, an empty text;
+    or none of a group's columns is there.
 
     Args:
         groups: `Group`, or a dictionary of its fields, by name; columns of a data frame by name, of a matrix by number.
@@ -68,31 +61,32 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.network = network
         self.gbdt = gbdt
 
-    def fit(self, X: Any, y: Any, *, is_validation: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, *, is_validation: Any = None, entity: Any = None) -> Self:
         """Learn from examples; a part of them is for validation.
 
         Args:
             X: a pandas data frame, an Arrow table or a matrix.
             y: two classes; of sorted ones the last is positive.
             is_validation: True for examples of the validation part; by default a fifth of each class, by the seed.
+            entity: the account behind each row, or null; all rows of an account are then in the same part.
 
         Raises:
             InputError: a column is missing or holds something else than its group's kind, `y` hasn't two classes, or a
                 part lacks one.
         """
-        tables = split_groups(X, self._groups())
+        tables = split_groups(X, self.checked_groups())
         answers = _answers(y, len(next(iter(tables.values()))))
         self.classes_ = np.unique(answers)
         if len(self.classes_) != 2:
             shown = ", ".join(repr(name) for name in self.classes_[:5].tolist())
             raise InputError(f"y has {len(self.classes_)} classes ({shown}); expected two")
         positive = answers == self.classes_[1]
-        return self.fit_tables(tables, positive, self._parts(positive, is_validation))
+        return self.fit_tables(tables, positive, self._parts(positive, is_validation, entity))
 
     def fit_tables(self, tables: Mapping[str, pa.Table], positive: Mask, parts: Parts) -> Self:
         """Learn from tables of columns, one a group; see `fit`."""
         _check_parts(positive, parts)
-        groups, config = self._groups(), self.network or Network()
+        groups, config = self.checked_groups(), self.network or Network()
         if not hasattr(self, "classes_"):
             self.classes_ = np.array([False, True])
         with threadpool_limits(config.num_threads):
@@ -128,10 +122,11 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Calibrated probabilities of both classes, (rows, 2).
 
         Raises:
-            InputError: a column is missing or holds something else than its group's kind.
+            InputError: a part of a group's columns is missing, all groups are, or a column holds something else than
+                its group's kind.
         """
         check_is_fitted(self)
-        probability = self.probability(split_groups(X, self._groups()))
+        probability = self.probability(split_groups(X, self.checked_groups(), may_lack_groups=True))
         return np.column_stack([1 - probability, probability])
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -154,8 +149,14 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.gbdt_.probability(arrays)
 
     def arrays(self, tables: Mapping[str, pa.Table], without: str | None = None) -> dict[str, GroupArray]:
-        """The groups as arrays, one of them missing in all rows."""
-        made = {name: self.features_[name].transform(tables[name], name) for name in self._groups()}
+        """The groups as arrays; one that has no table, and the group `without`, are missing in all rows."""
+        num_rows = next(iter(tables.values())).num_rows
+        made = {
+            name: self.features_[name].transform(tables[name], name)
+            if name in tables
+            else self.features_[name].missing(num_rows)
+            for name in self.checked_groups()
+        }
         return masked(made, without) if without else made
 
     @property
@@ -163,18 +164,25 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Of each group of categories, how many codes its columns have."""
         return {name: features.num_codes for name, features in self.features_.items() if features.num_codes}
 
-    def _groups(self) -> dict[str, Group]:
+    def checked_groups(self) -> dict[str, Group]:
         if not self.groups:
             raise InputError("no groups are given; expected at least one, by name")
         return {name: Group.model_validate(group) for name, group in sorted(self.groups.items())}
 
-    def _parts(self, positive: Mask, is_validation: Any) -> Parts:
+    def _parts(self, positive: Mask, is_validation: Any, entity: Any) -> Parts:
+        seed = (self.network or Network()).seed
+        if is_validation is not None and entity is not None:
+            raise InputError("is_validation and entity are given; expected one of them")
+        if entity is not None:
+            names = _as_array(np.asarray(entity, dtype=object), "entity")
+            if len(names) != len(positive):
+                raise InputError(f"entity has {len(names)} rows; expected {len(positive)}, as y")
+            return split_by_entity(numbered(names.cast(pa.string())), positive, VALIDATION_SHARE, seed)
         if is_validation is not None:
             chosen = np.asarray(is_validation, dtype=np.bool_)
             if chosen.shape != positive.shape:
                 raise InputError(f"is_validation has shape {chosen.shape}; expected {positive.shape}, as y")
             return Parts(~chosen, chosen)
-        seed = (self.network or Network()).seed
         chosen = np.zeros(len(positive), np.bool_)
         if min(positive.sum(), (~positive).sum()) < 2:
             raise InputError(
@@ -201,13 +209,22 @@ def masked(arrays: Mapping[str, GroupArray], name: str) -> dict[str, GroupArray]
     return {**arrays, name: GroupArray(there.values, np.zeros_like(there.is_there))}
 
 
-def split_groups(rows: Any, groups: Mapping[str, Group]) -> dict[str, pa.Table]:
+def split_groups(rows: Any, groups: Mapping[str, Group], *, may_lack_groups: bool = False) -> dict[str, pa.Table]:
     """The columns of each group, of a data frame, an Arrow table or a matrix.
+
+    Args:
+        rows: of which.
+        groups: by name.
+        may_lack_groups: whether to leave out groups none of whose columns is there, with a warning.
 
     Raises:
         InputError: a column isn't there, or a group is to be joined from a table.
     """
     there = _column_names(rows)
+    absent = groups_without_columns(groups, there) if may_lack_groups else []
+    if absent and len(absent) < len(groups):
+        warnings.warn(f"no column of {', '.join(absent)} is there; all rows count as without", stacklevel=3)
+        groups = {name: group for name, group in groups.items() if name not in absent}
     for name, group in groups.items():
         if group.table is not None:
             raise InputError(f"group {name} is joined from {group.table}, which `infobehavior fuse` does; give columns")

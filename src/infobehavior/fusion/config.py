@@ -1,6 +1,7 @@
 """What a fused classifier is made of: groups of columns, the network, its training, and what is asked of it."""
 
 import tomllib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -194,6 +195,11 @@ class FusionConfig(_Frozen):
             if group.table is None and self.examples.label in group.columns:
                 raise ValueError(f"groups.{name} has the label {self.examples.label!r} among its columns; remove it")
         return self
+
+
+def groups_without_columns(groups: Mapping[str, Group], there: Collection[str]) -> list[str]:
+    """The groups of which no column is there; one of which some are isn't among them."""
+    return [name for name, group in groups.items() if not group.table and not set(group.columns) & set(there)]
 
 
 def read_fusion_config(file: Path) -> FusionConfig:

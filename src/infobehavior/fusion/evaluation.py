@@ -1,6 +1,6 @@
 """`fuse evaluate`: what a fused classifier and its operating point are worth on examples that it didn't learn from."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,8 @@ from infobehavior.errors import InputError
 from infobehavior.fusion.calibration import expected_calibration_error, reliability
 from infobehavior.fusion.classifier import masked
 from infobehavior.fusion.config import FusionConfig
-from infobehavior.fusion.examples import Examples, Period, read_examples
+from infobehavior.fusion.examples import Examples, Period, read_examples, without_missing_groups
 from infobehavior.fusion.fuse import (
-    FUSION,
-    GBDT,
     account_numbers,
     entity_numbers,
     example_numbers,
@@ -29,6 +27,7 @@ from infobehavior.fusion.fuse import (
 )
 from infobehavior.fusion.model_folder import FusedModel
 from infobehavior.fusion.operating_point import at_threshold, recall_intervals, threshold_intervals
+from infobehavior.fusion.packing import FUSION, GBDT
 from infobehavior.fusion.report import ReportContent, write_fusion_report
 
 KIND, FORMAT = "evaluation of a fused classifier", 1
@@ -74,6 +73,7 @@ def fuse_evaluate(
     since: str | None = None,
     until: str | None = None,
     tables: Mapping[str, str | Path] | None = None,
+    without: Collection[str] = (),
 ) -> EvaluateSummary:
     """Measure a fused classifier, and LightGBM on the same groups, on labelled examples.
 
@@ -88,13 +88,15 @@ def fuse_evaluate(
         since: first local day of the examples' moments.
         until: last local day.
         tables: other tables for groups that are joined, by name of the group.
+        without: groups to mask; one none of whose columns is there is masked too.
 
     Raises:
         InputError: something can't be read or written, or doesn't fit the model.
     """
     out = Path(out)
     check_out(out, KIND)
-    fused, config = open_model(model, tables)
+    fused, config = open_model(model, tables, without)
+    config = without_missing_groups(examples, config)
     read = read_examples(examples, config, labelled=True, period=Period(since, until))
     if read.classes != fused.classes:
         there, known = (" and ".join(classes) for classes in (read.classes, fused.classes))
@@ -176,6 +178,8 @@ def _definition(examples: Examples, fused: FusedModel, since: str | None, until:
         {"of them seen in training, which flatters the classifier": num_seen} if num_seen else {}
     )
     counts |= {"of accounts that were trained on": num_of_known} if num_of_known else {}
+    masked_groups = [name for name in fused.config.groups if name not in examples.tables]
+    counts |= {f"of them without {name}, which is masked": len(examples) for name in masked_groups}
     return {
         "kind": KIND,
         "format": FORMAT,

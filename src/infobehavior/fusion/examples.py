@@ -1,7 +1,7 @@
 """Reads a table of examples: who, when, the answer if there is one, and the columns of each group, joined in time"""
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -29,7 +29,7 @@ from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
 from infobehavior.data.tables import column_moments
 from infobehavior.downstream.labels import binary_labels
 from infobehavior.errors import InputError
-from infobehavior.fusion.config import ExampleColumns, FusionConfig, Group
+from infobehavior.fusion.config import ExampleColumns, FusionConfig, Group, groups_without_columns
 from infobehavior.fusion.joining import Keys, embedding_space, joined
 
 Mask = NDArray[np.bool_]
@@ -125,14 +125,19 @@ def _refuse_none(path: str | Path, keep: Mask, counts: Mapping[str, int]) -> Non
         raise InputError(f"{path} has no example that can be used: {left_out}")
 
 
-def embedding_spaces(groups: Mapping[str, Group]) -> dict[str, str]:
+def embedding_spaces(groups: Mapping[str, Group], advice: str = "") -> dict[str, str]:
     """Of each group that is joined from embeddings, which model's space they are in.
+
+    Args:
+        groups: by name.
+        advice: what to do if a table isn't there.
 
     Raises:
         InputError: a table isn't there, is unfinished or damaged.
     """
-    if missing := [group.table for group in groups.values() if group.table and not group.table.exists()]:
-        raise InputError(f"there is no table {missing[0]}")
+    for name, group in groups.items():
+        if group.table and not group.table.exists():
+            raise InputError(f"there is no table {group.table} for group {name}{advice}")
     spaces = {
         name: embedding_space(group.table) for name, group in groups.items() if group.table and group.table.is_dir()
     }
@@ -152,6 +157,31 @@ def with_tables(config: FusionConfig, tables: Mapping[str, Path]) -> FusionConfi
             raise InputError(f"no group {name} is joined from a table; those that are: {those}")
         groups[name] = groups[name].model_copy(update={"table": table})
     return config.model_copy(update={"groups": groups})
+
+
+def without_groups(config: FusionConfig, names: Collection[str]) -> FusionConfig:
+    """The configuration without some groups.
+
+    Raises:
+        InputError: there is no such group, or none is left.
+    """
+    if unknown := [name for name in names if name not in config.groups]:
+        raise InputError(f"there is no group {unknown[0]} to leave out; there are {', '.join(config.groups)}")
+    groups = {name: group for name, group in config.groups.items() if name not in names}
+    if not groups:
+        raise InputError("all groups are left out; leave one")
+    return config.model_copy(update={"groups": groups})
+
+
+def without_missing_groups(path: str | Path, config: FusionConfig) -> FusionConfig:
+    """The configuration without the groups none of whose columns is in the examples, unless that are all groups.
+
+    Raises:
+        InputError: the examples can't be read.
+    """
+    with connect() as connection:
+        missing = groups_without_columns(config.groups, _open(connection, path).columns)
+    return without_groups(config, missing) if len(missing) < len(config.groups) else config
 
 
 def _read(

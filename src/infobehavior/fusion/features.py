@@ -73,6 +73,11 @@ class GroupFeatures(ABC):
         """Of categories, how many codes each column has."""
         return ()
 
+    def missing(self, num_rows: int) -> GroupArray:
+        """The array of rows that all lack the group."""
+        values = np.full((num_rows, self.dim), NO_VALUE) if self.num_codes else np.zeros((num_rows, self.dim), "f4")
+        return GroupArray(values, np.zeros(num_rows, np.bool_))
+
     @abstractmethod
     def described(self) -> dict[str, Any]:
         """What is kept as JSON."""

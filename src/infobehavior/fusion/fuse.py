@@ -1,7 +1,7 @@
 """`fuse train` and `fuse predict`: from examples to a fused classifier, and to its predictions (4.3, 4.4.2)."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from infobehavior.artefacts import DEFINITION_FILE, write_json, writing
 from infobehavior.downstream.metrics import best_f1_threshold
 from infobehavior.errors import InputError
-from infobehavior.fusion.classifier import FusionClassifier, Parts, rows_of
+from infobehavior.fusion.classifier import FusionClassifier, rows_of
 from infobehavior.fusion.config import FusionConfig, Validation, read_fusion_config
 from infobehavior.fusion.examples import (
     OF_ALL,
@@ -29,14 +29,16 @@ from infobehavior.fusion.examples import (
     embedding_spaces,
     read_examples,
     with_tables,
+    without_groups,
+    without_missing_groups,
 )
 from infobehavior.fusion.features import GroupArray
-from infobehavior.fusion.model_folder import FusedModel, check_model_folder, load_model
+from infobehavior.fusion.model_folder import LAYOUT, FusedModel, load_model
 from infobehavior.fusion.operating_point import choose_threshold
+from infobehavior.fusion.packing import FUSION, GBDT
+from infobehavior.fusion.parts import Parts, numbered, split_by_entity
 from infobehavior.fusion.predictions import check_predictions, definition, write_day
 from infobehavior.progress import progress
-
-FUSION, GBDT = "fusion", "gbdt"
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def fuse_train(
         InputError: something can't be read or written, or the examples don't suffice.
     """
     resolved = config if isinstance(config, FusionConfig) else read_fusion_config(Path(config))
-    check_model_folder(Path(out))
+    LAYOUT.check(Path(out))
     spaces = embedding_spaces(resolved.groups)
     read = read_examples(examples, resolved, labelled=True, period=Period(since, until))
     assert read.positive is not None
@@ -154,35 +156,19 @@ def probabilities(classifier: FusionClassifier, arrays: Mapping[str, GroupArray]
 def split(examples: Examples, validation: Validation, seed: int) -> Parts:
     """Training and validation part.
 
-    By entity: of those with a positive example and of those without, a share is drawn each; examples without an entity
-    stand for themselves. By moment: the last examples.
+    By entity, see `split_by_entity`; examples without one stand for themselves. By moment: the last examples.
     """
     assert examples.positive is not None
     if validation.by == "moment":
         first = np.quantile(examples.keys.moment, 1 - validation.share, method="higher")
         is_last = examples.keys.moment >= first
         return Parts(~is_last, is_last)
-    number = entity_numbers(examples)
-    is_risky = np.zeros(int(number.max()) + 1, np.bool_)
-    np.logical_or.at(is_risky, number, examples.positive)
-    chosen = np.zeros_like(is_risky)
-    random = np.random.default_rng(seed)
-    for of_class in (True, False):
-        entities = np.flatnonzero(is_risky == of_class)
-        wanted = max(1, round(validation.share * len(entities))) if len(entities) > 1 else 0
-        chosen[random.permutation(entities)[:wanted]] = True
-    is_chosen = chosen[number]
-    return Parts(~is_chosen, is_chosen)
+    return split_by_entity(entity_numbers(examples), examples.positive, validation.share, seed)
 
 
 def entity_numbers(examples: Examples) -> NDArray[np.int64]:
-    """Equal numbers for examples of one entity, in the order of their names; an example without one has its own."""
-    entity = examples.keys.entity
-    names = np.array(["" if name is None else name for name in entity.to_pylist()], dtype=object)
-    _, number = np.unique(names.astype(str), return_inverse=True)
-    is_null = np.asarray(entity.is_null())
-    number[is_null] = len(names) + np.arange(int(is_null.sum()))
-    return np.unique(number, return_inverse=True)[1].astype(np.int64)
+    """Equal numbers for examples of one entity; an example without one has its own."""
+    return numbered(examples.keys.entity)
 
 
 def example_numbers(examples: Examples) -> NDArray[np.uint64]:
@@ -255,8 +241,11 @@ def fuse_predict(
     since: str | None = None,
     until: str | None = None,
     tables: Mapping[str, str | Path] | None = None,
+    without: Collection[str] = (),
 ) -> PredictSummary:
     """Write predictions, a partition for each local day of the examples' moments; a day that is there is replaced.
+
+    A group none of whose columns is there is masked, and counted.
 
     Args:
         examples: as for training, but without labels; a day of them is in memory at a time.
@@ -265,17 +254,19 @@ def fuse_predict(
         since: first local day of the examples' moments.
         until: last local day.
         tables: other tables for groups that are joined, by name of the group.
+        without: groups to mask, such as one whose table isn't there tonight.
 
     Raises:
         InputError: something can't be read or written, or doesn't fit the model.
     """
     out = Path(out)
-    fused, config = open_model(model, tables)
+    fused, config = open_model(model, tables, without)
     told = definition(
         fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION].threshold
     )
     check_predictions(out, told)
     Period(since, until)  # refuses what is none
+    config = without_missing_groups(examples, config)
     first, last = as_day(since) if since else date.min, as_day(until) if until else date.max
     days = [day for day in days_of_examples(examples, config) if first <= day <= last]
     if not days:
@@ -295,15 +286,18 @@ def fuse_predict(
     return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, missing)
 
 
-def open_model(model: str | Path, tables: Mapping[str, str | Path] | None) -> tuple[FusedModel, FusionConfig]:
-    """A model, and its configuration with other tables for groups that are joined.
+def open_model(
+    model: str | Path, tables: Mapping[str, str | Path] | None, without: Collection[str]
+) -> tuple[FusedModel, FusionConfig]:
+    """A model, and its configuration with other tables for groups that are joined, and without some groups.
 
     Raises:
         InputError: it can't be read, or a table's embeddings are in another space than those of the training.
     """
     fused = load_model(model)
     config = with_tables(fused.config, {name: Path(table) for name, table in (tables or {}).items()})
-    for name, space in embedding_spaces(config.groups).items():
+    config = without_groups(config, without)
+    for name, space in embedding_spaces(config.groups, "; go on without it by --without").items():
         if space != fused.spaces.get(name):
             raise InputError(
                 f"group {name} was trained on embeddings of model {fused.spaces.get(name)}, but "
