@@ -8,6 +8,7 @@ account does is assumed and said. A rate that is measured anew changes the page 
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,13 @@ PAPER_PAIRS_PER_SECOND = PAIRS_TRAINED / (40 * 3_600)
 DAYS = 30
 NIGHT_HOURS = 6
 CORES_OF_MACHINE = 16
+MEMORY_OF_MACHINE = 64e9
+DISK_OF_MACHINE = 4e12
+DISK_BYTES_PER_SECOND = 150e6
+DAYS_OF_MINUTES = 92
+"""Kept, so that two months can be trained on and a month be embedded."""
+DAYS_OF_EMBEDDINGS = 30
+"""Kept by `daily --keep-days`."""
 MEASURED_CORES = 2
 EMBEDDING_DIMS = {"paper": 192, "recommended": 1_086}
 """Numbers of an embedding; `recommended` has more, and how many depends on its tasks and the log."""
@@ -246,43 +254,101 @@ def _training_table(rates: Rates) -> str:
     return "\n".join([*lines, _table(columns, rows)])
 
 
+@dataclass(frozen=True)
+class Need:
+    """What grows with the number of accounts.
+
+    Attributes:
+        name: for the page.
+        amount: of the paper's number of accounts.
+        limit: what a machine has.
+        told: a number as text.
+        then: what to do where it ends.
+    """
+
+    name: str
+    amount: float
+    limit: float
+    told: Callable[[float], str]
+    then: str
+
+    def row(self) -> tuple[str, ...]:
+        """Of the table; in bold what a machine doesn't have."""
+        amounts = (self.amount * factor for factor in FACTORS)
+        cells = (f"**{self.told(one)}**" if one > self.limit else self.told(one) for one in amounts)
+        return (self.name, *cells, f"{self.limit / self.amount:,.1f} ×", self.then)
+
+
 def _breaks_table(rates: Rates) -> str:
     case = CASES[1]
     night = SELLERS * (case.events / DAYS * rates.event + rates.window + case.minutes * rates.minute) / 3_600
-    rows = [
-        (
-            f"machines of {CORES_OF_MACHINE} cores for a night of {NIGHT_HOURS} hours",
-            *(f"{math.ceil(night * factor / (NIGHT_HOURS * CORES_OF_MACHINE)):,}" for factor in FACTORS),
-            "one machine ends first: `--engine spark`, tested on one machine's cluster, not on several",
+    day_of_minutes = SELLERS * case.minutes / DAYS * rates.minute_bytes
+    day_of_embeddings = {name: SELLERS * dim * 4 for name, dim in EMBEDDING_DIMS.items()}
+    two_months = SELLERS * case.minutes * 2 * BYTES_PER_MINUTE_ON_DISK
+    needs = [
+        Need(
+            f"CPU-hours of a night, `paper`; a machine has {NIGHT_HOURS * CORES_OF_MACHINE} in {NIGHT_HOURS} hours",
+            night,
+            NIGHT_HOURS * CORES_OF_MACHINE,
+            lambda hours: f"{hours:,.0f}",
+            "`--engine spark`, tested on one machine's cluster, not on several",
         ),
-        (
-            "a day's embeddings, one file, dimensions of `recommended`",
-            *(_bytes(SELLERS * factor * EMBEDDING_DIMS["recommended"] * 4) for factor in FACTORS),
-            "one process puts the file together, whatever the engine; at 10 times that alone takes most of an hour at "
-            "150 MB/s",
+        *(
+            Need(
+                f"embeddings of {DAYS_OF_EMBEDDINGS} days, `{name}`",
+                DAYS_OF_EMBEDDINGS * size,
+                DISK_OF_MACHINE,
+                _bytes,
+                "a smaller `--keep-days`, or a shared disk",
+            )
+            for name, size in day_of_embeddings.items()
         ),
-        (
-            "a day's minutes, one file",
-            *(_bytes(SELLERS * factor * case.minutes / DAYS * rates.minute_bytes) for factor in FACTORS),
-            "likewise, later",
+        Need(
+            "hours to write a day's embeddings, `recommended`: one process puts the file together, whatever the engine "
+            f"(assumed: {DISK_BYTES_PER_SECOND / 1e6:.0f} MB/s)",
+            day_of_embeddings["recommended"] / DISK_BYTES_PER_SECOND / 3_600,
+            NIGHT_HOURS,
+            lambda hours: f"{hours:,.1f}",
+            "several tables, each of a part of the accounts",
         ),
-        (
+        Need(
+            f"minutes of {DAYS_OF_MINUTES} days",
+            DAYS_OF_MINUTES * day_of_minutes,
+            DISK_OF_MACHINE,
+            _bytes,
+            "a shared disk",
+        ),
+        Need(
             "ids and moments of a night's windows, in memory of the process that decides (assumed: 24 bytes each)",
-            *(_bytes(SELLERS * factor * 24) for factor in FACTORS),
-            "at 100 times a large machine",
+            SELLERS * 24,
+            MEMORY_OF_MACHINE,
+            _bytes,
+            "likewise several tables",
         ),
-        (
+        Need(
             "training: accounts in memory of one process",
-            *(_bytes(SELLERS * factor * BYTES_PER_ENTITY_TRAINING) for factor in FACTORS),
-            "at 100 times: `torchrun`, each process with its part of the accounts",
+            SELLERS * BYTES_PER_ENTITY_TRAINING,
+            MEMORY_OF_MACHINE,
+            _bytes,
+            "`torchrun`, each process with its part of the accounts",
         ),
-        (
-            "training: minutes of two months on disk",
-            *(_bytes(SELLERS * factor * case.minutes * 2 * BYTES_PER_MINUTE_ON_DISK) for factor in FACTORS),
+        Need(
+            "training: minutes of two months, `--minutes-in-memory`",
+            two_months,
+            DISK_OF_MACHINE,
+            _bytes,
             "draw fewer accounts: the paper's training sees each once",
         ),
     ]
-    return _table(["what grows, accounts as in our market", *(f"{factor} ×" for factor in FACTORS), "then"], rows)
+    columns = ["what grows", *(f"{factor} ×" for factor in FACTORS), "a machine ends at", "then"]
+    in_order = sorted(needs, key=lambda need: need.limit / need.amount)
+    lines = [
+        f"Accounts as in our market, on a machine of {CORES_OF_MACHINE} cores, {_bytes(MEMORY_OF_MACHINE)} of memory "
+        f"and {_bytes(DISK_OF_MACHINE)} of disk; what ends first stands first, **bold** is more than it has. A night "
+        "of `recommended` isn't here: what its encoder costs was not measured at this size.\n",
+        _table(columns, [need.row() for need in in_order]),
+    ]
+    return "\n".join(lines)
 
 
 def _bytes(count: float) -> str:
