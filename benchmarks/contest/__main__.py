@@ -23,6 +23,7 @@ from contest.corpora import Prepared, is_there, prepare
 from contest.fused import FUSED, classify_fused
 from contest.judging import VERSION, Asked, Measured, Part, asked, classify, classify_supervised, link, without_labels
 from contest.kept import Kept, Run
+from contest.late import LATE, classify_late
 from contest.page import RESULTS, write_page
 from contest.tasks import CORPORA, TASKS, Task
 from contest.trials import TRIALS
@@ -77,12 +78,10 @@ class _Contest:
         """Train and measure a contestant, if it isn't yet."""
         keys = [decided_by(self.prepared, who, self.seconds, seed) for who in (contestant, MANUAL)]
         key = definition_hash([*keys, VERSION])
-        names = [contestant] if contestant in (MANUAL, SUPERVISED, *TRIALS) else [contestant, BOTH + contestant]
-        names += [FUSED + contestant] if contestant in PRESETS else []
         for task in self.tasks:
-            for name in names:
+            for name in _rows(contestant):
                 run = Run(name, seed, key)
-                if (task.label or not name.startswith((SUPERVISED, FUSED))) and not self._kept(task).has(run):
+                if (task.label or not name.startswith((SUPERVISED, FUSED, LATE))) and not self._kept(task).has(run):
                     self._measure(task, contestant, run)
 
     def _kept(self, task: Task) -> Kept:
@@ -106,6 +105,10 @@ class _Contest:
         if run.name.startswith(FUSED):
             manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
             return classify_fused(windows, manual.of_window, features, run.seed, grouped=bool(task.group))
+        if run.name.startswith(LATE):
+            manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
+            of_other = None if run.name == LATE + MANUAL else features
+            return classify_late(windows, manual.of_window, of_other, run.seed, grouped=bool(task.group))
         if run.name.startswith(BOTH):
             manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
             features = np.hstack([manual.of_window, features])
@@ -116,6 +119,16 @@ class _Contest:
         if believed is not None and not run.name.startswith(BOTH):
             measured |= without_labels(windows, believed, run.seed, grouped=bool(task.group))
         return measured
+
+
+def _rows(contestant: str) -> list[str]:
+    """What is measured of a contestant: itself, and together with the hand-made features."""
+    if contestant in (SUPERVISED, *TRIALS):
+        return [contestant]
+    if contestant == MANUAL:
+        return [MANUAL, LATE + MANUAL]
+    fused = [FUSED + contestant] if contestant in PRESETS else []
+    return [contestant, BOTH + contestant, *fused, LATE + BOTH + contestant]
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """How good vectors are, on one part of the accounts: classifiers with cross-validation, or the rank of an alias."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from contest.contestants import supervised_scores
 from contest.corpora import Prepared, window_keys
 from contest.tasks import PART_SEED, Task
-from infobehavior.downstream.classifiers import CLASSIFIERS
+from infobehavior.downstream.classifiers import CLASSIFIERS, Classifier
 from infobehavior.downstream.cross_validation import Fold, cross_validate, make_folds
 from infobehavior.downstream.metrics import fold_metrics, kind_metrics
 
@@ -33,6 +34,7 @@ VERSION = 2
 
 FOLDS = 5
 USED = ("lr", "gbdt")
+USED_CLASSIFIERS = {name: CLASSIFIERS[name] for name in USED}
 FEW_LABELS = (0.05, 0.2)
 """Shares of the training rows, for learning curves."""
 THIRDS = tuple(f"auc of the {which} third" for which in ("least active", "middle", "most active"))
@@ -128,14 +130,22 @@ def asked(prepared: Prepared, task: Task, part: Part) -> Asked:
     )
 
 
-def classify(asked: Asked, features: NDArray[np.floating], seed: int, grouped: bool) -> Measured:
+def classify(
+    asked: Asked,
+    features: NDArray[np.floating],
+    seed: int,
+    grouped: bool,
+    classifiers: Mapping[str, Classifier] = USED_CLASSIFIERS,
+) -> Measured:
     """Metrics of each test fold of the part, by classifier; and AUC where there are fewer labels to learn from."""
     asked = asked.of_part()
     folds = asked.folds(seed, grouped)
     numbers: NDArray[np.float64] = features[asked.row].astype(np.float64)
-    work = [(name, share) for name in USED for share in (1.0, *FEW_LABELS)]
-    found = Parallel(n_jobs=JOBS)(delayed(_cross_validate)(numbers, asked.positive, folds, *one, seed) for one in work)
-    measured: Measured = {name: {} for name in USED}
+    work = [(name, share) for name in classifiers for share in (1.0, *FEW_LABELS)]
+    found = Parallel(n_jobs=JOBS)(
+        delayed(_cross_validate)(numbers, asked.positive, folds, classifiers[name], share, seed) for name, share in work
+    )
+    measured: Measured = {name: {} for name in classifiers}
     for (name, share), (metrics, scores) in zip(work, found, strict=True):
         if share < 1:
             measured[name][auc_with(share)] = metrics["auc"]
@@ -163,12 +173,17 @@ def auc_with(share: float) -> str:
 
 
 def _cross_validate(
-    features: NDArray[np.float64], positive: NDArray[np.bool_], folds: list[Fold], name: str, share: float, seed: int
+    features: NDArray[np.float64],
+    positive: NDArray[np.bool_],
+    folds: list[Fold],
+    classifier: Classifier,
+    share: float,
+    seed: int,
 ) -> tuple[dict[str, list[float]], NDArray[np.float64]]:
     """Metrics by fold, and the scores of all rows."""
     folds = [_with_fewer_labels(fold, positive, share, seed) for fold in folds]
     with threadpool_limits(1):
-        found = cross_validate(features, positive, folds, CLASSIFIERS[name], seed=seed)
+        found = cross_validate(features, positive, folds, classifier, seed=seed)
     return {metric: found.values(metric).tolist() for metric in found.metrics[0]}, found.scores
 
 

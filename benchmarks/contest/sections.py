@@ -22,6 +22,7 @@ from contest.judging import (
     Part,
     auc_with,
 )
+from contest.late import LATE, LATE_TITLES
 from contest.tasks import Task
 from contest.trials import TRIALS
 from infobehavior.downstream.classifiers import CLASSIFIERS
@@ -56,7 +57,8 @@ class Found:
     def names(self) -> list[str]:
         """Those who took part, in the order of the contest."""
         order = [MANUAL, *PRESETS, *PEERS, SUPERVISED]
-        every = [*order, *(before + name for before in (BOTH, FUSED) for name in order)]
+        both, fused, late = ([before + name for name in order] for before in (BOTH, FUSED, LATE + BOTH))
+        every = [*order, *both, *fused, LATE + MANUAL, *late]
         return [name for name in every if name in self.content["runs"]]
 
     def values(self, name: str, classifier: str, metric: str, seeds: list[str] | None = None) -> list[float]:
@@ -76,7 +78,8 @@ class Found:
     def classifiers(self, name: str = MANUAL) -> list[str]:
         """Those that were used on someone's vectors."""
         measured = next(iter(self.content["runs"][name].values()))["measured"]
-        return [classifier for classifier in (*USED, LINKING, UNLABELLED, ITSELF, *NETWORKS) if classifier in measured]
+        every = (*USED, LINKING, UNLABELLED, ITSELF, *NETWORKS, *LATE_TITLES)
+        return [classifier for classifier in every if classifier in measured]
 
 
 def section(found: Found, part: Part) -> str:
@@ -118,10 +121,10 @@ def _results(found: Found) -> list[str]:
         steps = ", ".join(f"{run['report'].get('steps', 0):,}" for run in runs)
         spent = ", ".join(filter(None, (_spent(run["report"]) for run in runs)))
         dim = report.get("dim", "") if task.label else report.get("global_dim", report.get("dim", ""))
-        trained = " | " if name == MANUAL else f"{steps} | {spent}"
+        trained = " | " if name in (MANUAL, LATE + MANUAL) else f"{steps} | {spent}"
         for classifier in found.classifiers(name):
             cells = (cell(found.values(name, classifier, metric), bool(task.label)) for metric in metrics)
-            lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {_title(classifier)} | {' | '.join(cells)} |")
+            lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {title_of(classifier)} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -167,7 +170,7 @@ def _columns(found: Found, about: str, columns: dict[str, str]) -> list[str]:
             if any(of_column for column, of_column in values.items() if column != "auc"):
                 num_folds = len(found.values(name, classifier, "auc"))
                 cells = (cell(one, with_spread=True, out_of=num_folds) for one in values.values())
-                lines.append(f"| {name} | {_title(classifier)} | {' | '.join(cells)} |")
+                lines.append(f"| {name} | {title_of(classifier)} | {' | '.join(cells)} |")
     return [about, "", *_head(["features", "classifier", *columns]), *lines, ""] if lines else []
 
 
@@ -182,7 +185,7 @@ def trials(validated: list[Found]) -> list[str]:
     if not measures:
         return []
     titles = [
-        f"{found.task.name}, {_title(one) if found.task.label else TITLES[metric]}" for found, one, metric in measures
+        f"{found.task.name}, {title_of(one) if found.task.label else TITLES[metric]}" for found, one, metric in measures
     ]
     seconds = sorted({given for found, *_ in measures for given in found.seconds([RECOMMENDED])})
     lines = [
@@ -217,8 +220,11 @@ def _head(columns: list[str]) -> list[str]:
     return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
 
 
-def _title(classifier: str) -> str:
-    return CLASSIFIERS[classifier].title if classifier in CLASSIFIERS else classifier
+def title_of(classifier: str) -> str:
+    """Of what stands in the column of classifiers."""
+    if classifier in CLASSIFIERS:
+        return CLASSIFIERS[classifier].title
+    return LATE_TITLES.get(classifier, classifier)
 
 
 def _spent(report: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The contest: who is asked in which part, ranks of aliases, tests of significance, and the page."""
 
 import json
+import math
 import re
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -15,11 +16,14 @@ from contest import contestants, corpora, judging, page, tasks, trials
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.fused import FUSED
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
+from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION, late_fusion, mean_of_two
+from contest.sections import RECOMMENDED, Found
 from contest.tasks import Corpus, Task
 from machine import machine
 from pydantic import ValidationError
 from scipy.stats import ttest_1samp
 
+from infobehavior.downstream.classifiers import CLASSIFIERS, Part
 from infobehavior.downstream.cross_validation import make_folds
 from infobehavior.experiments.tables import Row
 
@@ -231,6 +235,61 @@ def test_kinds_of_positives_are_told_apart():
     assert np.mean(measured["auc[unseen]"]) < 0.6
 
 
+def test_late_fusion_is_the_mean_of_what_two_models_say_by_themselves():
+    random = np.random.default_rng(0)
+    positive = random.random(400) < 0.3
+    features = positive[:, None] * [1.0, 1.0, 0.0, 1.0, 1.0] + random.normal(size=(400, 5))
+    parts = [Part(columns, positive, np.ones(400)) for columns in (features[:, :3], features[:, 3:], features)]
+    train, held_out, test = np.arange(200), np.arange(200, 300), np.arange(300, 400)
+    settings, held_out_scores, scores = [], [], []
+    for name, part in zip(("gbdt", "lr"), parts, strict=False):
+        classifier = CLASSIFIERS[name]
+        choice = classifier.choose(part.rows(train), part.rows(held_out), 0)
+        settings.append(choice.setting)
+        held_out_scores.append(choice.held_out_scores)
+        scores.append(classifier.fit(part.rows(train), choice.setting, 0)(part.features[test]))
+    late = late_fusion(3, "two")
+    choice = late.choose(parts[2].rows(train), parts[2].rows(held_out), 0)
+    assert choice.setting == tuple(settings)
+    fitted = late.fit(parts[2].rows(train), choice.setting, 0)(features[test])
+    for found, of_models in ((choice.held_out_scores, held_out_scores), (fitted, scores)):
+        log_odds = [math.log(a / (1 - a)) / 2 + math.log(b / (1 - b)) / 2 for a, b in zip(*of_models, strict=True)]
+        assert found == pytest.approx([1 / (1 + math.exp(-one)) for one in log_odds])
+
+
+def test_no_model_of_two_is_believed_without_bound():
+    certain, doubtful = np.array([0.0, 1.0, 0.0]), np.array([0.5, 0.5, 1.0])
+    assert mean_of_two(certain, doubtful) == pytest.approx([1 / 1001, 1000 / 1001, 0.5], rel=1e-3)
+
+
+def measured_run(**of_classifier):
+    """As the file of a task has it, with the same value in each fold."""
+    values = {
+        name: {metric: [value] * 5 for metric, value in metrics.items()} for name, metrics in of_classifier.items()
+    }
+    return {"0": {"measured": values, "report": {}}}
+
+
+def test_both_together_are_one_way_that_is_fixed_and_manual_alone_its_best():
+    low, high = {"auc": 0.80, "average_precision": 0.30}, {"auc": 0.85, "average_precision": 0.50}
+    runs = {MANUAL: measured_run(lr=low, gbdt=low), BOTH + RECOMMENDED: measured_run(lr=low, gbdt=high)}
+    found = Found(BAD, {"runs": runs})
+    [side_by_side] = page._goals(found, None)
+    assert not side_by_side.reached, "logistic regression, where nothing of the validation part is known"
+    assert "alone, by the better of two classifiers, 0.800 and 0.300" in side_by_side.claim
+    [side_by_side] = page._goals(found, found)
+    assert side_by_side.reached, "LightGBM is better on the validation part"
+    runs[LATE + BOTH + RECOMMENDED] = measured_run(**{WITH_REPRESENTATION: {"auc": 0.83, "average_precision": 0.32}})
+    runs[LATE + MANUAL] = measured_run(**{MANUAL_ALONE: {"auc": 0.81, "average_precision": 0.31}})
+    [fixed] = page._goals(found, found)
+    assert "AUC 0.830 and average precision 0.320" in fixed.claim, "though LightGBM on both has more"
+    assert "alone, by the best of two classifiers and their mean, 0.810 and 0.310" in fixed.claim
+    assert fixed.reached
+    runs[LATE + MANUAL] = measured_run(**{MANUAL_ALONE: {"auc": 0.825, "average_precision": 0.31}})
+    [by_two_models] = page._goals(found, found)
+    assert not by_two_models.reached, "what two models reach on manual features alone isn't the representation's"
+
+
 def run(data, tmp_path, *arguments, monkeypatch):
     line = ["contest", "--data", str(data), "--work", str(tmp_path / "work"), "--seconds", "1", *arguments]
     monkeypatch.setattr("sys.argv", line)
@@ -249,10 +308,15 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
     assert "bad (test), seed 1, manual + infobehavior-recommended, lr: auc" in capsys.readouterr().out
     runs = json.loads((tmp_path / "results" / "test" / "bad.json").read_text())["runs"]
-    assert set(runs) == {MANUAL, *(before + "infobehavior-recommended" for before in ("", BOTH, FUSED))}
+    of_ours = {before + "infobehavior-recommended" for before in ("", BOTH, FUSED, LATE + BOTH)}
+    assert set(runs) == {MANUAL, LATE + MANUAL, *of_ours}
+    linked = json.loads((tmp_path / "results" / "test" / "linked.json").read_text())["runs"]
+    assert not any(name.startswith(LATE) for name in linked)
     assert all(set(of_seed) == {"0", "1"} for of_seed in runs.values())
     text = (tmp_path / "results.md").read_text()
     assert "- **reached**: small, bad ones: AUC of the representation with logistic regression" in text
+    assert "the representation (mean of two: LightGBM on manual, logistic regression on the representation)" in text
+    assert "| late: manual | 2 |  |  |" in text
     assert "## small, linking" in text
     assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | Logistic regression |" in text
     assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | no labels | 0." in text

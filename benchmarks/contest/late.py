@@ -1,0 +1,85 @@
+"""Late fusion: two models, each on features of its own, and the mean of what they say."""
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from contest.judging import Asked, Measured, classify
+from infobehavior.downstream.classifiers import CLASSIFIERS, Choice, Classifier, Part, Scores
+
+LATE = "late: "
+"""Before the name of the hand-made features, alone or with a representation."""
+
+WITH_REPRESENTATION, MANUAL_ALONE = "late", "late, manual alone"
+"""What stands in place of a classifier: what the logistic regression sees is a representation, or manual as well."""
+
+LATE_TITLES = {
+    WITH_REPRESENTATION: "mean of two: LightGBM on manual, logistic regression on the representation",
+    MANUAL_ALONE: "mean of two: LightGBM and logistic regression, both on manual",
+}
+
+LEAST_PROBABILITY = 1e-6
+"""Nearer to 0 or to 1 than this, no model of the two is believed."""
+
+
+def classify_late(
+    asked: Asked, manual: NDArray[np.floating], vectors: NDArray[np.floating] | None, seed: int, grouped: bool
+) -> Measured:
+    """Metrics of each test fold of the part, as `classify` has them.
+
+    Args:
+        asked: the windows.
+        manual: hand-made features, one row a moment.
+        vectors: of a representation, likewise; None if the other model sees the hand-made features, too.
+        seed: of the folds and models.
+        grouped: whether a group is never on both sides of a split.
+    """
+    name = MANUAL_ALONE if vectors is None else WITH_REPRESENTATION
+    features = np.hstack([manual, manual if vectors is None else vectors])
+    classifier = late_fusion(manual.shape[1], LATE_TITLES[name])
+    return classify(asked, features, seed, grouped, {name: classifier})
+
+
+def late_fusion(num_manual: int, title: str) -> Classifier:
+    """LightGBM on the first columns and logistic regression on the others: the mean of their log-odds.
+
+    Each chooses its own setting, as it does alone; that the two count alike is no choice.
+
+    Args:
+        num_manual: how many columns the first model sees.
+        title: for people.
+    """
+    return Classifier(title, partial(_choose, num_manual), partial(_fit, num_manual))
+
+
+def mean_of_two(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities whose log-odds are the means of those of two models."""
+    log_odds = [logit(np.clip(scores, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)) for scores in (one, other)]
+    mean: NDArray[np.float64] = expit((log_odds[0] + log_odds[1]) / 2)
+    return mean
+
+
+def _choose(num_manual: int, train: Part, held_out: Part, seed: int) -> Choice:
+    pairs = zip(_models(), _apart(train, num_manual), _apart(held_out, num_manual), strict=True)
+    choices = [model.choose(of_train, of_held_out, seed) for model, of_train, of_held_out in pairs]
+    scores = mean_of_two(*(choice.held_out_scores for choice in choices))
+    return Choice(tuple(choice.setting for choice in choices), scores, held_out.loss(scores))
+
+
+def _fit(num_manual: int, train: Part, settings: tuple[int, float], seed: int) -> Scores:
+    parts = zip(_models(), _apart(train, num_manual), settings, strict=True)
+    manual, other = (model.fit(part, setting, seed) for model, part, setting in parts)
+    return lambda features: mean_of_two(manual(features[:, :num_manual]), other(features[:, num_manual:]))
+
+
+def _models() -> tuple[Classifier, Classifier]:
+    return CLASSIFIERS["gbdt"], CLASSIFIERS["lr"]
+
+
+def _apart(part: Part, num_manual: int) -> tuple[Part, Part]:
+    """The same rows as each of the two sees them."""
+    features = (part.features[:, :num_manual], part.features[:, num_manual:])
+    one, other = (Part(columns, part.positive, part.weights) for columns in features)
+    return one, other
