@@ -23,24 +23,23 @@ from peer_environment import REQUIREMENTS, peer_python
 
 import infobehavior
 from contest.corpora import Prepared, window_keys
+from contest.timed import train_within
 from contest.trials import TRIALS, Recipe
 from infobehavior.artefacts import definition_hash, write_json
 from infobehavior.downstream.embeddings import read_embeddings
 from infobehavior.downstream.manual_features import as_matrix, manual_features
 from infobehavior.model.device import multiplies_bfloat16
-from infobehavior.model.reproducible import reproducible
-from infobehavior.pretraining.config import PretrainConfig
-from infobehavior.pretraining.training import prepare_training
-
-TRIAL_STEPS = 60
-"""Steps by which the number of steps that fit into the time is told; the first two aren't timed. Batches differ: by
-twelve steps a year's windows took a quarter longer than told."""
 
 COLES_BATCH = 16
 """Entities in a batch of CoLES. The authors have 64; trials of a minute were better with 16, in its favour."""
 
-VERSION = 2
-"""Counts up when the package makes other vectors with the same configuration: they are then made again."""
+COLES_PRECISION = {"gru": "bf16-mixed", "transformer": "32-true"}
+"""Of CoLES's products where the processor has bfloat16: 60 steps of the GRU took 0.7 times as long with it, of the
+Transformer as long as without (`peers/coles_train.py --steps 60 --threads 1` on git_activity, windows of 30 days)."""
+
+VERSION = 3
+"""Counts up when the package makes other vectors with the same configuration, or trains otherwise: they are then made
+again."""
 
 VECTORS_FILE, REPORT_FILE = "vectors.npy", "report.json"
 
@@ -106,7 +105,7 @@ def decided_by(prepared: Prepared, contestant: str, seconds: int, seed: int) -> 
     elif contestant != MANUAL:
         scripts = [*sorted(PEER_SCRIPTS.glob("*.py")), REQUIREMENTS]
         hashes = [hashlib.sha256(script.read_bytes()).hexdigest() for script in scripts]
-        how = [contestant, COLES_BATCH, hashes, seconds, seed]
+        how = [contestant, COLES_BATCH, COLES_PRECISION, fastest_precision(), hashes, seconds, seed]
     return definition_hash([prepared.decided_by, how])
 
 
@@ -131,39 +130,21 @@ def _ours(recipe: Recipe, prepared: Prepared, folder: Path, seconds: int, seed: 
         "until": None if prepared.corpus.until is None else str(prepared.corpus.until),
         "as_of": prepared.moments if prepared.corpus.is_cut else None,
     }
-    config = config.model_copy(update={"num_steps": _steps_within(seconds * recipe.times, prepared, config, seen)})
-    took: dict[str, float] = {}
-    started = time.monotonic()
-    model = infobehavior.pretrain(prepared.minutes, folder / "model", config=config, **seen)
-    took["pretrain"] = time.monotonic() - started
+    model, told = train_within(seconds * recipe.times, prepared.minutes, config, seen, folder / "model")
     started = time.monotonic()
     infobehavior.embed(prepared.minutes, folder / "model", folder / "embeddings", as_of=prepared.moments)
-    took["embed"] = time.monotonic() - started
+    told["seconds"]["embed"] = time.monotonic() - started
     embedded, model_dim = read_embeddings(folder / "embeddings"), config.encoder.model_dim
     made = _in_order(embedded.windows, embedded.vectors, prepared)
     report = {
-        "seconds": took,
-        "steps": config.num_steps,
+        **told,
         "seconds_given": seconds * recipe.times,
         "dim": made.shape[1],
         "global_dim": model_dim,
         "readouts": [[one.name, one.dim] for one in model.readouts.readouts] if model.embedding_dim > model_dim else [],
-        "config": config.model_dump(mode="json"),
+        "config": config.model_copy(update={"num_steps": told["planned_steps"]}).model_dump(mode="json"),
     }
     return Vectors(made, report)
-
-
-def _steps_within(seconds: float, prepared: Prepared, config: PretrainConfig, seen: dict[str, Any]) -> int:
-    """How many steps a training of so many seconds has: the schedule of the learning rate needs to know."""
-    with reproducible(config.num_threads):
-        training = prepare_training(prepared.minutes, config, seen["until"], seen["as_of"])
-        training.model.train()
-        took = []
-        for step in range(TRIAL_STEPS):
-            started = time.monotonic()
-            training.step(step)
-            took.append(time.monotonic() - started)
-    return max(1, round(seconds / float(np.mean(took[2:]))))
 
 
 def _coles(encoder: str, prepared: Prepared, folder: Path, seconds: int, seed: int, work: Path) -> Vectors:
@@ -171,6 +152,7 @@ def _coles(encoder: str, prepared: Prepared, folder: Path, seconds: int, seed: i
     corpus = prepared.corpus
     options: list[Any] = ["--batch-size", COLES_BATCH, "--encoder", encoder, *(["--cut"] if corpus.is_cut else [])]
     options += ["--until", corpus.until] if corpus.until else []
+    options += ["--precision", COLES_PRECISION[encoder]] if fastest_precision() == "bfloat16" else []
     table, report = _run_peer("coles_train.py", prepared, prepared.moments, folder, seconds, seed, work, options)
     dim = table["embedding"].type.list_size
     matrix = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)

@@ -71,7 +71,7 @@ def main() -> None:
         train, embedded = tensors(train, MIN_SLICE), tensors(embedded)
     with stages.time("training"):
         model = make_model(given.encoder, sizes)
-        trained = fit(model, slices(train, given.batch_size), Budget(given.seconds, given.steps))
+        trained = fit(model, slices(train, given.batch_size), Budget(given.seconds, given.steps), given.precision)
     with stages.time("embedding"):
         vectors = np.nan_to_num(outputs(model.eval(), embedded, MAX_STEPS[given.encoder]))
     with stages.time("writing"):

@@ -104,7 +104,7 @@ def main() -> None:
         model, budget = make_model(sizes), Budget(given.seconds, given.steps)
         best = Best(data["choose"], positive[rows["choose"]], budget)
         loader = training_batches(data["train"], positive[rows["train"]], given.batch_size, given.seed)
-        trained = fit(model, loader, budget, best)
+        trained = fit(model, loader, budget, given.precision, best)
     with stages.time("scoring"):
         model.load_state_dict(best.weights)
         logits = outputs(model.eval(), data["test"], MAX_STEPS)

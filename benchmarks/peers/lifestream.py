@@ -75,6 +75,9 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument("--time-zone", default="UTC", help="of hours and days of the week")
     made.add_argument("--max-events", type=int, default=1_600, help="last events of a window that are seen")
     made.add_argument("--batch-size", type=int, default=64, help="entities or windows in a batch of training")
+    made.add_argument(
+        "--precision", choices=["32-true", "bf16-mixed"], default="32-true", help="of the products of training"
+    )
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--threads", type=int, default=os.cpu_count())
     made.add_argument("--out", type=Path, required=True, help="table to write: entity_id, as_of, and what was made")
@@ -107,7 +110,7 @@ def start(seed: int, threads: int) -> None:
     pl.seed_everything(seed, verbose=False)
 
 
-def fit(module: Any, data: Any, budget: Budget, *callbacks: pl.Callback) -> dict[str, Any]:
+def fit(module: Any, data: Any, budget: Budget, precision: str, *callbacks: pl.Callback) -> dict[str, Any]:
     """Train on the CPU until the budget is used up, leave nothing on disk, and tell how it went."""
     for hook in OLD_HOOKS:
         setattr(module, hook, None)
@@ -116,6 +119,7 @@ def fit(module: Any, data: Any, budget: Budget, *callbacks: pl.Callback) -> dict
         devices=1,
         max_epochs=-1,
         callbacks=[budget, *callbacks],
+        precision=precision,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -127,6 +131,7 @@ def fit(module: Any, data: Any, budget: Budget, *callbacks: pl.Callback) -> dict
         "steps": steps,
         "epochs": steps / trainer.num_training_batches,
         "training_seconds": budget.spent,
+        "precision": precision,
         "last_losses": budget.losses[-20:],
     }
 

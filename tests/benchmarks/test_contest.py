@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from contest import __main__ as contest
-from contest import contestants, corpora, judging, page, tasks, trials
+from contest import contestants, corpora, judging, page, tasks, timed, trials
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.fused import FUSED
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
@@ -26,6 +26,7 @@ from scipy.stats import ttest_1samp
 from infobehavior.downstream.classifiers import CLASSIFIERS, Part
 from infobehavior.downstream.cross_validation import make_folds
 from infobehavior.experiments.tables import Row
+from infobehavior.model.infobehavior import InfoBehavior
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 NUM_ACCOUNTS = 90
@@ -360,7 +361,7 @@ def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch, pool
     monkeypatch.setattr(
         trials, "preset", lambda name: tiny_config(domain_task=tasks, pairs="anywhere", pooling=pooling)
     )
-    monkeypatch.setattr(contestants, "TRIAL_STEPS", 3)
+    monkeypatch.setattr(timed, "TRIAL_STEPS", 3)
     prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
     made = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
     assert made.of_window.shape == (NUM_ACCOUNTS, 12 + 2 + 2 + num_statistics)
@@ -374,6 +375,22 @@ def test_ours_learns_and_embeds(data, small_contest, tmp_path, monkeypatch, pool
     monkeypatch.setattr(trials, "preset", lambda name: tiny_config(batch_size=5))
     other = contestants.vectors(prepared, OTHER, 1, 0, tmp_path / "work")
     assert other.of_window.shape == (NUM_ACCOUNTS, 1), "the preset has changed, so they are made again"
+
+
+def test_training_ends_when_the_time_is_up(data, small_contest, tmp_path, monkeypatch):
+    from small_minutes import tiny_config
+
+    prepared = corpora.prepare(CORPUS, data, tmp_path / "work")
+    seen = {"until": None, "as_of": None}
+    monkeypatch.setattr(timed, "_steps_within", lambda *_: 10**6)
+    model, told = timed.train_within(0.2, prepared.minutes, tiny_config(), seen, tmp_path / "model")
+    assert (told["planned_steps"], told["seconds"]["pretrain"] >= 0.2) == (10**6, True)
+    assert 1 <= told["steps"] < 10**6
+    assert InfoBehavior.from_pretrained(tmp_path / "model").model_id == model.model_id
+    monkeypatch.setattr(timed, "_steps_within", lambda *_: 2)
+    _, told = timed.train_within(600, prepared.minutes, tiny_config(), seen, tmp_path / "other")
+    assert told["steps"] == 2
+    assert told["seconds"]["pretrain"] < 600
 
 
 def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
