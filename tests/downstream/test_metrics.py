@@ -4,7 +4,13 @@ import math
 import numpy as np
 import pytest
 
-from infobehavior.downstream.metrics import best_f1_threshold, clustering_nmi, fold_metrics, recall_at_precision
+from infobehavior.downstream.metrics import (
+    _undersampled,
+    best_f1_threshold,
+    clustering_nmi,
+    fold_metrics,
+    recall_at_precision,
+)
 
 POSITIVE = np.array([True, True, False, True, False, False])
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.2, 0.1])
@@ -76,6 +82,20 @@ def test_nmi_under_samples_negatives_to_one_in_twenty():
     positive = np.arange(4005) < 5
     features = np.where(positive, 1.0, 0.0)[:, None] * 50 + random.normal(size=(4005, 1)) * 0.01
     assert clustering_nmi(features, positive, seed=0)[0] == pytest.approx(1.0)
+
+
+def test_nmi_draws_positives_as_well_where_the_ratio_is_to_be_exact():
+    # Half of the rows are positive, in two places; of 100 negatives there are 5 positives, and all in one place.
+    positive = np.arange(200) < 100
+    rows = _undersampled(positive, np.random.default_rng(0), True)
+    assert (positive[rows].sum(), (~positive[rows]).sum()) == (5, 100)
+    assert len(np.unique(rows)) == 105
+    assert len(_undersampled(positive, np.random.default_rng(0), False)) == 200
+    rows = _undersampled(np.arange(12) < 7, np.random.default_rng(0), True)
+    assert (np.arange(12) < 7)[rows].sum() == 1
+    random = np.random.default_rng(0)
+    features = random.normal(size=(200, 2)) + 20 * positive[:, None]
+    assert clustering_nmi(features, positive, seed=0, exactly=True)[0] == pytest.approx(1.0)
 
 
 def test_nmi_equals_its_definition():

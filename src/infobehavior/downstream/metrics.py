@@ -66,18 +66,26 @@ def kind_metrics(positive: NDArray[np.bool_], scores: NDArray[np.float64], kind:
     return found
 
 
-def clustering_nmi(features: NDArray[np.floating], positive: NDArray[np.bool_], seed: int) -> tuple[float, float]:
+def clustering_nmi(
+    features: NDArray[np.floating], positive: NDArray[np.bool_], seed: int, *, exactly: bool = False
+) -> tuple[float, float]:
     """NMI of k-means clusters and classes: how well features separate the classes without a classifier (4.2.3).
 
     As many clusters as classes, on standardised features. Where positives are rarer than 1:20, negatives are
     under-sampled to that ratio, as the paper does.
+
+    Args:
+        features: one row an entity.
+        positive: True for the positive class.
+        seed: of what is drawn, and of k-means.
+        exactly: whether positives that are more frequent than 1:20 are drawn, too, so that the ratio is the paper's.
 
     Returns:
         Mean and standard deviation over 5 seeds of under-sampling and k-means.
     """
     values = []
     for run in range(NMI_SEEDS):
-        rows = _undersampled(positive, np.random.default_rng([seed, run]))
+        rows = _undersampled(positive, np.random.default_rng([seed, run]), exactly)
         clusters = _clusters(StandardScaler().fit_transform(features[rows].astype(np.float64)), seed + run)
         values.append(normalized_mutual_info_score(positive[rows], clusters))
     return float(np.mean(values)), float(np.std(values))
@@ -91,10 +99,15 @@ def _clusters(standardised: NDArray[np.float64], seed: int) -> NDArray[np.intege
     return clusters
 
 
-def _undersampled(positive: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.intp]:
-    """All positive rows and at most 20 negative rows for each."""
-    negatives = np.flatnonzero(~positive)
-    most = NMI_NEGATIVES_PER_POSITIVE * int(positive.sum())
-    if len(negatives) > most:
-        negatives = random.choice(negatives, most, replace=False)
-    return np.sort(np.concatenate([np.flatnonzero(positive), negatives]))
+def _undersampled(positive: NDArray[np.bool_], random: np.random.Generator, exactly: bool) -> NDArray[np.intp]:
+    """Positive rows and at most 20 negative rows for each; all positive ones, unless the ratio is to be exact."""
+    positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
+    if exactly:
+        fewest = max(1, len(negatives) // NMI_NEGATIVES_PER_POSITIVE)
+        positives = _at_most(fewest, positives, random)
+    negatives = _at_most(NMI_NEGATIVES_PER_POSITIVE * len(positives), negatives, random)
+    return np.sort(np.concatenate([positives, negatives]))
+
+
+def _at_most(count: int, rows: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.intp]:
+    return random.choice(rows, count, replace=False) if len(rows) > count else rows

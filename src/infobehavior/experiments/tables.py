@@ -17,6 +17,8 @@ from infobehavior.experiments.processes import in_processes
 from infobehavior.pretraining.config import PretrainConfig
 
 SCORES_FOLDER = "scores"
+JUDGED = 2
+"""Counts up when something is measured in another way: kept scores are then made again."""
 FEATURE_SETS = ("manual", "infobehavior", "both")
 
 
@@ -165,7 +167,7 @@ def _score(data: OfflineData, features: str, config: PretrainConfig, learnt: Cal
 
 
 def _score_file(data: OfflineData, features: str, config: PretrainConfig) -> Path:
-    key = definition_hash([data.hash, features, _decides(features, config)])
+    key = definition_hash([JUDGED, data.hash, features, _decides(features, config)])
     return data.folder / SCORES_FOLDER / f"{key}.json"
 
 
