@@ -34,6 +34,12 @@ def level(schema, behavior, count):
     return "L" if count < thresholds.medium else "M" if count < thresholds.high else "H"
 
 
+def shift(late, before):
+    """Half of the sum of differences of shares of two counters."""
+    sums = late.total(), before.total()
+    return sum(abs(late[k] / sums[0] - before[k] / sums[1]) for k in {*late, *before}) / 2 if all(sums) else 0.0
+
+
 def expected(events, as_of, schema=SCHEMA):
     """A good part of the features of one entity's window, with loops over its events."""
     end = int(as_of.timestamp() // 60)
@@ -63,7 +69,47 @@ def expected(events, as_of, schema=SCHEMA):
     post_levels = [level(schema, "post", c["post"]) for c in per_minute.values() if c["post"]]
     late = [m for m in minutes if end - m - 1 < WINDOW / 4]
     gaps = [(b - a).days for a, b in pairwise(days)]
+    is_late = [end - m - 1 < WINDOW / 4 for m in minutes]
+    parts = {name: [i for i in range(n) if is_late[i] == (name == "late")] for name in ("late", "before")}
+    late_failures = sum(failures[i] for i in parts["late"])
+    late_events = sum(len(by_minute[minutes[i]]) for i in parts["late"])
+    pairs = Counter(pairwise(tokens))
+
+    def halves(value):
+        """Counters of what `value` says of each minute (a list of things), late and before."""
+        return [Counter(one for i in rows for one in value(i)) for rows in parts.values()]
+
+    token_halves = halves(lambda i: [tokens[i]])
+    place_halves = halves(lambda i: [places[i]] if places[i] else [])
+    known_places = [(place, is_late[i]) for i, place in enumerate(places) if place]
+    late_switches = sum(a[0] != b[0] and b[1] for a, b in pairwise(known_places))
+    behavior_halves = halves(lambda i: list(per_minute[minutes[i]].elements()))
+    post_ages = [end - m for m in minutes if per_minute[m]["post"]]
     return {
+        "night_share": share(sum(local[m].hour < 6 for m in minutes), n),
+        "weekend_share": share(sum(local[m].weekday() > 4 for m in minutes), n),
+        "hour_shift": shift(*halves(lambda i: [local[minutes[i]].hour])),
+        "weekday_shift": shift(*halves(lambda i: [local[minutes[i]].weekday()])),
+        "failure_trend": math.log((1 + late_failures) / (1 + late_events))
+        - math.log((1 + sum(failures) - late_failures) / (1 + len(inside) - late_events)),
+        "token_pair_top_share": share(max(pairs.values(), default=0), n - 1),
+        "token_pair_entropy": entropy(pairs.values()) if pairs else 0.0,
+        "token_next_entropy": max(0.0, entropy(pairs.values()) - entropy(Counter(tokens).values())) if pairs else 0.0,
+        "behavior_shift": shift(*behavior_halves),
+        "log_new_behaviors": math.log1p(len(set(behavior_halves[0]) - set(behavior_halves[1]))),
+        "token_shift": shift(*token_halves),
+        "new_token_share": share(
+            sum(count for token, count in token_halves[0].items() if token not in token_halves[1]), len(late)
+        ),
+        "late_share[post]": share(behavior_halves[0]["post"], known.count("post")),
+        "log_recency_of[post]": math.log1p(min(post_ages, default=WINDOW)),
+        "late_switch_share[location]": share(late_switches, place_halves[0].total()),
+        "shift[location]": shift(*place_halves),
+        "log_new[location]": math.log1p(len(set(place_halves[0]) - set(place_halves[1]))),
+        "new_share[location]": share(
+            sum(count for place, count in place_halves[0].items() if place not in place_halves[1]),
+            place_halves[0].total(),
+        ),
         "log_events": math.log1p(len(inside)),
         "log_minutes": math.log1p(n),
         "log_days": math.log1p(len(days)),
