@@ -1,7 +1,8 @@
 from collections import Counter, defaultdict
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import annotated_types
 import duckdb
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from infobehavior import InputError, aggregate, inspect
 from infobehavior.cli import main
 from infobehavior.market import simulate as module
 from infobehavior.market.block import simulate_block
-from infobehavior.market.config import MarketConfig
+from infobehavior.market.config import Kinds, MarketConfig
 from infobehavior.market.operations import CITIES, FAILURE_RATES, OPERATIONS, REGULAR
 from infobehavior.market.sellers import KINDS, Sellers
 from infobehavior.market.sessions import chance_to_fail
@@ -306,6 +307,20 @@ def test_the_path_goes_on_from_it(market, tmp_path):
         (["--num-sellers", "0"], "num_sellers: Input should be greater than 0"),
         (["--abnormal-share", "2"], "abnormal_share: Input should be less than or equal to 1"),
         (["--time-zone", "Mars/Base"], "no time zone is called Mars/Base"),
+        (["--burst", "inf"], "kinds.burst: Input should be a finite number"),
+        (["--bought", "nan"], "kinds.bought: Input should be a finite number"),
+        (["--sessions-per-day", "1e6"], "sessions_per_day: Input should be less than or equal to 100"),
+        (["--sessions-spread", "1e3"], "sessions_spread: Input should be less than or equal to 2"),
+        (["--burst-size", "1e300"], "burst_size: Input should be less than or equal to 100"),
+        (["--failure-spread", "1000"], "failure_spread: Input should be less than or equal to 5"),
+        (["--failure-factor", "1e-320"], "failure_factor: Input should be greater than or equal to 0.001"),
+        (["--first-day", "9999-12-20"], "first_day: Input should be less than 2200-01-01"),
+        (["--first-day", "1969-12-31"], "first_day: Input should be greater than or equal to 1970-01-01"),
+        (["--first-day", "2199-12-20"], "first_day is 2199-12-20 and num_days 92, so the last day is 2200-03-21"),
+        (
+            ["--sessions-per-day", "90", "--num-days", "3650"],
+            "a seller would have about 5,696,843 events in 3650 days; expected 30,000 at most on average",
+        ),
         (["--latest-begin", "40"], "latest_begin is 40 days before the end, and earliest_begin 35"),
         (["--bought", "0", "--burst", "0", "--camouflaged", "0", "--relapsing", "0"], "the shares of all kinds are 0"),
     ],
@@ -316,6 +331,46 @@ def test_bad_values_are_one_line(tmp_path, capsys, flags, said):
     assert said in said_there
     assert said_there.count("\n") == 1
     assert not (tmp_path / "market").exists()
+
+
+def test_all_numbers_are_bounded():
+    for model in (MarketConfig, Kinds):
+        for name, field in model.model_fields.items():
+            bounds = [one for one in field.metadata if isinstance(one, annotated_types.Le | annotated_types.Lt)]
+            assert bool(bounds) == (field.annotation in (int, float, date)), name
+
+
+@pytest.mark.parametrize("side", [annotated_types.Ge, annotated_types.Le])
+def test_at_its_bounds_every_number_makes_a_market(side):
+    few = {"num_days": 3, "abnormal_share": 0.5, "earliest_begin": 3, "latest_begin": 1}
+    for model, within in ((MarketConfig, None), (Kinds, "kinds")):
+        for name, field in model.model_fields.items():
+            for bound in field.metadata:
+                if isinstance(bound, side) and name not in {"num_days", "latest_begin"}:
+                    value = getattr(bound, side.__name__.lower())
+                    config = MarketConfig.model_validate(few | ({within: {name: value}} if within else {name: value}))
+                    assert len(simulate_block(config, 0, 20).events.day), name
+
+
+def test_days_at_the_ends_of_the_calendar(tmp_path):
+    for first_day in (date(1970, 1, 1), date(2199, 12, 30)):
+        made = simulate(tmp_path / str(first_day), MarketConfig(**(SMALL | {"first_day": first_day, "num_days": 2})))
+        ((first, last),) = rows(f"SELECT min(timestamp), max(timestamp) FROM '{made.events}/*.parquet'")
+        zone = ZoneInfo("Asia/Shanghai")
+        assert {one.astimezone(zone).date() - first_day for one in (first, last)} <= {timedelta(0), timedelta(1)}
+
+
+def test_about_how_many_events_there_are_is_known_before():
+    bursts = {"bought": 0, "burst": 1, "camouflaged": 0, "relapsing": 0}
+    for changes in (
+        {},
+        {"sessions_per_day": 5.0, "ops_per_session": 20.0},
+        {"restless_share": 1.0, "restless_changes": 20.0},
+        {"abnormal_share": 1.0, "burst_days": 1.0, "burst_size": 5.0, "kinds": bursts},
+    ):
+        config = MarketConfig(num_days=30, **changes)
+        made = len(simulate_block(config, 0, 300).events.day) / 300
+        assert made < config.events_per_seller < 2 * made, changes
 
 
 def test_a_folder_of_something_else_is_refused(market, tmp_path):

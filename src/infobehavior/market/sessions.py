@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from infobehavior.market.config import MAX_OPS
 from infobehavior.market.habits import Habits, Indices, Numbers
 from infobehavior.market.operations import FAILURE_RATES, LOGIN, OPERATIONS
 
-MAX_OPS = 120
 SECONDS_PER_HOUR = 3_600
 SECONDS_PER_DAY = 86_400
 
