@@ -216,6 +216,38 @@ def test_the_command_prints_and_writes(market, minutes, tmp_path, capsys):
     assert len(written["rows"]) == 9
 
 
+def run_table(name, minutes, labels, out, *more):
+    words = [name, minutes, "--labels", labels, "--label", "label_abnormal", "--out", out, "--window-days", 5, *more]
+    return main([str(word) for word in words])
+
+
+@pytest.mark.parametrize("table", ["table1", "table2"])
+def test_too_few_labels_are_told_before_anything_is_learnt(market, minutes, tmp_path, capsys, monkeypatch, table):
+    monkeypatch.setattr(offline, "pretrain", lambda *_, **__: pytest.fail("pre-trained"))
+    labels = pq.read_table(market.labels)
+    positive = np.flatnonzero(labels["label_abnormal"].to_numpy())
+    few = labels.take(np.concatenate([np.flatnonzero(labels["label_abnormal"].to_numpy() == 0), positive[:2]]))
+    pq.write_table(few, tmp_path / "few.parquet")
+    assert run_table(table, minutes, tmp_path / "few.parquet", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "only 2 positives among" in said
+    assert "5 folds need at least 5" in said
+    assert said.count("\n") == 1
+    assert run_table(table, minutes, market.labels, tmp_path / "out", "--max-negatives", 3) == 2
+    assert "only 3 negatives among" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("table", ["table1", "table2"])
+def test_a_month_without_events_is_told(market, minutes, tmp_path, capsys, table):
+    assert run_table(table, minutes, market.labels, tmp_path / "out", "--until", "2030-01-01") == 2
+    said = capsys.readouterr().err
+    assert f"until is 2030-01-01, and {minutes} has no events in the 5 days up to it" in said
+    assert "such as the last one, 2019-08-15" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_bad_input_is_one_line(market, minutes, data, tmp_path, capsys):
     with_moments = pq.read_table(market.labels)
     with_moments = with_moments.append_column("as_of", pa.array([date(2019, 8, 15)] * len(with_moments)))

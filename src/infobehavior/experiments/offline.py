@@ -137,6 +137,11 @@ def read_offline_data(
     if not any(day <= trained_until for day in table.days):
         raise InputError(f"{minutes} has no day up to {trained_until} to learn from; it begins {table.days[0]}")
     entities, _ = entities_of(table, end, first_minute=end - window_minutes)
+    if len(entities) == 0:
+        raise InputError(
+            f"until is {last_day}, and {minutes} has no events in the {window_days} days up to it; expected a day with "
+            f"events in those up to it, such as the last one, {table.days[-1]}"
+        )
     active = pa.table({"entity_id": pa.array(entities), "entity": pa.array(entities).cast(pa.string())})
     labelled = column.table.filter(pc.and_(pc.is_valid(column.table["positive"]), pc.is_valid(column.table["entity"])))
     found = active.join(labelled.select(["entity", "positive"]), "entity", join_type="inner", use_threads=False)
@@ -150,6 +155,8 @@ def read_offline_data(
         )
     positive = found["positive"].to_numpy(zero_copy_only=False).astype(np.bool_)
     drawn = _drawn(positive, max_negatives)
+    make_folds(positive[drawn], None, TEST_PARTS, seed=0)  # refuses too few labels before anything is learnt
+    kind = None if kinds is None else _kinds(Path(kinds), found["entity"].take(drawn))
     windows = pa.table(
         {
             "entity_id": found["entity_id"].take(drawn),
@@ -169,7 +176,7 @@ def read_offline_data(
         window_minutes,
         windows,
         positive[drawn],
-        None if kinds is None else _kinds(Path(kinds), found["entity"].take(drawn)),
+        kind,
         never["entity_id"].to_numpy(),
         len(labelled) - len(found),
         len(found) - len(drawn),
