@@ -185,7 +185,8 @@ def trials(validated: list[Found]) -> list[str]:
     if not measures:
         return []
     titles = [
-        f"{found.task.name}, {title_of(one) if found.task.label else TITLES[metric]}" for found, one, metric in measures
+        f"{_named(found.task)}, {title_of(one) if found.task.label else TITLES[metric]}"
+        for found, one, metric in measures
     ]
     seconds = sorted({given for found, *_ in measures for given in found.seconds([RECOMMENDED])})
     lines = [
@@ -207,6 +208,11 @@ def trials(validated: list[Found]) -> list[str]:
             cells = (_difference(*measure, name, seeds) for measure, seeds in zip(measures, common, strict=True))
             lines.append(f"| {name} | {max(map(len, common))} | {' | '.join(cells)} |")
     return ["\n".join([*lines, ""])]
+
+
+def _named(task: Task) -> str:
+    """The name of a task, for a column; it says what is simulated, as the title does."""
+    return task.name + " (simulated)" * ("(simulated)" in task.title)
 
 
 def _difference(found: Found, classifier: str, metric: str, name: str, seeds: list[str]) -> str:

@@ -30,6 +30,9 @@ DAILY_LOG = "_daily.jsonl"
 
 UNFINISHED_FILE = "_unfinished.json"
 
+MARKET_FILE = "_market.json"
+"""What a folder of a simulated market says of itself."""
+
 SECONDS_UNTIL_LEFT = 24 * 3_600
 """A temporary file that wasn't written to for so long was left by a kill."""
 
@@ -273,6 +276,12 @@ def refuse_unwritable(folder: Path, what: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"can't write {what} to {folder}: {error.strerror or error}; give another folder") from None
+
+
+def is_simulated(*paths: str | Path) -> bool:
+    """Whether any of these files and folders is a simulated market's, or lies in its folder, however deep."""
+    folders = {folder for path in map(Path, paths) for folder in (path.resolve(), *path.resolve().parents)}
+    return any((folder / MARKET_FILE).is_file() for folder in folders)
 
 
 def definition_hash(definition: Any) -> str:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from contest import __main__ as contest
-from contest import contestants, corpora, judging, page, tasks, timed, trials
+from contest import contestants, corpora, judging, page, sections, tasks, timed, trials
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.fused import FUSED
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
@@ -452,6 +452,12 @@ def test_a_trial_of_a_setting_is_never_judged_by_the_test_part(data, small_conte
         run(data, tmp_path, "--contestant", "trial: learned [CLS]", monkeypatch=monkeypatch)
     assert error.value.code == 2
     assert "never tried on the test part" in capsys.readouterr().err
+
+
+def test_a_column_of_the_market_says_that_it_is_simulated():
+    named = {sections._named(task) for task in tasks.TASKS}
+    assert "market (simulated)" in named
+    assert sum("simulated" in name for name in named) == 1
 
 
 TWO_AT_ONCE = {"trial: no contrastive task"}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -214,6 +215,20 @@ def test_the_command_prints_and_writes(market, minutes, tmp_path, capsys):
     written = json.loads((tmp_path / "out" / "table1.json").read_text())
     assert written["seeds"] == [0]
     assert len(written["rows"]) == 9
+    assert printed.startswith("simulated: ")
+    assert written["simulated"] is True
+    assert written["data"][0].startswith("simulated: ")
+
+
+def test_only_what_lies_in_the_folder_of_a_market_is_told_to_be_simulated(market, minutes, data, tmp_path):
+    assert data.simulated, "its labels are a market's, though its minutes lie elsewhere"
+    labels = shutil.copy(market.labels, tmp_path / "labels.parquet")
+    elsewhere = read_offline_data(minutes, labels, "label_abnormal", tmp_path / "a", window_days=WINDOW_DAYS)
+    assert not elsewhere.simulated
+    assert elsewhere.lines()[0][0].isdigit()
+    (tmp_path / "link").symlink_to(market.labels)
+    linked = read_offline_data(minutes, tmp_path / "link", "label_abnormal", tmp_path / "b", window_days=WINDOW_DAYS)
+    assert linked.lines()[0].startswith("simulated: ")
 
 
 def run_table(name, minutes, labels, out, *more):

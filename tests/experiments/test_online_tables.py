@@ -185,6 +185,9 @@ def test_the_command_writes_the_table(market, monkeypatch, capsys):
     content = json.loads((folder / "table3" / "table3.json").read_text(encoding="utf-8"))
     assert len(content["rows"]) == 12
     assert content["seeds"] == [0]
+    assert printed.startswith("simulated: the last part begins 2019-09-10\n")
+    assert content["simulated"] is True
+    assert content["data"][0].startswith("simulated: ")
 
 
 def test_products_of_another_time_or_form_are_told(market, tmp_path):

@@ -14,7 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from infobehavior.artefacts import DEFINITION_FILE, definition_hash, refuse_unwritable, write_atomically
+from infobehavior.artefacts import (
+    DEFINITION_FILE,
+    definition_hash,
+    is_simulated,
+    refuse_unwritable,
+    write_atomically,
+)
 from infobehavior.data.clock import local_date
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, end_of_day
@@ -62,6 +68,7 @@ class OfflineData:
         unseen: entities that take no part in pre-training.
         num_silent: labelled accounts without events in the third month, which are left out.
         num_left_out: negatives left out by `max_negatives`.
+        simulated: whether minutes, labels or kinds lie in the folder of a simulated market.
     """
 
     minutes: MinuteTable
@@ -75,6 +82,7 @@ class OfflineData:
     unseen: NDArray[Any]
     num_silent: int
     num_left_out: int
+    simulated: bool
 
     @cached_property
     def manual(self) -> NDArray[np.float64]:
@@ -90,8 +98,9 @@ class OfflineData:
 
     def lines(self) -> list[str]:
         """What is judged, for the terminal."""
+        told = "simulated: " if self.simulated else ""
         return [
-            f"{len(self.positive):,} accounts, {int(self.positive.sum()):,} of them positive, judged by the "
+            f"{told}{len(self.positive):,} accounts, {int(self.positive.sum()):,} of them positive, judged by the "
             f"{self.window_minutes // 1_440} days up to {self.until}; the encoders learn from twice as many up to "
             f"{self.trained_until}",
             f"left out: {self.num_silent:,} labelled accounts without events then, {self.num_left_out:,} negatives "
@@ -180,6 +189,7 @@ def read_offline_data(
         never["entity_id"].to_numpy(),
         len(labelled) - len(found),
         len(found) - len(drawn),
+        is_simulated(minutes, labels, *([] if kinds is None else [kinds])),
     )
 
 

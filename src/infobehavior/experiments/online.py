@@ -20,6 +20,7 @@ from infobehavior.artefacts import (
     DEFINITION_FILE,
     UNFINISHED_FILE,
     definition_hash,
+    is_simulated,
     refuse_unwritable,
     write_atomically,
 )
@@ -162,6 +163,7 @@ class OnlineData:
         test_since: first local day of the new tricks' part.
         counts: products and violations, by part.
         hash: names the products, the minutes and the model.
+        simulated: whether products or minutes lie in the folder of a simulated market.
     """
 
     folder: Path
@@ -172,11 +174,13 @@ class OnlineData:
     test_since: date
     counts: dict[str, tuple[int, int]]
     hash: str
+    simulated: bool
 
     def lines(self) -> list[str]:
         """For the terminal."""
         told = (f"{part}: {count:,} products, {bad:,} violations" for part, (count, bad) in self.counts.items())
-        return [f"the last part begins {self.test_since}", *told]
+        first = "simulated: " if self.simulated else ""
+        return [f"{first}the last part begins {self.test_since}", *told]
 
 
 def read_online_data(
@@ -237,7 +241,17 @@ def read_online_data(
     embeddings = _embedded(folder, key, asked, table, model)
     manual = _hand_made(folder, key, asked, table, encoder.config.window_minutes)
     hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in parts.values()]
-    return OnlineData(folder, parts, embeddings, manual, zone, test_since, counts, definition_hash([key, *hashes]))
+    return OnlineData(
+        folder,
+        parts,
+        embeddings,
+        manual,
+        zone,
+        test_since,
+        counts,
+        definition_hash([key, *hashes]),
+        is_simulated(products, minutes),
+    )
 
 
 def _refuse_seen(encoder: InfoBehavior, test_since: date, time_zone: str) -> None:

@@ -99,6 +99,7 @@ def write_online_table(
 ) -> None:
     """The same as JSON, each value a seed, with what decided it."""
     content = {
+        "simulated": data.simulated,
         "data": data.lines(),
         "network": Network().model_dump(mode="json", exclude={"seed"}),
         "seeds": list(seeds),

@@ -222,6 +222,7 @@ def write_table(
 ) -> None:
     """The same as JSON, each value a seed, with what decided it."""
     content = {
+        "simulated": data.simulated,
         "counts": [asdict(row) for row in counts],
         "data": data.lines(),
         "config": config.model_dump(mode="json", exclude={"seed"}),
