@@ -1,3 +1,7 @@
+import json
+import os
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -7,7 +11,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from infobehavior import InputError, aggregate, inspect
+from infobehavior import InputError, aggregate, artefacts, inspect
 from infobehavior.cli import main
 from infobehavior.market import simulate as module
 from infobehavior.market.block import simulate_block
@@ -371,6 +375,84 @@ def test_about_how_many_events_there_are_is_known_before():
         config = MarketConfig(num_days=30, **changes)
         made = len(simulate_block(config, 0, 300).events.day) / 300
         assert made < config.events_per_seller < 2 * made, changes
+
+
+def fail_at(number):
+    def simulate_some(config, at, count):
+        if at == number:
+            raise KeyboardInterrupt
+        return simulate_block(config, at, count)
+
+    return simulate_some
+
+
+def test_a_run_that_ended_before_its_first_block_leaves_the_folder_to_another_market(market, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "simulate_block", fail_at(0))
+        with pytest.raises(KeyboardInterrupt):
+            simulate(tmp_path, MarketConfig(**(SMALL | {"seed": 1})))
+    assert {path.name for path in tmp_path.iterdir()} == {"_market.json", "_unfinished.json"}
+    simulate(tmp_path, MarketConfig(**SMALL))
+    assert folder_bytes(tmp_path) == folder_bytes(market.events.parent)
+
+
+@pytest.mark.parametrize("last", ["a temporary file", "the definition", "the mark", "a temporary block"])
+def test_a_kill_before_the_first_block_leaves_the_folder_to_another_market(market, tmp_path, last):
+    """A kill runs nothing afterwards, so temporary files stay as well."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    writer = artefacts._writer().replace(str(os.getpid()), gone.stdout.decode().strip())
+    names = {
+        "a temporary file": [f"._market.json.{writer}.{'0' * 32}.tmp"],
+        "the definition": ["_market.json"],
+        "the mark": ["_market.json", "_unfinished.json"],
+        "a temporary block": [
+            *("_market.json", "_unfinished.json"),
+            f"events/.part-000007.parquet.{writer}.{'0' * 32}.tmp",
+        ],
+    }
+    contents = {
+        "_market.json": json.dumps(module._definition(MarketConfig(**(SMALL | {"seed": 1})))),
+        "_unfinished.json": json.dumps({"what": "the simulation of market 0123456789abcdef"}),
+    }
+    for name in names[last]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(contents.get(name, "half"))
+    simulate(tmp_path, MarketConfig(**SMALL))
+    assert folder_bytes(tmp_path) == folder_bytes(market.events.parent)
+
+
+def test_a_market_with_a_block_is_gone_on_with_by_itself_only(market, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "simulate_block", fail_at(1))
+        with pytest.raises(KeyboardInterrupt):
+            simulate(tmp_path, MarketConfig(**SMALL))
+    kept = folder_bytes(tmp_path)
+    with pytest.raises(InputError, match="holds another market"):
+        simulate(tmp_path, MarketConfig(**(SMALL | {"seed": 1})))
+    assert folder_bytes(tmp_path) == kept
+    simulate(tmp_path, MarketConfig(**SMALL))
+    assert folder_bytes(tmp_path) == folder_bytes(market.events.parent)
+
+
+def test_a_run_whose_folder_another_one_took_writes_no_block(market, tmp_path, monkeypatch):
+    def simulate_after_another(config, number, count):
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "SELLERS_PER_BLOCK", 40)
+        simulate(tmp_path, MarketConfig(**SMALL))
+        return simulate_block(config, number, count)
+
+    monkeypatch.setattr(module, "simulate_block", simulate_after_another)
+    with pytest.raises(InputError, match="holds another market"):
+        simulate(tmp_path, MarketConfig(**(SMALL | {"seed": 1})))
+    assert folder_bytes(tmp_path) == folder_bytes(market.events.parent)
+
+
+def test_a_folder_that_another_command_left_unfinished_stays_as_it_is(tmp_path):
+    (tmp_path / "_unfinished.json").write_text('{"what": "the aggregation"}')
+    kept = folder_bytes(tmp_path)
+    with pytest.raises(InputError, match="the aggregation was interrupted"):
+        simulate(tmp_path, MarketConfig(**SMALL))
+    assert folder_bytes(tmp_path) == kept
 
 
 def test_a_folder_of_something_else_is_refused(market, tmp_path):

@@ -16,10 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infobehavior.artefacts import (
+    MARKET_FILE,
     UNFINISHED_FILE,
     definition_hash,
     read_json,
+    refuse_another_run,
     refuse_unwritable,
+    remove_all_leftovers,
     write_atomically,
     write_json,
     writing,
@@ -40,10 +43,9 @@ VERSION = 2
 SELLERS_PER_BLOCK = 1_000
 """A block is simulated by one worker and becomes one file."""
 
-DEFINITION_FILE = "_market.json"
 EVENTS_FOLDER, PRODUCTS_FOLDER, LABELS_FILE, TRUTH_FILE = "events", "products", "labels.parquet", "truth.parquet"
 MILLISECONDS = 1_000
-BLOCK_FILE = "part-{:06}.parquet"
+BLOCK_FILE, ANY_BLOCK = "part-{:06}.parquet", "part-*.parquet"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Market:
 def simulate(out: str | Path, config: MarketConfig | None = None, *, workers: int = 1) -> Market:
     """Simulate a market of sellers, normal and abnormal, over some months.
 
-    Each thousand sellers are a file of their own, which a rerun with the same configuration keeps.
+    Each thousand sellers are a file of their own, which a rerun with the same configuration keeps. A run that ended
+    before the first of these files leaves no market, so another one may take its place.
 
     Args:
         out: the folder to write.
@@ -88,18 +91,12 @@ def simulate(out: str | Path, config: MarketConfig | None = None, *, workers: in
         InputError: `out` can't be written or holds something else.
     """
     config, folder = config or MarketConfig(), Path(out)
-    definition = {
-        "kind": "market",
-        "simulated": True,
-        "made by": version("infobehavior"),
-        "version": VERSION,
-        "config": config.model_dump(mode="json"),
-    }
+    definition = _definition(config)
+    what = f"the simulation of market {definition_hash(definition)}"
     refuse_unwritable(folder, "a market")
-    _refuse_another(folder, definition)
+    _take(folder, definition, what)
     blocks = range(-(-config.num_sellers // SELLERS_PER_BLOCK))
-    with writing(folder, f"the simulation of market {definition_hash(definition)}"):
-        write_json(folder / DEFINITION_FILE, definition)
+    with writing(folder, what):
         with progress("simulating sellers", config.num_sellers) as advance:
             tables, num_events = [], 0
             for sellers, num_events_of_block in _in_processes(partial(_write_block, folder, config), blocks, workers):
@@ -120,17 +117,50 @@ def simulate(out: str | Path, config: MarketConfig | None = None, *, workers: in
     )
 
 
-def _refuse_another(folder: Path, definition: dict[str, Any]) -> None:
-    """Refuse a folder that holds anything but this market, whole or in part."""
-    there = folder / DEFINITION_FILE
-    if there.exists():
-        if read_json(there, "a market") != definition:
-            raise InputError(
-                f"{folder} holds another market, or one of another version of the simulator; choose another --out, or "
-                "remove that folder first"
-            )
-    elif folder.exists() and any(entry.name != UNFINISHED_FILE for entry in folder.iterdir()):
-        raise InputError(f"{folder} has files that aren't a market's (no {DEFINITION_FILE}); give a new folder")
+def _definition(config: MarketConfig) -> dict[str, Any]:
+    return {
+        "kind": "market",
+        "simulated": True,
+        "made by": version("infobehavior"),
+        "version": VERSION,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _take(folder: Path, definition: dict[str, Any], what: str) -> None:
+    """Make a folder this market's; the definition comes before the mark and the blocks, and says whose they are.
+
+    Args:
+        folder: need not be there yet.
+        definition: of this market.
+        what: names this run in the mark.
+
+    Raises:
+        InputError: it holds blocks of another market, or anything else.
+    """
+    if (folder / MARKET_FILE).exists():
+        if read_json(folder / MARKET_FILE, "a market") == definition:
+            return
+        if any(folder.glob(f"*/{ANY_BLOCK}")):
+            raise _another(folder)
+        (folder / UNFINISHED_FILE).unlink(missing_ok=True)
+        remove_all_leftovers(folder)
+    elif folder.exists() and any(_is_foreign(entry) for entry in folder.iterdir()):
+        raise InputError(f"{folder} has files that aren't a market's (no {MARKET_FILE}); give a new folder")
+    refuse_another_run(folder, what)
+    write_json(folder / MARKET_FILE, definition)
+
+
+def _another(folder: Path) -> InputError:
+    return InputError(
+        f"{folder} holds another market, or one of another version of the simulator; choose another --out, or remove "
+        "that folder first"
+    )
+
+
+def _is_foreign(entry: Path) -> bool:
+    """Whether it is neither a mark nor what a kill left of one."""
+    return entry.name != UNFINISHED_FILE and not entry.name.startswith(".")
 
 
 def _in_processes(
@@ -153,8 +183,8 @@ def _write_block(folder: Path, config: MarketConfig, number: int) -> tuple[pa.Ta
         return _seller_table(config, block_sellers(config, number, count), first), pq.read_metadata(of_events).num_rows
     block = simulate_block(config, number, count)
     events, products = _event_table(config, block.events, first), _product_table(config, block.products, first)
-    write_atomically(of_events, partial(_write, events))
-    write_atomically(of_products, partial(_write, products))
+    write_atomically(of_events, partial(_write_own, folder, config, events))
+    write_atomically(of_products, partial(_write_own, folder, config, products))
     return _seller_table(config, block.sellers, first), len(events)
 
 
@@ -212,6 +242,13 @@ def _day_starts(config: MarketConfig) -> NDArray[np.int64]:
 
 def _names(places: NDArray[np.int64], names: tuple[str, ...]) -> pa.Array:
     return pa.array(names, pa.string()).take(pa.array(places))
+
+
+def _write_own(folder: Path, config: MarketConfig, table: pa.Table, path: Path) -> None:
+    """Write a file of a block, unless another run has taken the folder meanwhile."""
+    _write(table, path)
+    if read_json(folder / MARKET_FILE, "a market") != _definition(config):
+        raise _another(folder)
 
 
 def _write(table: pa.Table, path: Path) -> None:
