@@ -30,13 +30,14 @@ def machine() -> dict[str, Any]:
 
 
 def in_words(described: dict[str, Any]) -> str:
-    """One line for a page."""
+    """One line for a page; without a commit, if that is left out."""
     named = [name for name in ("python", *LIBRARIES, *PEERS) if name in described]
     versions = ", ".join(f"{name} {described[name]}" for name in named)
     wait = f"threads wait {described.get('spins', 0):,} spins, then sleep"
     memory = f"{described['memory_bytes'] / 1e9:.0f} GB, " if "memory_bytes" in described else ""
     cores = f"{described['cores']} cores ({described['processor']}; {memory}{wait})"
-    return f"{cores}, {versions}, commit {described['commit']}"
+    commit = f", commit {described['commit']}" if "commit" in described else ""
+    return f"{cores}, {versions}{commit}"
 
 
 def _processor() -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from machine import ROOT
 
-from contest.contestants import BOTH, CONTESTANTS, MANUAL, PRESETS, SUPERVISED, Vectors, decided_by, vectors
+from contest.commands import rows_of
+from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, Vectors, decided_by, vectors
 from contest.corpora import Prepared, is_there, prepare
 from contest.fused import FUSED, classify_fused
 from contest.judging import VERSION, Asked, Measured, Part, asked, classify, classify_supervised, link, without_labels
@@ -79,9 +80,9 @@ class _Contest:
         keys = [decided_by(self.prepared, who, self.seconds, seed) for who in (contestant, MANUAL)]
         key = definition_hash([*keys, VERSION])
         for task in self.tasks:
-            for name in _rows(contestant):
+            for name in rows_of(contestant, task):
                 run = Run(name, seed, key)
-                if (task.label or not name.startswith((SUPERVISED, FUSED, LATE))) and not self._kept(task).has(run):
+                if not self._kept(task).has(run):
                     self._measure(task, contestant, run)
 
     def _kept(self, task: Task) -> Kept:
@@ -119,16 +120,6 @@ class _Contest:
         if believed is not None and not run.name.startswith(BOTH):
             measured |= without_labels(windows, believed, run.seed, grouped=bool(task.group))
         return measured
-
-
-def _rows(contestant: str) -> list[str]:
-    """What is measured of a contestant: itself, and together with the hand-made features."""
-    if contestant in (SUPERVISED, *TRIALS):
-        return [contestant]
-    if contestant == MANUAL:
-        return [MANUAL, LATE + MANUAL]
-    fused = [FUSED + contestant] if contestant in PRESETS else []
-    return [contestant, BOTH + contestant, *fused, LATE + BOTH + contestant]
 
 
 def _arguments() -> argparse.Namespace:

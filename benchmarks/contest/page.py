@@ -9,9 +9,10 @@ from typing import Any
 from machine import ROOT, in_words
 
 from contest.contestants import BOTH, MANUAL, PEERS
+from contest.found import RECOMMENDED, Found, title_of
 from contest.judging import FOLDS, LINKING, RANK, USED, p_value, p_value_of_blocks
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
-from contest.sections import RECOMMENDED, Found, section, title_of, trials
+from contest.sections import section, trials
 from contest.tasks import TASKS
 from infobehavior.artefacts import write_text
 from infobehavior.experiments.tables import Row

@@ -1,34 +1,30 @@
 """What was found of each task, as tables."""
 
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
 from machine import in_words
 
-from contest.contestants import BOTH, MANUAL, PEERS, PRESETS, SUPERVISED
-from contest.fused import FUSED, NETWORKS
+from contest.commands import commands, commits, not_measured
+from contest.contestants import MANUAL, OURS
+from contest.found import NOTABLE, RECOMMENDED, Found, cell, title_of
 from contest.judging import (
     FEW_LABELS,
     FOLDS,
-    ITSELF,
     LINKING,
     RANK,
     STRONG_RANK,
     THIRDS,
-    UNLABELLED,
     USED,
     Part,
     auc_with,
 )
-from contest.late import LATE, LATE_TITLES
-from contest.tasks import Task
+from contest.late import LATE
+from contest.tasks import NOT_UNSEEN
 from contest.trials import TRIALS
-from infobehavior.downstream.classifiers import CLASSIFIERS
 from infobehavior.downstream.cross_validation import INNER_SPLITS
 
-RECOMMENDED = "infobehavior-recommended"
 TITLES = {
     "auc": "AUC",
     "average_precision": "average precision",
@@ -41,71 +37,38 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Found:
-    """What is on disk of one task.
-
-    Attributes:
-        task: the task.
-        content: of its JSON file.
-    """
-
-    task: Task
-    content: dict[str, Any]
-
-    @property
-    def names(self) -> list[str]:
-        """Those who took part, in the order of the contest."""
-        order = [MANUAL, *PRESETS, *PEERS, SUPERVISED]
-        both, fused, late = ([before + name for name in order] for before in (BOTH, FUSED, LATE + BOTH))
-        every = [*order, *both, *fused, LATE + MANUAL, *late]
-        return [name for name in every if name in self.content["runs"]]
-
-    def values(self, name: str, classifier: str, metric: str, seeds: list[str] | None = None) -> list[float]:
-        """A metric of all folds of all seeds."""
-        runs = self.content["runs"].get(name, {})
-        chosen = sorted(runs) if seeds is None else seeds
-        return [value for seed in chosen for value in runs[seed]["measured"].get(classifier, {}).get(metric, [])]
-
-    def seconds(self, names: list[str]) -> list[float]:
-        """Of training that some of them were given."""
-        return sorted({run["report"]["seconds_given"] for name in names for run in self.content["runs"][name].values()})
-
-    def common_seeds(self, *names: str) -> list[str]:
-        """Seeds that all of them have."""
-        return sorted(set.intersection(*(set(self.content["runs"].get(name, {})) for name in names)))
-
-    def classifiers(self, name: str = MANUAL) -> list[str]:
-        """Those that were used on someone's vectors."""
-        measured = next(iter(self.content["runs"][name].values()))["measured"]
-        every = (*USED, LINKING, UNLABELLED, ITSELF, *NETWORKS, *LATE_TITLES)
-        return [classifier for classifier in every if classifier in measured]
-
-
 def section(found: Found, part: Part) -> str:
     """All that is told of a task."""
     task, content = found.task, found.content
     size = f"{content['accounts']:,} accounts" + (f", {content['positives']:,} positive" if task.label else "")
     folds = f"; {FOLDS} folds a seed" + (f", grouped by `{task.group}`" if task.group else "") if task.label else ""
-    every = list(chain.from_iterable(of_name.values() for of_name in content["runs"].values()))
-    command = f"PYTHONPATH=benchmarks python -m contest --task {task.name} --part {part} --seconds"
+    known = [NOT_UNSEEN[task.name].sentence, ""] if part == "test" and task.name in NOT_UNSEEN else []
     lines = [
         f"## {task.title}",
         "",
         f"{task.question} {size}{folds}.",
         "",
-        ", ".join(f"`{command} {some}`" for some in found.seconds(found.names))
-        + f", {in_words(every[0]['machine'])}."
-        + _differ([run["machine"]["commit"] for run in every]),
-        "",
+        *known,
+        *_how(found, part, found.names),
     ]
     return "\n".join([*lines, *_results(found), *_by_labels(found), *_by_activity(found), *_by_kind(found)])
 
 
-def _differ(commits: list[str]) -> str:
-    """A sentence, if not all rows are of one commit."""
-    others = sorted(set(commits) - {commits[0]})
-    return f" Other rows were measured by commit {', '.join(others)}." if others else ""
+def _how(found: Found, part: Part, names: Sequence[str]) -> list[str]:
+    """How rows were made: commands, machine, commits, and by how much ours trained longer."""
+    made = ", ".join(f"`{command}`" for command in commands(found, part, names))
+    runs = [run for name in names for run in found.content["runs"][name].values()]
+    machines = dict.fromkeys(
+        in_words({name: value for name, value in run["machine"].items() if name != "commit"}) for run in runs
+    )
+    lines = [f"{made}, {'; or '.join(machines)}.", "", f"Rows {commits(found, names)}.", ""]
+    if missing := ", ".join(f"`{row}`" for row in not_measured(found, names)):
+        lines += [f"Not measured yet, which the command measures as well: {missing}.", ""]
+    longer = {name: found.overtime(name) for name in names if name in OURS}
+    told = [f"`{name}` by {share * 100:.0f} %" for name, share in longer.items() if share > NOTABLE]
+    if told:
+        lines += [f"Trained longer than was given: {', '.join(told)}. This favours ours; CoLES stops by the clock.", ""]
+    return lines
 
 
 def _results(found: Found) -> list[str]:
@@ -123,9 +86,14 @@ def _results(found: Found) -> list[str]:
         dim = report.get("dim", "") if task.label else report.get("global_dim", report.get("dim", ""))
         trained = " | " if name in (MANUAL, LATE + MANUAL) else f"{steps} | {spent}"
         for classifier in found.classifiers(name):
-            cells = (cell(found.values(name, classifier, metric), bool(task.label)) for metric in metrics)
+            cells = (cell(found.values(name, classifier, metric), with_spread=True) for metric in metrics)
             lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {title_of(classifier)} | {' | '.join(cells)} |")
-    return [*lines, ""]
+    blocks = len(next(iter(first.values()))[RANK]) if RANK in metrics else 0
+    about = (
+        f"Asked about are those with a known alias, in {blocks} blocks; accounts that are connected are in the same. "
+        "Figures, MRR among them, are means of the blocks' means ± standard deviations over blocks."
+    )
+    return [*([about, ""] if blocks else []), *lines, ""]
 
 
 def _by_labels(found: Found) -> list[str]:
@@ -188,14 +156,17 @@ def trials(validated: list[Found]) -> list[str]:
         f"{_named(found.task)}, {title_of(one) if found.task.label else TITLES[metric]}"
         for found, one, metric in measures
     ]
-    seconds = sorted({given for found, *_ in measures for given in found.seconds([RECOMMENDED])})
+    asked = dict.fromkeys(
+        command
+        for found, *_ in measures
+        for command in commands(found, "validation", [n for n in (RECOMMENDED, *TRIALS) if n in found.content["runs"]])
+    )
     lines = [
         "## One setting changed at a time",
         "",
-        f"`PYTHONPATH=benchmarks python -m contest --part validation --seconds {', '.join(map(str, seconds))} "
-        f"--contestant {RECOMMENDED} 'trial: …'`. First AUC (of linking: MRR) of the recipe; below, how much more or "
-        "less there is of it with one setting changed, of the same seeds and folds: mean ± standard deviation over "
-        "folds.",
+        f"{', '.join(f'`{command}`' for command in asked)}. First AUC (of linking: MRR) of the recipe; below, how much "
+        "more or less there is of it with one setting changed, of the same seeds and folds: mean ± standard deviation "
+        "over folds.",
         "",
         *_head(["recipe", "seeds", *titles]),
     ]
@@ -226,24 +197,8 @@ def _head(columns: list[str]) -> list[str]:
     return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
 
 
-def title_of(classifier: str) -> str:
-    """Of what stands in the column of classifiers."""
-    if classifier in CLASSIFIERS:
-        return CLASSIFIERS[classifier].title
-    return LATE_TITLES.get(classifier, classifier)
-
-
 def _spent(report: dict[str, Any]) -> str:
     """Seconds of training."""
     seconds = report.get("seconds", {})
     took = seconds.get("pretrain", seconds.get("training"))
     return "" if took is None else f"{took:.0f} s"
-
-
-def cell(values: list[float], with_spread: bool, out_of: int = 0) -> str:
-    """Mean and spread; and of how many folds, if some of `out_of` have no value."""
-    if not values:
-        return ""
-    spread = f" ± {stdev(values):.3f}" if with_spread and len(values) > 1 else ""
-    of_some = f" ({len(values)} of {out_of} folds)" if len(values) < out_of else ""
-    return f"{mean(values):.3f}{spread}{of_some}"

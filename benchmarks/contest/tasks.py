@@ -178,3 +178,31 @@ TASKS = (
         "",
     ),
 )
+
+
+@dataclass(frozen=True)
+class NotUnseen:
+    """Why the test part of a task isn't all that unseen.
+
+    Attributes:
+        mark: in a few words.
+        sentence: in more.
+    """
+
+    mark: str
+    sentence: str
+
+
+NOT_UNSEEN = {
+    "corp": NotUnseen(
+        "this label chose `two-cores`, on which ours builds",
+        "Not unseen: the preset `two-cores`, on which `recommended` builds, was chosen by this label of all accounts.",
+    ),
+    "market": NotUnseen(
+        "sellers like those by which a part of ours was chosen",
+        "Not unseen: the statistics of spans of `recommended` were found on markets of the same seed, 0 "
+        "(docs/paper_map.md). A seller's habits, dates and, but for a few, kind are drawn from the seed, so sellers of "
+        "the test part share them with sellers by whom a part of the recipe was chosen.",
+    ),
+}
+"""By the names of tasks."""

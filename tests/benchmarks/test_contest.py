@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from contest import __main__ as contest
 from contest import contestants, corpora, judging, page, sections, tasks, timed, trials
+from contest.commands import commands, commits, not_measured
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
+from contest.found import RECOMMENDED, Found
 from contest.fused import FUSED
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION, late_fusion, mean_of_two
-from contest.sections import RECOMMENDED, Found
 from contest.tasks import Corpus, Task
 from machine import machine
 from pydantic import ValidationError
@@ -289,6 +290,53 @@ def test_both_together_are_one_way_that_is_fixed_and_manual_alone_its_best():
     runs[LATE + MANUAL] = measured_run(**{MANUAL_ALONE: {"auc": 0.825, "average_precision": 0.31}})
     [by_two_models] = page._goals(found, found)
     assert not by_two_models.reached, "what two models reach on manual features alone isn't the representation's"
+
+
+def trained_run(report, auc=0.8, judged="b", seeds=("0",)):
+    """As the file of a task has a row, by commit `judged`."""
+    run = measured_run(lr={"auc": auc, "average_precision": auc / 2}, gbdt={"auc": 0.7, "average_precision": 0.3})["0"]
+    return {seed: run | {"report": {"seconds_given": 300} | report, "machine": {"commit": judged}} for seed in seeds}
+
+
+def test_each_command_makes_its_rows_and_no_other_seed():
+    trial = "trial: four times the time"
+    runs = {
+        MANUAL: trained_run({}),
+        BOTH + "coles-gru": trained_run({}, seeds=("10", "9")),
+        SUPERVISED: trained_run({}),
+        trial: trained_run({"seconds_given": 1_200.0}),
+    }
+    start = "PYTHONPATH=benchmarks python -m contest --task bad --part validation --seconds 300 --seed"
+    assert commands(Found(BAD, {"runs": runs}), "validation", list(runs)) == [
+        f"{start} 0 --contestant manual supervised-gru '{trial}'",
+        f"{start} 9 10 --contestant coles-gru",
+    ]
+    found = Found(BAD, {"runs": runs})
+    assert not_measured(found, list(runs)) == [LATE + MANUAL, "coles-gru", LATE + BOTH + "coles-gru"]
+    assert not_measured(Found(LINKED, {"runs": runs}), [MANUAL, BOTH + "coles-gru"]) == ["coles-gru"]
+
+
+def test_commits_are_told_of_the_rows_that_they_made():
+    retrained = trained_run({"commit": "a"}) | {"1": trained_run({"commit": "c"})["0"]}
+    runs = {
+        MANUAL: trained_run({"commit": "a"}),
+        OTHER: trained_run({"commit": "b"}),
+        SUPERVISED: trained_run({}),
+        RECOMMENDED: retrained,
+    }
+    assert commits(Found(BAD, {"runs": runs}), list(runs)) == (
+        f"made by commit a, judged by b: `manual`, `{RECOMMENDED}` (seed 0); "
+        f"made and judged by commit b: `{OTHER}`, `supervised-gru`; "
+        f"made by commit c, judged by b: `{RECOMMENDED}` (seed 1)"
+    )
+
+
+def test_blocks_of_linking_have_a_spread():
+    values = {"reciprocal_rank": [0.1, 0.3], "reciprocal_rank_of_strong": [0.2], "recall_at_1": [0.0, 0.5]}
+    runs = {MANUAL: {"0": {"measured": {"cosine": values}, "report": {"dim": 3}}}}
+    text = "\n".join(sections._results(Found(LINKED, {"runs": runs})))
+    assert "in 2 blocks" in text
+    assert "| cosine | 0.200 ± 0.141 | 0.200 | 0.250 ± 0.354 |" in text
 
 
 def run(data, tmp_path, *arguments, monkeypatch):

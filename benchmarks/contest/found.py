@@ -1,0 +1,76 @@
+"""What is on disk of one task, and how its figures are told."""
+
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from contest.contestants import BOTH, MANUAL, PEERS, PRESETS, SUPERVISED
+from contest.fused import FUSED, NETWORKS
+from contest.judging import ITSELF, LINKING, UNLABELLED, USED
+from contest.late import LATE, LATE_TITLES
+from contest.tasks import Task
+from infobehavior.downstream.classifiers import CLASSIFIERS
+
+RECOMMENDED = "infobehavior-recommended"
+NOTABLE = 0.05
+"""Ours trained longer than was given by more than this share of it: the page says so."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is on disk of one task.
+
+    Attributes:
+        task: the task.
+        content: of its JSON file.
+    """
+
+    task: Task
+    content: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """Those who took part, in the order of the contest."""
+        order = [MANUAL, *PRESETS, *PEERS, SUPERVISED]
+        both, fused, late = ([before + name for name in order] for before in (BOTH, FUSED, LATE + BOTH))
+        every = [*order, *both, *fused, LATE + MANUAL, *late]
+        return [name for name in every if name in self.content["runs"]]
+
+    def values(self, name: str, classifier: str, metric: str, seeds: list[str] | None = None) -> list[float]:
+        """A metric of all folds of all seeds."""
+        runs = self.content["runs"].get(name, {})
+        chosen = sorted(runs) if seeds is None else seeds
+        return [value for seed in chosen for value in runs[seed]["measured"].get(classifier, {}).get(metric, [])]
+
+    def common_seeds(self, *names: str) -> list[str]:
+        """Seeds that all of them have."""
+        return sorted(set.intersection(*(set(self.content["runs"].get(name, {})) for name in names)))
+
+    def classifiers(self, name: str = MANUAL) -> list[str]:
+        """Those that were used on someone's vectors."""
+        measured = next(iter(self.content["runs"][name].values()))["measured"]
+        every = (*USED, LINKING, UNLABELLED, ITSELF, *NETWORKS, *LATE_TITLES)
+        return [classifier for classifier in every if classifier in measured]
+
+    def overtime(self, name: str) -> float:
+        """By which share ours trained longer than was given, in the mean over seeds; others stop by the clock: 0."""
+        reports = [run["report"] for run in self.content["runs"][name].values()]
+        ours = [report for report in reports if "pretrain" in report.get("seconds", {})]
+        took = [report["seconds"]["pretrain"] / report["seconds_given"] for report in ours]
+        return mean(took) - 1 if took else 0.0
+
+
+def title_of(classifier: str) -> str:
+    """Of what stands in the column of classifiers."""
+    if classifier in CLASSIFIERS:
+        return CLASSIFIERS[classifier].title
+    return LATE_TITLES.get(classifier, classifier)
+
+
+def cell(values: list[float], with_spread: bool, out_of: int = 0) -> str:
+    """Mean and spread; and of how many folds, if some of `out_of` have no value."""
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.3f}" if with_spread and len(values) > 1 else ""
+    of_some = f" ({len(values)} of {out_of} folds)" if len(values) < out_of else ""
+    return f"{mean(values):.3f}{spread}{of_some}"
