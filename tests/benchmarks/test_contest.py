@@ -17,9 +17,10 @@ from contest.commands import commands, commits, not_measured
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.found import RECOMMENDED, Found
 from contest.fused import FUSED
+from contest.goals import beside_lines, goal_lines, goals_of, holm
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION, late_fusion, mean_of_two
-from contest.tasks import Corpus, Task
+from contest.tasks import NOT_UNSEEN, Corpus, Task
 from machine import machine
 from pydantic import ValidationError
 from scipy.stats import ttest_1samp
@@ -276,20 +277,20 @@ def test_both_together_are_one_way_that_is_fixed_and_manual_alone_its_best():
     low, high = {"auc": 0.80, "average_precision": 0.30}, {"auc": 0.85, "average_precision": 0.50}
     runs = {MANUAL: measured_run(lr=low, gbdt=low), BOTH + RECOMMENDED: measured_run(lr=low, gbdt=high)}
     found = Found(BAD, {"runs": runs})
-    [side_by_side] = page._goals(found, None)
-    assert not side_by_side.reached, "logistic regression, where nothing of the validation part is known"
+    [side_by_side] = goals_of(found, None)
+    assert side_by_side.stands == "missed", "logistic regression, where nothing of the validation part is known"
     assert "alone, by the better of two classifiers, 0.800 and 0.300" in side_by_side.claim
-    [side_by_side] = page._goals(found, found)
-    assert side_by_side.reached, "LightGBM is better on the validation part"
+    [side_by_side] = goals_of(found, found)
+    assert side_by_side.stands == "reached", "LightGBM is better on the validation part"
     runs[LATE + BOTH + RECOMMENDED] = measured_run(**{WITH_REPRESENTATION: {"auc": 0.83, "average_precision": 0.32}})
     runs[LATE + MANUAL] = measured_run(**{MANUAL_ALONE: {"auc": 0.81, "average_precision": 0.31}})
-    [fixed] = page._goals(found, found)
+    [fixed] = goals_of(found, found)
     assert "AUC 0.830 and average precision 0.320" in fixed.claim, "though LightGBM on both has more"
     assert "alone, by the best of two classifiers and their mean, 0.810 and 0.310" in fixed.claim
-    assert fixed.reached
+    assert fixed.stands == "reached"
     runs[LATE + MANUAL] = measured_run(**{MANUAL_ALONE: {"auc": 0.825, "average_precision": 0.31}})
-    [by_two_models] = page._goals(found, found)
-    assert not by_two_models.reached, "what two models reach on manual features alone isn't the representation's"
+    [by_two_models] = goals_of(found, found)
+    assert by_two_models.stands == "missed", "what two models reach on manual features alone isn't the representation's"
 
 
 def trained_run(report, auc=0.8, judged="b", seeds=("0",)):
@@ -329,6 +330,55 @@ def test_commits_are_told_of_the_rows_that_they_made():
         f"made and judged by commit b: `{OTHER}`, `supervised-gru`; "
         f"made by commit c, judged by b: `{RECOMMENDED}` (seed 1)"
     )
+
+
+def test_p_is_adjusted_for_the_number_of_goals():
+    assert holm([0.04, 0.01, 0.03, 0.9]) == pytest.approx([0.09, 0.04, 0.09, 0.9])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def contest_of(ours, task=BAD, seconds=372.0):
+    """Manual features, a preset and a peer, of which manual has an AUC of 0.8 and the peer of 0.81."""
+    report = {"seconds": {"pretrain": seconds}}
+    runs = {
+        MANUAL: trained_run({}),
+        RECOMMENDED: trained_run(report, ours),
+        "coles-gru": trained_run({"seconds": {"training": 400.0}}, 0.81),
+        BOTH + RECOMMENDED: trained_run(report, ours),
+        BOTH + "coles-gru": trained_run({}, 0.81),
+    }
+    return Found(task, {"runs": runs})
+
+
+def test_means_that_differ_by_nothing_are_tied_and_more_time_is_told(monkeypatch):
+    against_manual, against_peer, adds = goals_of(contest_of(0.8004), None)
+    assert [goal.stands for goal in (against_manual, against_peer, adds)] == ["tied", "missed", "missed"]
+    assert not against_manual.marks, "hand-made features have no time"
+    assert against_peer.marks == ("ours had 24 % more time",)
+    monkeypatch.setitem(NOT_UNSEEN, "bad", tasks.NotUnseen("seen before", ""))
+    against_manual, against_peer, _ = goals_of(contest_of(0.9, seconds=310.0), None)
+    assert [goal.stands for goal in (against_manual, against_peer)] == ["reached", "reached"]
+    assert against_manual.marks == against_peer.marks == ("seen before",)
+    lines = goal_lines([against_manual, *goals_of(contest_of(0.7), None)])
+    assert [line.split("**")[1] for line in lines] == ["missed", "missed", "missed", "reached"]
+    assert lines[-1].endswith("(p = 0, by Holm 0; seen before)")
+
+
+def test_both_together_are_compared_with_a_peers_by_the_same_way(monkeypatch):
+    found = contest_of(0.8)
+    [line] = beside_lines([found, Found(LINKED, found.content)])
+    assert line.startswith("- **AUC behind, average precision behind**: small, bad ones, side by side, of each metric")
+    assert "manual features with ours and with coles-gru: AUC 0.800 and 0.810 (p = 0, by Holm 0)" in line
+    assert line.endswith("(ours had 24 % more time)")
+    late = measured_run(**{WITH_REPRESENTATION: {"auc": 0.9, "average_precision": 0.405}})
+    found.content["runs"][LATE + BOTH + RECOMMENDED] = late
+    assert "side by side" in beside_lines([found])[0], "where one of them has no mean of two models"
+    found.content["runs"][LATE + BOTH + "coles-gru"] = measured_run(
+        **{WITH_REPRESENTATION: {"auc": 0.8, "average_precision": 0.405}}
+    )
+    [line] = beside_lines([found])
+    assert line.startswith("- **AUC ahead, average precision tied**: small, bad ones, mean of two models")
 
 
 def test_blocks_of_linking_have_a_spread():
