@@ -9,6 +9,7 @@ from contest.found import Found
 from contest.goals import beside_lines, goal_lines, goals_of
 from contest.sections import section, trials
 from contest.tasks import TASKS
+from contest.why import why
 from infobehavior.artefacts import write_text
 from infobehavior.experiments.tables import Row
 
@@ -23,7 +24,7 @@ def write_page() -> None:
     goals = [goal for one in found for goal in goals_of(one, by_name.get(one.task.name))]
     parts = [_HEADER, "## Goals, missed ones first", "", *goal_lines(goals), ""]
     parts += [_BESIDE, *beside, ""] if (beside := beside_lines(found)) else []
-    parts += [*(section(one, "test") for one in found)]
+    parts += [*why(found, goals, validated), *(section(one, "test") for one in found)]
     tables = [json.loads(file.read_text()) for file in sorted((RESULTS / "tables").glob("*.json"))]
     parts += [_online_table(table) if "masking" in table else _table(table) for table in tables]
     parts += [_VALIDATION, *trials(validated), *(section(one, "validation") for one in validated)] if validated else []

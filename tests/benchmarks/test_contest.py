@@ -21,6 +21,7 @@ from contest.goals import beside_lines, goal_lines, goals_of, holm
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION, late_fusion, mean_of_two
 from contest.tasks import NOT_UNSEEN, Corpus, Task
+from contest.why import why
 from machine import machine
 from pydantic import ValidationError
 from scipy.stats import ttest_1samp
@@ -379,6 +380,27 @@ def test_both_together_are_compared_with_a_peers_by_the_same_way(monkeypatch):
     )
     [line] = beside_lines([found])
     assert line.startswith("- **AUC ahead, average precision tied**: small, bad ones, mean of two models")
+
+
+def test_what_is_known_of_missed_goals_is_told_from_what_was_measured():
+    found = contest_of(0.79)
+    runs = found.content["runs"]
+    for name, few in ((MANUAL, 0.6), (RECOMMENDED, 0.65)):
+        for classifier in ("lr", "gbdt"):
+            runs[name]["0"]["measured"][classifier]["auc with 5% of the labels"] = [few] * 5
+    goals = list(goals_of(found, None))
+    tried = Found(BAD, {"runs": {"trial: dropout 0.1": trained_run({})}})
+    _, line, _, told, _ = why([found], goals, [tried])
+    assert "Against manual: +0.050 with 5 % of the labels, -0.010 with all." in line
+    assert "Against coles-gru: -0.020 with all." in line
+    assert line.endswith("The mean of two models isn't measured.")
+    assert "validation part: `dropout 0.1` (bad). Not measured" in told
+    assert "`learned [CLS]`" in told
+    runs[LATE + MANUAL] = measured_run(**{MANUAL_ALONE: {"auc": 0.82, "average_precision": 0.41}})
+    runs[LATE + BOTH + RECOMMENDED] = measured_run(**{WITH_REPRESENTATION: {"auc": 0.79, "average_precision": 0.5}})
+    control = "+0.020 AUC and +0.010 average precision where both see manual features, -0.010 AUC and +0.100 average"
+    assert control in why([found], goals, [])[1]
+    assert not why([found], [goal for goal in goals if goal.stands != "missed"], [])
 
 
 def test_blocks_of_linking_have_a_spread():

@@ -1,0 +1,91 @@
+"""Where goals are missed, and what is known of why: only what is on disk."""
+
+from collections.abc import Sequence
+from statistics import mean
+
+from contest.contestants import BOTH, MANUAL
+from contest.found import RECOMMENDED, Found
+from contest.goals import METRICS, Goal
+from contest.judging import FEW_LABELS, THIRDS, USED, auc_with
+from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
+from contest.trials import TRIALS
+
+SHARES = {f"with {share * 100:.0f} % of the labels": auc_with(share) for share in sorted(FEW_LABELS)} | {
+    "with all": "auc"
+}
+ACTIVITY = {f"in the {name.removeprefix('auc of the ')}": name for name in THIRDS}
+
+
+def why(every: Sequence[Found], goals: Sequence[Goal], validated: Sequence[Found]) -> list[str]:
+    """A part of the page; nothing where no goal is missed."""
+    lines = []
+    for found in every:
+        rivals = [goal.rival for goal in goals if goal.task == found.task.name and goal.stands == "missed"]
+        if rivals and found.task.label:
+            told = [_against(found, rival) for rival in dict.fromkeys([MANUAL, *rivals]) if rival != BOTH]
+            lines.append(f"- {found.task.title}: {' '.join([*told, _two_models(found)])}")
+    return [_ABOUT, *lines, "", _trials(validated), ""] if lines else []
+
+
+def _against(found: Found, rival: str) -> str:
+    """Where ours is ahead of a rival."""
+    tables = (_differences(found, rival, columns) for columns in (SHARES, ACTIVITY))
+    return f"Against {rival}: {'; '.join(filter(None, tables))}."
+
+
+def _differences(found: Found, rival: str, columns: dict[str, str]) -> str:
+    """Of AUC, with logistic regression on ours and the classifier that is the rival's best there."""
+    seeds = found.common_seeds(RECOMMENDED, rival)
+    told = []
+    for title, column in columns.items():
+        ours, *theirs = (
+            found.values(name, classifier, column, seeds)
+            for name, classifier in ((RECOMMENDED, "lr"), *((rival, one) for one in USED))
+        )
+        if ours and all(theirs):
+            told.append(f"{mean(ours) - max(map(mean, theirs)):+.3f} {title}")
+    return ", ".join(told)
+
+
+def _two_models(found: Found) -> str:
+    """What a second model does without any representation."""
+    seeds = found.common_seeds(LATE + MANUAL, LATE + BOTH + RECOMMENDED, MANUAL)
+    if not seeds:
+        return "The mean of two models isn't measured."
+    added = []
+    for name, classifier in ((LATE + MANUAL, MANUAL_ALONE), (LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION)):
+        differences = []
+        for metric, title in METRICS.items():
+            alone = max(mean(found.values(MANUAL, one, metric, seeds)) for one in USED)
+            differences.append(f"{mean(found.values(name, classifier, metric, seeds)) - alone:+.3f} {title}")
+        added.append(" and ".join(differences))
+    return (
+        f"Two models against the better of two classifiers on manual features: {added[0]} where both see manual "
+        f"features, {added[1]} where one sees the representation."
+    )
+
+
+def _trials(validated: Sequence[Found]) -> str:
+    """Of which settings of the recipe no trial is kept."""
+    tried = {name: [found.task.name for found in validated if name in found.content["runs"]] for name in TRIALS}
+    known = [f"`{_short(name)}` ({', '.join(tasks)})" for name, tasks in tried.items() if tasks]
+    missing = [f"`{_short(name)}`" for name, tasks in tried.items() if not tasks]
+    return (
+        f"Of {len(TRIALS)} changes of one setting (`benchmarks/contest/trials.py`), measured on the validation part: "
+        f"{', '.join(known) or 'none'}. Not measured, so nothing here tells what they are worth: "
+        f"{', '.join(missing) or 'none'}."
+    )
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("trial: ")
+
+
+_ABOUT = """\
+## Why goals are missed
+
+For each task with a missed goal, where ours is ahead (+) and where behind (-): AUC with logistic regression on the
+representation, less that of the rival with the better of its two classifiers there. Many of these differences of means
+are smaller than the spread between folds (see the tables), and they tell where ours falls short, not why: causes would
+need trials.
+"""
