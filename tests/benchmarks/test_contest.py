@@ -520,7 +520,7 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
         "rows": [asdict(row)],
         "data": ["10 accounts"],
         "seeds": [0, 1],
-        "config": {"num_steps": 7, "precision": "float32", "num_threads": 1},
+        "config": {"num_steps": 7, "batch_size": 100, "precision": "float32", "num_threads": 1},
         "simulator": 2,
         "market": {"num_sellers": 1_000, "seed": 3, "abnormal_share": 0.0472},
         "preset": "paper",
@@ -535,6 +535,16 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
     assert "1,000 sellers of seed 3, 4.72% of them abnormal, by version 2 of the simulator; products" in text
     assert "| manual, LightGBM | 0.8500 ± 0.071 (0.9099) | 0.1500 ± 0.071 |" in text
     assert "| failures, 9 accounts never seen | 0.5000 (0.9752) |" in text
+    nearly = "nearly untrained: 7 steps of 100 pairs, 0.70 passes over 1,000 sellers and 0.01 % of the paper's 76,000"
+    assert nearly in text
+    assert "Less *" not in text
+    other = Row("no overlap", {"auc": [0.7, 0.9], "nmi": [0.2, 0.3]}, {})
+    table2 = content | {"table": "table2", "rows": [asdict(row), asdict(other)]}
+    (tmp_path / "results" / "tables" / "table2.paper.json").write_text(json.dumps(table2))
+    page.write_page()
+    text = (tmp_path / "results.md").read_text()
+    assert "Less *manual, LightGBM* of the same seed: mean ± standard deviation over 2 seeds." in text
+    assert "| no overlap | -0.0500 ± 0.071 | +0.1000 ± 0.000 |" in text
 
 
 def test_a_log_that_is_not_there_is_left_out(small_contest, tmp_path, monkeypatch, capsys):
