@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from contest.contestants import BOTH, MANUAL
-from contest.found import RECOMMENDED, Found
+from contest.found import RECOMMENDED, Found, title_of
 from contest.goals import METRICS, Goal
 from contest.judging import FEW_LABELS, THIRDS, USED, auc_with
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
@@ -29,18 +29,20 @@ def why(every: Sequence[Found], goals: Sequence[Goal], validated: Sequence[Found
 
 def _against(found: Found, rival: str) -> str:
     """Where ours is ahead of a rival."""
-    tables = (_differences(found, rival, columns) for columns in (SHARES, ACTIVITY))
-    return f"Against {rival}: {'; '.join(filter(None, tables))}."
+    linear, other = USED
+    parts = [_differences(found, rival, columns, linear) for columns in (SHARES, ACTIVITY)]
+    parts.append(_differences(found, rival, {f"with all if ours has {title_of(other)}": "auc"}, other))
+    return f"Against {rival}: {'; '.join(filter(None, parts))}."
 
 
-def _differences(found: Found, rival: str, columns: dict[str, str]) -> str:
-    """Of AUC, with logistic regression on ours and the classifier that is the rival's best there."""
+def _differences(found: Found, rival: str, columns: dict[str, str], of_ours: str) -> str:
+    """Of AUC, with a classifier on ours and the one that is the rival's best there."""
     seeds = found.common_seeds(RECOMMENDED, rival)
     told = []
     for title, column in columns.items():
         ours, *theirs = (
             found.values(name, classifier, column, seeds)
-            for name, classifier in ((RECOMMENDED, "lr"), *((rival, one) for one in USED))
+            for name, classifier in ((RECOMMENDED, of_ours), *((rival, one) for one in USED))
         )
         if ours and all(theirs):
             told.append(f"{mean(ours) - max(map(mean, theirs)):+.3f} {title}")

@@ -391,8 +391,10 @@ def test_what_is_known_of_missed_goals_is_told_from_what_was_measured():
     goals = list(goals_of(found, None))
     tried = Found(BAD, {"runs": {"trial: dropout 0.1": trained_run({})}})
     _, line, _, told, _ = why([found], goals, [tried])
-    assert "Against manual: +0.050 with 5 % of the labels, -0.010 with all." in line
-    assert "Against coles-gru: -0.020 with all." in line
+    assert (
+        "Against manual: +0.050 with 5 % of the labels, -0.010 with all; -0.100 with all if ours has LightGBM." in line
+    )
+    assert "Against coles-gru: -0.020 with all; -0.110 with all if ours has LightGBM." in line
     assert line.endswith("The mean of two models isn't measured.")
     assert "validation part: `dropout 0.1` (bad). Not measured" in told
     assert "`learned [CLS]`" in told
