@@ -21,7 +21,7 @@ from contest.judging import (
     auc_with,
 )
 from contest.late import LATE
-from contest.tasks import NOT_UNSEEN
+from contest.tasks import NOT_UNSEEN, Task
 from contest.trials import TRIALS
 from infobehavior.downstream.cross_validation import INNER_SPLITS
 
