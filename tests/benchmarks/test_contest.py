@@ -443,7 +443,7 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     assert "## small, linking" in text
     assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | Logistic regression |" in text
     assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | no labels | 0." in text
-    assert "| fused: manual + infobehavior-recommended | 2 | 7, 7 |  | 4 | fusion, no masking | 0." in text
+    assert "| fused: manual + infobehavior-recommended | 2 | 7, 7 |  | 4 | fusion, no masking |" in text
     assert "AUC where a share of both classes' labels is known" in text
     assert "AUC among accounts of a third, by minutes with events in the window:" in text
     run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
