@@ -4,6 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infobehavior.fusion import training
+from infobehavior.fusion.config import Network
 from infobehavior.fusion.network import DynamicMasking, FusionNetwork, GroupBatch, GroupShape
 
 PROBABILITIES = (0.1, 0.3, 0.6)
@@ -165,3 +167,17 @@ def test_a_logit_does_not_depend_on_the_other_rows():
     for row in range(40):
         alone = {name: GroupBatch(g.values[row : row + 1], g.is_there[row : row + 1]) for name, g in groups.items()}
         assert made(alone).item() == pytest.approx(together[row].item(), abs=1e-6)
+
+
+def test_the_first_layer_of_a_wide_group_learns_slower():
+    shapes = {"few": GroupShape(dim=16), "many": GroupShape(dim=64), "colors": GroupShape(dim=1, num_codes=(5,))}
+    network = FusionNetwork(shapes, group_dim=4, hidden_dim=8, dropout=0.0, dynamic_masking=True)
+    config = Network(learning_rate=0.01, full_rate_inputs=16)
+    rates = {id(one["params"][0]): one["lr"] for one in training._parameters(network, config)}
+    named = {name: rates[id(one)] for name, one in network.named_parameters()}
+    assert set(named) == {name for name, _ in network.named_parameters()}
+    assert named["encoders.1.0.weight"] == pytest.approx(0.0025)
+    others = {name: rate for name, rate in named.items() if name != "encoders.1.0.weight"}
+    assert set(others.values()) == {0.01}
+    plain = Network(learning_rate=0.01, full_rate_inputs=10**6)
+    assert {one["lr"] for one in training._parameters(network, plain)} == {0.01}

@@ -95,6 +95,9 @@ class Network(_Frozen):
     dropout: float = Field(0.3, ge=0, lt=1, description="in the encoders and the fusion network")
     dynamic_masking: bool = Field(True, description="mask whole groups at random in training (4.4.2)")
     learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
+    full_rate_inputs: PositiveInt = Field(
+        16, description="of a group with more inputs the first layer learns slower, by this number over theirs"
+    )
     weight_decay: NonNegativeFloat = Field(0.01, description="of AdamW")
     batch_size: PositiveInt = Field(
         256, description="examples a step, at most; of few examples, a thirty-second of them"
