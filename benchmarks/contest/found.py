@@ -67,10 +67,10 @@ def title_of(classifier: str) -> str:
     return LATE_TITLES.get(classifier, classifier)
 
 
-def cell(values: list[float], with_spread: bool, out_of: int = 0) -> str:
+def cell(values: list[float], out_of: int = 0) -> str:
     """Mean and spread; and of how many folds, if some of `out_of` have no value."""
     if not values:
         return ""
-    spread = f" ± {stdev(values):.3f}" if with_spread and len(values) > 1 else ""
+    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
     of_some = f" ({len(values)} of {out_of} folds)" if len(values) < out_of else ""
     return f"{mean(values):.3f}{spread}{of_some}"

@@ -86,7 +86,7 @@ def _results(found: Found) -> list[str]:
         dim = report.get("dim", "") if task.label else report.get("global_dim", report.get("dim", ""))
         trained = " | " if name in (MANUAL, LATE + MANUAL) else f"{steps} | {spent}"
         for classifier in found.classifiers(name):
-            cells = (cell(found.values(name, classifier, metric), with_spread=True) for metric in metrics)
+            cells = (cell(found.values(name, classifier, metric)) for metric in metrics)
             lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {title_of(classifier)} | {' | '.join(cells)} |")
     blocks = len(next(iter(first.values()))[RANK]) if RANK in metrics else 0
     about = (
@@ -137,7 +137,7 @@ def _columns(found: Found, about: str, columns: dict[str, str]) -> list[str]:
             values = {column: found.values(name, classifier, column) for column in columns.values()}
             if any(of_column for column, of_column in values.items() if column != "auc"):
                 num_folds = len(found.values(name, classifier, "auc"))
-                cells = (cell(one, with_spread=True, out_of=num_folds) for one in values.values())
+                cells = (cell(one, out_of=num_folds) for one in values.values())
                 lines.append(f"| {name} | {title_of(classifier)} | {' | '.join(cells)} |")
     return [about, "", *_head(["features", "classifier", *columns]), *lines, ""] if lines else []
 
@@ -172,7 +172,7 @@ def trials(validated: list[Found]) -> list[str]:
     ]
     own = [found.values(RECOMMENDED, classifier, metric) for found, classifier, metric in measures]
     seeds = max(len(found.content["runs"][RECOMMENDED]) for found, *_ in measures)
-    lines.append(f"| {RECOMMENDED} | {seeds} | {' | '.join(cell(one, with_spread=True) for one in own)} |")
+    lines.append(f"| {RECOMMENDED} | {seeds} | {' | '.join(cell(one) for one in own)} |")
     for name in TRIALS:
         common = [found.common_seeds(RECOMMENDED, name) for found, *_ in measures]
         if any(common):

@@ -33,6 +33,14 @@ TYPES = pa.schema(
     }
 )
 
+GROUPS = {
+    "listing": Group(kind="numbers", columns=("price", "views")),
+    "look": Group(kind="categories", columns=("color",)),
+    "picture": Group(kind="vector", columns=("picture",)),
+    "title": Group(kind="text", columns=("title",), text_dim=4),
+}
+"""One of each kind that columns of the examples can be."""
+
 
 def products(num: int = 160, seed: int = 0) -> list[Row]:
     """Sellers 0 to 39 list products; the price, the title and the seller's embedding tell of the risky ones."""

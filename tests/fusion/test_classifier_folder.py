@@ -7,20 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusion.examples import number_group, products, table_of, tiny_network
+from fusion.examples import GROUPS, number_group, products, table_of, tiny_network
 from infobehavior.errors import InputError
 from infobehavior.fusion.classifier import FusionClassifier
 from infobehavior.fusion.classifier_folder import LAYOUT, load_classifier, save_classifier
-from infobehavior.fusion.config import Group
 from infobehavior.fusion.folder import name_of
 from small_minutes import folder_bytes
 
-GROUPS = {
-    "listing": Group(kind="numbers", columns=("price", "views")),
-    "look": Group(kind="categories", columns=("color",)),
-    "picture": Group(kind="vector", columns=("picture",)),
-    "title": Group(kind="text", columns=("title",), text_dim=4),
-}
 TABLE = table_of(products())
 
 

@@ -6,18 +6,12 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fusion.examples import number_group, products, table_of, tiny_network
+from fusion.examples import GROUPS, number_group, products, table_of, tiny_network
 from infobehavior.errors import InputError
 from infobehavior.fusion.classifier import FusionClassifier
-from infobehavior.fusion.config import Group, Network
+from infobehavior.fusion.config import Network
 from infobehavior.fusion.parts import numbered, split_by_entity
 
-GROUPS = {
-    "listing": Group(kind="numbers", columns=("price", "views")),
-    "look": Group(kind="categories", columns=("color",)),
-    "picture": Group(kind="vector", columns=("picture",)),
-    "title": Group(kind="text", columns=("title",), text_dim=4),
-}
 TABLE = table_of(products())
 
 

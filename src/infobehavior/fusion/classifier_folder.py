@@ -52,28 +52,23 @@ def load_classifier(folder: str | Path) -> FusionClassifier:
         classifier.classes_ = np.array(card.classes)
         classifier.num_training_, classifier.best_epoch_ = card.num_training, card.best_epoch
         classifier.losses_ = card.losses
-        if _content(classifier).model_id != card.model_id:
-            raise LAYOUT.edited(folder, card)
+        LAYOUT.refuse_edited(folder, card, _content(classifier).model_id)
     return classifier
 
 
 def _content(classifier: FusionClassifier) -> Content:
-    if not hasattr(classifier, "network_"):
+    if not classifier.__sklearn_is_fitted__():
         raise InputError("the classifier isn't trained; call fit before it is saved")
     classes = np.asarray(classifier.classes_.tolist())
     if classes.dtype.kind not in KINDS_OF_CLASSES:
         shown = ", ".join(repr(name) for name in classes.tolist())
         raise InputError(f"classes {shown} can't be saved; train on truth values, whole numbers or texts")
-    packed = pack(classifier)
-    card = {
-        "kind": LAYOUT.kind,
-        "format": LAYOUT.format,
+    own = {
         "groups": {name: group.model_dump(mode="json") for name, group in classifier.checked_groups().items()},
         "network": (classifier.network or Network()).model_dump(mode="json"),
-        **packed.described,
         "classes": classes.tolist(),
         "num_training": classifier.num_training_,
         "losses": [list(pair) for pair in classifier.losses_],
         "best_epoch": classifier.best_epoch_,
     }
-    return Content(card, packed.tensors, packed.trees)
+    return LAYOUT.content(pack(classifier), own)

@@ -115,6 +115,11 @@ class Layout(Generic[CardOf]):
     format: int
     card: type[CardOf]
 
+    def content(self, packed: Packed, own: dict[str, Any], tensors: Tensors | None = None) -> Content:
+        """Of a classifier, with what else a folder of this kind holds: for its JSON, and as arrays."""
+        card = {"kind": self.kind, "format": self.format, **packed.described, **own}
+        return Content(card, {**(tensors or {}), **packed.tensors}, packed.trees)
+
     def write(self, folder: Path, content: Content) -> None:
         """Write the folder; one that holds an older model changes in one step, when the JSON does.
 
@@ -155,14 +160,18 @@ class Layout(Generic[CardOf]):
         trees = None if card.trees_file is None else _read_own(folder / card.trees_file)
         with self.damaged(folder):
             own = {key: value for key, value in said.items() if key not in FILE_NAMES}
-            if name_of(own, weights, card.trees_file) != card.model_id:
-                raise self.edited(folder, card)
+            self.refuse_edited(folder, card, name_of(own, weights, card.trees_file))
             content = Content(own, safetensors.numpy.load(weights), None if trees is None else trees.decode())
         return card, content
 
-    def edited(self, folder: Path, card: CardOf) -> InputError:
-        """To raise where a folder holds another model than its JSON says."""
-        return InputError(f"{folder / self.file} was edited: it describes another model than {card.model_id}")
+    def refuse_edited(self, folder: Path, card: CardOf, model_id: str) -> None:
+        """Refuse a folder that holds another model than its JSON says.
+
+        Raises:
+            InputError: see above.
+        """
+        if model_id != card.model_id:
+            raise InputError(f"{folder / self.file} was edited: it describes another model than {card.model_id}")
 
     @contextmanager
     def damaged(self, folder: Path) -> Iterator[None]:

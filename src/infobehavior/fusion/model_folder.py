@@ -57,20 +57,15 @@ class FusedModel:
         LAYOUT.write(folder, self._content())
 
     def _content(self) -> Content:
-        packed = pack(self.classifier)
-        card = {
-            "kind": LAYOUT.kind,
-            "format": LAYOUT.format,
+        own = {
             "config": self.config.model_dump(mode="json"),
-            **packed.described,
             "points": {name: vars(point) for name, point in self.points.items()},
             "f1_thresholds": self.f1_thresholds,
             "classes": list(self.classes),
             "spaces": self.spaces,
             "report": self.report,
         }
-        own = {"trained_on": self.trained_on, "accounts": self.accounts}
-        return Content(card, {**own, **packed.tensors}, packed.trees)
+        return LAYOUT.content(pack(self.classifier), own, {"trained_on": self.trained_on, "accounts": self.accounts})
 
 
 class _Point(Strict):
@@ -124,8 +119,7 @@ def load_model(folder: str | Path) -> FusedModel:
     card, content = LAYOUT.read(folder)
     with LAYOUT.damaged(folder):
         model = _assembled(card, content)
-        if model.model_id != card.model_id:
-            raise LAYOUT.edited(folder, card)
+        LAYOUT.refuse_edited(folder, card, model.model_id)
     return model
 
 
