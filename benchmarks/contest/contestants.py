@@ -97,7 +97,7 @@ def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: 
 
 def decided_by(prepared: Prepared, contestant: str, seconds: int, seed: int) -> str:
     """Hash of what decides the vectors or scores of a contestant; of the package's code, `VERSION` tells."""
-    how: Any = f"{infobehavior.__version__} manual"
+    how: Any = [VERSION, infobehavior.__version__, MANUAL]
     if contestant in OURS:
         recipe = OURS[contestant]
         config = recipe.config(prepared.corpus.window_days).model_dump(mode="json")
