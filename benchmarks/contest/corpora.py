@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import infobehavior
-from contest.tasks import CHOSEN_BY, CORPORA, MARKET, PART_SEED, PARTS, TASKS, Corpus, Task
+from contest.tasks import CHOSEN_BY, CORPORA, PART_SEED, PARTS, TASKS, Corpus, Task
 from infobehavior.artefacts import definition_hash, write_atomically
 from infobehavior.data.clock import MINUTES_PER_DAY
 from infobehavior.data.minutes import open_minutes
@@ -22,7 +22,6 @@ from infobehavior.data.store import load_store
 from infobehavior.data.windows import Windows
 from infobehavior.market.simulate import LABELS_FILE, TRUTH_FILE, simulate
 
-SIMULATED = "market"
 NUM_MINUTES_FILE = "num_minutes.parquet"
 
 
@@ -60,7 +59,7 @@ class Prepared:
 
 def is_there(corpus: Corpus, data: Path) -> bool:
     """Whether the corpus' log is in the folder of the logs, or can be simulated."""
-    return corpus.log == SIMULATED or (data / corpus.log).is_dir()
+    return corpus.market is not None or (data / corpus.log).is_dir()
 
 
 def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:
@@ -85,7 +84,7 @@ def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:
             _write(windows[task.name], prepared.labelled(task))
         _write(_distinct([windows[task.name].select(["entity_id", "as_of"]) for task in tasks]), moments)
         _write(_num_minutes(prepared), folder / NUM_MINUTES_FILE)
-        drawn = np.concatenate([_drawn(windows[task.name], task) for task in choosing])
+        drawn = np.concatenate([np.array([], np.int64), *(_drawn(windows[task.name], task) for task in choosing)])
         _write(pa.table({"group": np.unique(drawn)}), validation)
         done.write_text(key, encoding="utf-8")
     return prepared
@@ -93,8 +92,8 @@ def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:
 
 def _log(corpus: Corpus, data: Path, work: Path) -> tuple[Path, Path]:
     """The events and the labels of a corpus."""
-    if corpus.log == SIMULATED:
-        market = simulate(work / SIMULATED, MARKET)
+    if corpus.market is not None:
+        market = simulate(work / corpus.log, corpus.market)
         return market.events, market.events.parent / LABELS_FILE
     return data / corpus.log / "events.parquet", data / corpus.log / "labels.parquet"
 

@@ -25,7 +25,7 @@ def write_page() -> None:
     """Write docs/results.md from docs/results/*/*.json."""
     found, validated = _read("test"), _read("validation")
     by_name = {one.task.name: one for one in validated}
-    goals = [goal for one in found for goal in goals_of(one, by_name.get(one.task.name))]
+    goals = [goal for one in found for goal in goals_of(one, by_name.get(one.task.chosen_by or one.task.name))]
     parts = [_HEADER, "## Goals, missed ones first", "", *goal_lines(goals), ""]
     parts += [_BESIDE, *beside, ""] if (beside := beside_lines(found)) else []
     parts += [*why(found, goals, validated), *(section(one, "test") for one in found)]

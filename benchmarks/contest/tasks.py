@@ -8,8 +8,11 @@ from infobehavior.market.config import MarketConfig
 
 MIN_MINUTES_OF_BOTS = 5
 
-MARKET = MarketConfig(num_sellers=20_000, abnormal_share=0.02)
-"""More abnormal sellers than the paper's 0.47 %, so that differences can be told from chance."""
+CHOOSING_MARKET = MarketConfig(num_sellers=20_000, abnormal_share=0.02)
+"""More abnormal sellers than the paper's 0.47 %, so that differences can be told from chance. By sellers of this seed a
+part of the recipe was chosen."""
+MARKET = CHOOSING_MARKET.model_copy(update={"seed": 2})
+"""Nothing was chosen by this one."""
 MARKET_TRAINED_UNTIL = date(2019, 9, 30)
 
 
@@ -19,12 +22,12 @@ class Corpus:
 
     Attributes:
         name: names its files.
-        log: folder of the log below `--data`; "market" is simulated.
+        log: folder of the log below `--data`, or of what is simulated.
         window_days: length of the windows.
         columns: what contestants see of an event, beside the entity and the time.
         is_cut: whether training sees nothing of a labelled account from its moment on.
         until: last local day that training sees, if it isn't the log's last one.
-        time_zone: of the log.
+        market: what the log is simulated by; None if it is a real one.
     """
 
     name: str
@@ -33,7 +36,12 @@ class Corpus:
     columns: Sequence[str] = ("behavior", "location", "outcome")
     is_cut: bool = False
     until: date | None = None
-    time_zone: str = "UTC"
+    market: MarketConfig | None = None
+
+    @property
+    def time_zone(self) -> str:
+        """Of the log."""
+        return self.market.time_zone if self.market else "UTC"
 
 
 NOWHERE = ("behavior", "outcome")
@@ -47,7 +55,8 @@ CORPORA = {
         Corpus("git-30-no-location", "git_activity", 30, NOWHERE),
         Corpus("git-365-cut", "git_activity", 365, is_cut=True),
         Corpus("flights-365", "nyc_flights", 365),
-        Corpus("market-30", "market", 30, until=MARKET_TRAINED_UNTIL, time_zone=MARKET.time_zone),
+        Corpus("market-30", "market", 30, until=MARKET_TRAINED_UNTIL, market=MARKET),
+        Corpus("choosing-market-30", "choosing-market", 30, until=MARKET_TRAINED_UNTIL, market=CHOOSING_MARKET),
     )
 }
 
@@ -67,6 +76,7 @@ class Task:
         group: column that keeps accounts of one person on one side of every split; "" if each stands alone.
         answered_by: domain-related task that asks the same of everyone's past, so that a model answers without any
             label, by the chance that its count is none; "" if there is none.
+        chosen_by: task whose validation part is for choosing in this one; "" if it is its own.
     """
 
     name: str
@@ -77,6 +87,7 @@ class Task:
     moments: str
     group: str
     answered_by: str = ""
+    chosen_by: str = ""
 
 
 def _at_last_event(label: str, window_days: int) -> str:
@@ -108,9 +119,26 @@ def _bots(name: str, corpus: str, window_days: int, what: str) -> Task:
     )
 
 
-CHOSEN_BY = ("bots-90", "churn", "old-aircraft", "market")
+def _market(name: str, corpus: str, market: MarketConfig, title: str, chosen_by: str = "") -> Task:
+    return Task(
+        name,
+        corpus,
+        "label_abnormal",
+        title,
+        f"Is the seller abnormal? Simulated: {market.num_sellers:,} sellers of seed {market.seed}, "
+        f"{market.abnormal_share:.0%} of them abnormal. Windows are the third month, training saw the two before.",
+        "SELECT entity_id, TIMESTAMPTZ '2019-10-31 16:00:00+00' AS as_of, label_abnormal, kind "
+        "FROM labels JOIN truth USING (entity_id) "
+        "WHERE entity_id IN (SELECT entity_id FROM events WHERE timestamp >= '2019-10-01 16:00:00+00') "
+        "ORDER BY entity_id",
+        "",
+        chosen_by=chosen_by,
+    )
+
+
+CHOSEN_BY = ("bots-90", "churn", "old-aircraft", "choosing-market")
 """Of a third of the groups of each of these the accounts are for choosing a recipe, in all tasks of the same log: the
-validation part. What is reported is of all others, the test part."""
+validation part. What is reported is of all others, the test part; a market by which nothing was chosen is all test."""
 PARTS = 3
 PART_SEED = 12_345
 
@@ -164,19 +192,8 @@ TASKS = (
         "WHERE label_old IS NOT NULL ORDER BY entity_id",
         "",
     ),
-    Task(
-        "market",
-        "market-30",
-        "label_abnormal",
-        "market (simulated), abnormal sellers",
-        f"Is the seller abnormal? Simulated: {MARKET.num_sellers:,} sellers, {MARKET.abnormal_share:.0%} of them "
-        "abnormal. Windows are the third month, training saw the two before.",
-        "SELECT entity_id, TIMESTAMPTZ '2019-10-31 16:00:00+00' AS as_of, label_abnormal, kind "
-        "FROM labels JOIN truth USING (entity_id) "
-        "WHERE entity_id IN (SELECT entity_id FROM events WHERE timestamp >= '2019-10-01 16:00:00+00') "
-        "ORDER BY entity_id",
-        "",
-    ),
+    _market("market", "market-30", MARKET, "market (simulated), abnormal sellers", chosen_by="choosing-market"),
+    _market("choosing-market", "choosing-market-30", CHOOSING_MARKET, "market (simulated) of the seed of choice"),
 )
 
 
@@ -198,8 +215,8 @@ NOT_UNSEEN = {
         "this label chose `two-cores`, on which ours builds",
         "Not unseen: the preset `two-cores`, on which `recommended` builds, was chosen by this label of all accounts.",
     ),
-    "market": NotUnseen(
-        "sellers like those by which a part of ours was chosen",
+    "choosing-market": NotUnseen(
+        "sellers by whom a part of ours was chosen",
         "Not unseen: the statistics of spans of `recommended` were found on markets of the same seed, 0 "
         "(docs/paper_map.md). A seller's habits, dates and, but for a few, kind are drawn from the seed, so sellers of "
         "the test part share them with sellers by whom a part of the recipe was chosen.",
