@@ -52,8 +52,8 @@ def test_violations_are_abnormal_sellers_from_their_day_on():
 
 
 def test_rewriting_hides_words_and_tricks_change():
-    plain, _ = products(rewriting=0.0, honest_violations=0.3)
-    hidden, found = products(rewriting=1.0, honest_violations=0.3)
+    plain, _ = products(rewriting=0.0, honest_violations=0.3, veiled=0.0, styled=0.0)
+    hidden, found = products(rewriting=1.0, honest_violations=0.3, veiled=0.0, styled=0.0)
     shown = [
         np.mean([telling(made, i) > 0 for i in np.flatnonzero(made.products.is_violation)]) for made in (plain, hidden)
     ]
@@ -66,6 +66,26 @@ def test_rewriting_hides_words_and_tricks_change():
     old, new = (set(text) for text in texts)
     assert "$" in new - old
     assert "\u0430" in old - new
+
+
+def test_some_violations_say_nothing():
+    many = {"rewriting": 0.0, "honest_violations": 0.4, "innocent_words": 0.0, "styled": 0.0}
+    for veiled in (1.0, 0.5):
+        made, found = products(veiled=veiled, **many)
+        says = np.array([telling(made, number) > 0 for number in range(len(found.title))])
+        for number, category in enumerate(CATEGORIES[:3]):
+            of_category = found.is_violation & (found.category == number)
+            assert 1 - says[of_category].mean() == pytest.approx(veiled * category.veiled, abs=0.12)
+        assert not says[~found.is_violation].any()
+
+
+def test_honest_titles_have_rewritten_words_too():
+    for styled, expected in ((0.0, 0.0), (0.5, 0.48)):
+        _, found = products(styled=styled, honest_violations=0.0, innocent_words=0.0)
+        known = {word for category in CATEGORIES for word in category.words}
+        honest = [title for title, is_bad in zip(found.title, found.is_violation, strict=True) if not is_bad]
+        is_styled = [not set(title.split(" ")) <= known for title in honest]
+        assert np.mean(is_styled) == pytest.approx(expected, abs=0.05)
 
 
 def test_pictures_tell_violations_apart_unless_they_are_taken():

@@ -134,6 +134,13 @@ class MarketConfig(BaseModel):
     violations: float = Field(0.6, ge=0, le=1, description="share of abnormal sellers' products that break the rules")
     honest_violations: float = Field(0.002, ge=0, le=1, description="likewise, of all others")
     rewriting: float = Field(0.6, ge=0, le=1, description="share of telling words that abnormal sellers rewrite")
+    veiled: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="how much of what `products.Category.veiled` says: violations whose titles say nothing",
+    )
+    styled: float = Field(0.1, ge=0, le=1, description="share of titles with an innocent word in look-alike letters")
     innocent_words: float = Field(0.05, ge=0, le=1, description="share of honest titles with a telling word")
     taken_pictures: float = Field(0.5, ge=0, le=1, description="share of violations with someone else's picture")
 

@@ -1,7 +1,7 @@
 """Products of simulated sellers: titles, pictures as vectors, categories, and which of them break the rules (4.3).
 
-Content tells of violations, and is confronted: abnormal sellers rewrite the words that give them away, and take other
-people's pictures. From the last month on they have new tricks, which no earlier title has.
+Content tells of violations, and is confronted: abnormal sellers rewrite the words that give them away, leave them out,
+and take other people's pictures. From the last month on they have new tricks, which no earlier title has.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,14 @@ class Category:
     Attributes:
         name: as in tables 3 and 4 of the paper.
         words: what its titles are made of.
-        telling: words that violations need, and honest titles seldom have.
+        telling: words that most violations need, and honest titles seldom have.
+        veiled: share of violations whose titles do without them.
     """
 
     name: str
     words: tuple[str, ...]
     telling: tuple[str, ...]
+    veiled: float = 0.0
 
 
 CATEGORIES = (
@@ -40,26 +42,31 @@ CATEGORIES = (
         "Accounts",
         ("game", "skin", "card", "top-up", "level", "server", "gift", "points", "code", "member", "video", "music"),
         ("account", "password", "login", "verified", "bulk"),
+        0.5,
     ),
     Category(
         "Gamble",
         ("dice", "table", "cloth", "set", "party", "club", "chips", "deck", "shuffler", "box", "marker", "lamp"),
         ("casino", "jackpot", "marked", "lens", "winner"),
+        0.2,
     ),
     Category(
         "Clothing & Accessories",
         ("dress", "cotton", "summer", "jacket", "sneaker", "slim", "belt", "scarf", "casual", "size", "hat", "wool"),
         ("logo", "original", "1:1", "factory", "tag"),
+        0.6,
     ),
     Category(
         "Luggage",
         ("suitcase", "wheel", "cabin", "travel", "lock", "zipper", "hard", "shell", "trolley", "strap", "bag", "inch"),
         ("monogram", "original", "replica", "tag", "leather-code"),
+        0.7,
     ),
     Category(
         "Cosmetics",
         ("cream", "serum", "lip", "mask", "skin", "sun", "powder", "brush", "set", "ml", "perfume", "gel"),
         ("sample", "tester", "original", "unboxed", "batch"),
+        0.5,
     ),
     Category(
         "Home",
@@ -143,14 +150,18 @@ def _titles(
     is_new: NDArray[np.bool_],
     random: np.random.Generator,
 ) -> list[str]:
-    """Words of the category; violations have one or two that give them away, often rewritten."""
+    """Words of the category; most violations have one or two that give them away, often rewritten."""
     titles = []
     for number, violates, new in zip(category.tolist(), is_violation.tolist(), is_new.tolist(), strict=True):
         of_category = CATEGORIES[number]
         words = random.choice(of_category.words, random.integers(*WORDS_OF_TITLE)).tolist()
-        num_telling = random.integers(1, 3) if violates else int(random.random() < config.innocent_words)
+        if random.random() < config.styled:
+            place = int(random.integers(len(words)))
+            words[place] = _rewritten(words[place], new, random)
+        is_open = violates and random.random() >= of_category.veiled * config.veiled
+        num_telling = random.integers(1, 3) if is_open else int(random.random() < config.innocent_words)
         for word in random.choice(of_category.telling, num_telling).tolist() if of_category.telling else ():
-            rewritten = violates and random.random() < config.rewriting
+            rewritten = is_open and random.random() < config.rewriting
             words.insert(int(random.integers(len(words) + 1)), _rewritten(word, new, random) if rewritten else word)
         titles.append(" ".join(words))
     return titles
