@@ -9,7 +9,7 @@ some sellers are abnormal from the second month on, so that there are violations
 import argparse
 import logging
 import sys
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 from contest.contestants import fastest_precision
@@ -24,9 +24,17 @@ from infobehavior.market.config import MarketConfig
 from infobehavior.market.simulate import VERSION, simulate
 from infobehavior.pretraining.config import preset
 
-MARKET = MarketConfig(num_sellers=10_000, abnormal_share=0.05, earliest_begin=60, products_per_seller=20.0, seed=2)
-"""Nothing was chosen by this market. More abnormal sellers and more products than by default, so that each category has
-some hundreds of violations."""
+MARKET = MarketConfig(
+    num_sellers=10_000,
+    abnormal_share=0.05,
+    first_day=date(2019, 7, 2),
+    num_days=122,
+    earliest_begin=90,
+    products_per_seller=40.0,
+    seed=2,
+)
+"""Nothing was chosen by this market. More abnormal sellers, more products and a month more than by default, so that each
+category has a hundred violations or more to learn from before the tricks change."""
 
 NUM_STEPS = 1_000
 

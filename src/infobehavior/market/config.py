@@ -138,9 +138,9 @@ class MarketConfig(BaseModel):
         1.0,
         ge=0,
         le=1,
-        description="how much of what `products.Category.veiled` says: violations whose titles say nothing",
+        description="times each category's share of violations whose titles say nothing, up to 0.7",
     )
-    styled: float = Field(0.1, ge=0, le=1, description="share of titles with an innocent word in look-alike letters")
+    styled: float = Field(0.05, ge=0, le=1, description="share of titles with an innocent word in look-alike letters")
     innocent_words: float = Field(0.05, ge=0, le=1, description="share of honest titles with a telling word")
     taken_pictures: float = Field(0.5, ge=0, le=1, description="share of violations with someone else's picture")
 
