@@ -40,7 +40,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not given.page_only:
         for corpus in CORPORA.values():
-            tasks = [task for task in TASKS if task.corpus == corpus.name and task.name in (given.task or [task.name])]
+            asked = [task for task in TASKS if task.corpus == corpus.name and task.name in (given.task or [task.name])]
+            tasks = [task for task in asked if given.part == "test" or not task.chosen_by]
             if not tasks:
                 continue
             if not is_there(corpus, given.data):
@@ -137,6 +138,9 @@ def _arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.part == "test" and (trials := [name for name in given.contestant or [] if name in TRIALS]):
         parser.error(f"{trials[0]!r} is for choosing, so it is never tried on the test part; add --part validation")
+    for task in TASKS:
+        if given.part == "validation" and task.chosen_by and task.name in (given.task or []):
+            parser.error(f"{task.name!r} has no validation part; what is chosen for it is by {task.chosen_by!r}")
     return given
 
 

@@ -27,14 +27,14 @@ from contest.timed import train_within
 from contest.trials import TRIALS, Recipe
 from infobehavior.artefacts import definition_hash, write_json
 from infobehavior.downstream.embeddings import read_embeddings
-from infobehavior.downstream.manual_features import as_matrix, manual_features
+from infobehavior.downstream.manual_features import as_matrix, features_hash, manual_features
 from infobehavior.model.device import multiplies_bfloat16
 
 COLES_BATCH = 16
 """Entities in a batch of CoLES. The authors have 64; trials of a minute were better with 16, in its favour."""
 
-COLES_PRECISION = {"gru": "bf16-mixed", "transformer": "32-true"}
-"""Of CoLES's products where the processor has bfloat16: 60 steps of the GRU took 0.7 times as long with it, of the
+PEER_PRECISION = {"gru": "bf16-mixed", "transformer": "32-true"}
+"""Of the peers' products where the processor has bfloat16: 60 steps of CoLES's GRU took 0.7 times as long with it, of the
 Transformer as long as without (`peers/coles_train.py --steps 60 --threads 1` on git_activity, windows of 30 days)."""
 
 VERSION = 3
@@ -96,8 +96,11 @@ def vectors(prepared: Prepared, contestant: str, seconds: int, seed: int, work: 
 
 
 def decided_by(prepared: Prepared, contestant: str, seconds: int, seed: int) -> str:
-    """Hash of what decides the vectors or scores of a contestant; of the package's code, `VERSION` tells."""
-    how: Any = [VERSION, infobehavior.__version__, MANUAL]
+    """Hash of what decides the vectors or scores of a contestant.
+
+    Of the package's code, `VERSION` and the text of the hand-made features tell.
+    """
+    how: Any = [MANUAL, features_hash()]
     if contestant in OURS:
         recipe = OURS[contestant]
         config = recipe.config(prepared.corpus.window_days).model_dump(mode="json")
@@ -105,7 +108,7 @@ def decided_by(prepared: Prepared, contestant: str, seconds: int, seed: int) -> 
     elif contestant != MANUAL:
         scripts = [*sorted(PEER_SCRIPTS.glob("*.py")), REQUIREMENTS]
         hashes = [hashlib.sha256(script.read_bytes()).hexdigest() for script in scripts]
-        how = [contestant, COLES_BATCH, COLES_PRECISION, fastest_precision(), hashes, seconds, seed]
+        how = [contestant, COLES_BATCH, PEER_PRECISION, fastest_precision(), hashes, seconds, seed]
     return definition_hash([prepared.decided_by, how])
 
 
@@ -152,11 +155,16 @@ def _coles(encoder: str, prepared: Prepared, folder: Path, seconds: int, seed: i
     corpus = prepared.corpus
     options: list[Any] = ["--batch-size", COLES_BATCH, "--encoder", encoder, *(["--cut"] if corpus.is_cut else [])]
     options += ["--until", corpus.until] if corpus.until else []
-    options += ["--precision", COLES_PRECISION[encoder]] if fastest_precision() == "bfloat16" else []
+    options += _precision(encoder)
     table, report = _run_peer("coles_train.py", prepared, prepared.moments, folder, seconds, seed, work, options)
     dim = table["embedding"].type.list_size
     matrix = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
     return Vectors(_in_order(table, matrix, prepared), {**report, "dim": dim})
+
+
+def _precision(encoder: str) -> list[str]:
+    """Of a peer's products."""
+    return ["--precision", PEER_PRECISION[encoder]] if fastest_precision() == "bfloat16" else []
 
 
 def supervised_scores(
@@ -173,10 +181,9 @@ def supervised_scores(
         work: folder in which the peers' environment is.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(moments, folder / "moments.parquet")
-    table, report = _run_peer(
-        "gru_supervised.py", prepared, folder / "moments.parquet", folder, seconds, seed, work, []
-    )
+    file, options = folder / "moments.parquet", _precision("gru")
+    pq.write_table(moments, file)
+    table, report = _run_peer("gru_supervised.py", prepared, file, folder, seconds, seed, work, options)
     return table["score"].to_numpy(), report
 
 

@@ -99,11 +99,12 @@ def _log(corpus: Corpus, data: Path, work: Path) -> tuple[Path, Path]:
 
 
 def _schema(corpus: Corpus, events: Path) -> Schema:
-    """What `inspect` proposes, without a place where contestants aren't told any."""
+    """What `inspect` proposes, without what contestants aren't told."""
     schema = infobehavior.inspect(events, columns={"time_zone": corpus.time_zone}).schema
-    if "location" in corpus.columns:
-        return schema
-    return schema.model_copy(update={"columns": schema.columns.model_copy(update={"location": None})})
+    untold = {name: None for name in ("location", "outcome") if name not in corpus.columns}
+    failures = type(schema.failures)() if "outcome" in untold else schema.failures
+    columns = schema.columns.model_copy(update=untold)
+    return schema.model_copy(update={"columns": columns, "failures": failures})
 
 
 def _windows(task: Task, events: Path, labels: Path) -> pa.Table:

@@ -73,6 +73,8 @@ def expected(events, as_of, schema=SCHEMA):
     parts = {name: [i for i in range(n) if is_late[i] == (name == "late")] for name in ("late", "before")}
     late_failures = sum(failures[i] for i in parts["late"])
     late_events = sum(len(by_minute[minutes[i]]) for i in parts["late"])
+    usual = share(sum(failures), len(inside))
+    recency = math.log1p((end - minutes[-1]) / 1440 if n else WINDOW_DAYS)
     pairs = Counter(pairwise(tokens))
 
     def halves(value):
@@ -90,8 +92,12 @@ def expected(events, as_of, schema=SCHEMA):
         "weekend_share": share(sum(local[m].weekday() > 4 for m in minutes), n),
         "hour_shift": shift(*halves(lambda i: [local[minutes[i]].hour])),
         "weekday_shift": shift(*halves(lambda i: [local[minutes[i]].weekday()])),
-        "failure_trend": math.log((1 + late_failures) / (1 + late_events))
-        - math.log((1 + sum(failures) - late_failures) / (1 + len(inside) - late_events)),
+        "failure_trend": math.log((late_failures + usual) / (1 + late_events))
+        - math.log((sum(failures) - late_failures + usual) / (1 + len(inside) - late_events))
+        if usual
+        else 0.0,
+        "recency_per_gap": recency - math.log1p(math.exp(np.mean(np.log(gaps))) if gaps else WINDOW_DAYS),
+        "recency_per_longest_gap": recency - math.log1p(max(gaps, default=WINDOW_DAYS)),
         "token_pair_top_share": share(max(pairs.values(), default=0), n - 1),
         "token_pair_entropy": entropy(pairs.values()) if pairs else 0.0,
         "token_next_entropy": max(0.0, entropy(pairs.values()) - entropy(Counter(tokens).values())) if pairs else 0.0,

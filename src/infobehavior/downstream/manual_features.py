@@ -1,6 +1,7 @@
 """The baseline of 4.2.2: features that a fraud engineer would make by hand, from the minutes of the same windows."""
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from infobehavior.artefacts import definition_hash
 from infobehavior.data.clock import utc_offsets
 from infobehavior.data.events import connect, quoted, quoted_text
 from infobehavior.data.minutes import MinuteTable, open_minutes
@@ -18,6 +20,7 @@ from infobehavior.data.schema import Schema
 from infobehavior.data.store import reading_minutes
 from infobehavior.errors import InputError
 
+_TEMPLATE = "manual_features.sql.jinja"
 NUM_TOP_PLACES = 100
 NUM_TOP_TOKENS = 40
 
@@ -62,10 +65,10 @@ def manual_features(minutes: MinuteTable | Path | str, windows: pa.Table, window
         return pa.schema([_field(feature) for feature in describe_features(table.schema)]).empty_table()
     bounds = _bounds(windows, window_minutes)
     first, end = pc.min(bounds["start_minute"]).as_py(), pc.max(bounds["end_minute"]).as_py()
-    files = table.files(first, end)
-    text = _Text(table.schema, _source(files, table.schema))
+    of_days = table.files(first, end)
+    text = _Text(table.schema, _source(of_days, table.schema))
     # One thread, since the order in which several add up floats is not the same from run to run.
-    with reading_minutes(table.path, files), connect(threads=1) as connection:
+    with reading_minutes(table.path, of_days), connect(threads=1) as connection:
         connection.register("windows", bounds)
         connection.register("offsets", _offsets(table.schema.time.time_zone, first, end))
         features = _described(_execute(connection, text.sql), text.columns)
@@ -99,12 +102,12 @@ def window_counts(minutes: MinuteTable, windows: pa.Table, window_minutes: int) 
         InputError: a file of the minutes is missing or damaged.
     """
     bounds = _bounds(windows, window_minutes)
-    files = minutes.files(pc.min(bounds["start_minute"]).as_py(), pc.max(bounds["end_minute"]).as_py())
-    with reading_minutes(minutes.path, files), connect(threads=1) as connection:
+    of_days = minutes.files(pc.min(bounds["start_minute"]).as_py(), pc.max(bounds["end_minute"]).as_py())
+    with reading_minutes(minutes.path, of_days), connect(threads=1) as connection:
         connection.register("windows", bounds)
         return connection.sql(
             "SELECT coalesce(sum(m.num_events), 0)::BIGINT AS num_events, count(m.minute) AS num_minutes "
-            f"FROM windows AS w LEFT JOIN {_source(files, minutes.schema)} AS m "
+            f"FROM windows AS w LEFT JOIN {_source(of_days, minutes.schema)} AS m "
             "ON m.entity_id = w.entity_id AND m.minute >= w.start_minute AND m.minute < w.end_minute "
             "GROUP BY w.row ORDER BY w.row"
         ).to_arrow_table()
@@ -113,6 +116,12 @@ def window_counts(minutes: MinuteTable, windows: pa.Table, window_minutes: int) 
 def describe_features(schema: Schema) -> list[Feature]:
     """List the features that `manual_features` makes for a schema, in the order of its columns."""
     return [column.feature for column in _Text(schema, "minutes").columns]
+
+
+def features_hash() -> str:
+    """Names the text that makes the features, so that what was made by an older one is made again."""
+    text = (files("infobehavior.downstream") / _TEMPLATE).read_text(encoding="utf-8")
+    return definition_hash([text, NUM_TOP_PLACES, NUM_TOP_TOKENS])
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ class _Text:
         environment = jinja2.Environment(
             loader=jinja2.PackageLoader("infobehavior.downstream", "."), undefined=jinja2.StrictUndefined
         )
-        self.sql = environment.get_template("manual_features.sql.jinja").render(
+        self.sql = environment.get_template(_TEMPLATE).render(
             minutes=minutes,
             num_words=schema.num_words,
             num_codes=len(schema.behaviors) + 1,
@@ -178,10 +187,10 @@ def _bounds(windows: pa.Table, window_minutes: int) -> pa.Table:
     )
 
 
-def _source(files: list[str], schema: Schema) -> str:
+def _source(of_days: list[str], schema: Schema) -> str:
     """A table expression of the minutes' files; of none, an empty table of the same columns."""
-    if files:
-        names = ", ".join(quoted_text(file) for file in files)
+    if of_days:
+        names = ", ".join(quoted_text(file) for file in of_days)
         return f"read_parquet([{names}], hive_partitioning = false)"
     words = "".join(f", 0::BIGINT AS levels_{word}" for word in range(schema.num_words))
     extra = "".join(f", ''::VARCHAR AS {quoted(name)}" for name in schema.columns.extra)

@@ -28,7 +28,7 @@ from infobehavior.data.clock import MINUTES_PER_DAY, SECONDS_PER_MINUTE, day_bou
 from infobehavior.data.events import connect, open_events, readable
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
-from infobehavior.downstream.manual_features import manual_features
+from infobehavior.downstream.manual_features import features_hash, manual_features
 from infobehavior.downstream.metrics import best_f1_threshold, recall_at_precision
 from infobehavior.embedding.embed import embed
 from infobehavior.errors import InputError
@@ -249,7 +249,7 @@ def read_online_data(
         zone,
         test_since,
         counts,
-        definition_hash([key, *hashes]),
+        definition_hash([key, features_hash(), *hashes]),
         is_simulated(products, minutes),
     )
 
@@ -334,7 +334,7 @@ def _embedded(folder: Path, key: str, asked: pa.Table, minutes: MinuteTable, mod
 
 
 def _hand_made(folder: Path, key: str, asked: pa.Table, minutes: MinuteTable, window_minutes: int) -> Path:
-    file = folder / f"manual-{key}.parquet"
+    file = folder / f"manual-{definition_hash([key, features_hash()])}.parquet"
     if not file.exists():
         features = manual_features(minutes, asked, window_minutes)
         plain = pa.table({name: features[name] for name in features.column_names})

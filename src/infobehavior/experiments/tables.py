@@ -168,7 +168,8 @@ def _score(data: OfflineData, features: str, config: PretrainConfig, learnt: Cal
 
 
 def _score_file(data: OfflineData, features: str, config: PretrainConfig) -> Path:
-    key = definition_hash([JUDGED, data.hash, features, _decides(features, config)])
+    by_hand = [] if features == "infobehavior" else [features_hash()]
+    key = definition_hash([JUDGED, data.hash, features, _decides(features, config), *by_hand])
     return data.folder / SCORES_FOLDER / f"{key}.json"
 
 
