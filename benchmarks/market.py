@@ -33,8 +33,8 @@ MARKETS = {
     "camouflaged alone": TENTH.model_copy(update={"kinds": Kinds(bought=0, burst=0, camouflaged=1, relapsing=0)}),
 }
 CLASSIFIERS_TRIED = ("lr", "gbdt")
-OF_ORDER = "token_change_share"
-"""The one hand-made feature that tells in which order things are done: how often a minute's behavior is a new one."""
+OF_ORDER = ("token_change_share", "token_pair_top_share", "token_pair_entropy", "token_next_entropy")
+"""The hand-made features that tell in which order things are done."""
 SEEDS = range(3)
 
 
@@ -71,10 +71,10 @@ def third_month(config: MarketConfig, work: Path, max_negatives: int | None = No
 def _measure(config: MarketConfig, work: Path) -> dict[str, Any]:
     """How well hand-made features do on a market."""
     market, data = third_month(config, work)
-    is_count = [feature.name != OF_ORDER for feature in describe_features(data.minutes.schema)]
+    is_count = [feature.name not in OF_ORDER for feature in describe_features(data.minutes.schema)]
     columns = ["auc", *(f"auc[{kind}]" for kind in KINDS[1:] if getattr(config.kinds, kind) > 0)]
     scores = {}
-    for named, features in (("", data.manual), (f", without {OF_ORDER}", data.manual[:, is_count])):
+    for named, features in (("", data.manual), (f", without the {len(OF_ORDER)} of order", data.manual[:, is_count])):
         runs = [judge(features, data.positive, seed, CLASSIFIERS_TRIED, kind=data.kind) for seed in SEEDS]
         for name in CLASSIFIERS_TRIED:
             of_column = {column: [run[name][column] for run in runs] for column in columns}
@@ -90,9 +90,11 @@ def _measure(config: MarketConfig, work: Path) -> dict[str, Any]:
 
 def _part(described: dict[str, Any]) -> str:
     """The part of the page."""
+    num_features = next(iter(described["markets"].values()))["num_features"]
     lines = [
-        f"`python benchmarks/market.py`, simulated; AUC of the hand-made features of the last 30 days, mean ± standard "
-        f"deviation over {len(described['seeds'])} splits of 80/20, which overlap. {in_words(described['machine'])}.",
+        f"`python benchmarks/market.py`, simulated; AUC of the {num_features} hand-made features of the last 30 days, "
+        f"mean ± standard deviation over {len(described['seeds'])} splits of 80/20, which overlap; those of order are "
+        f"{', '.join(f'`{name}`' for name in OF_ORDER)}. {in_words(described['machine'])}.",
         "",
         f"| market | positives | | all | {' | '.join(KINDS[1:])} |",
         "|---|---|---|---|" + "---|" * len(KINDS[1:]),

@@ -33,8 +33,8 @@ MARKET = MarketConfig(
     products_per_seller=40.0,
     seed=2,
 )
-"""Nothing was chosen by this market. More abnormal sellers, more products and a month more than by default, so that each
-category has a hundred violations or more to learn from before the tricks change."""
+"""Nothing was chosen by this market. More abnormal sellers, more products and a month more than by default, so that
+most categories have a hundred violations or more to learn from before the tricks change."""
 
 NUM_STEPS = 1_000
 

@@ -34,8 +34,11 @@ COLES_BATCH = 16
 """Entities in a batch of CoLES. The authors have 64; trials of a minute were better with 16, in its favour."""
 
 PEER_PRECISION = {"gru": "bf16-mixed", "transformer": "32-true"}
-"""Of the peers' products where the processor has bfloat16: 60 steps of CoLES's GRU took 0.7 times as long with it, of the
-Transformer as long as without (`peers/coles_train.py --steps 60 --threads 1` on git_activity, windows of 30 days)."""
+"""Of the peers' products where the processor has bfloat16: 60 steps of CoLES's GRU took 0.7 times as long with it, of
+the Transformer as long as without.
+
+Command: `peers/coles_train.py --steps 60 --threads 1`, on git_activity, windows of 30 days; noted by hand.
+"""
 
 VERSION = 3
 """Counts up when the package makes other vectors with the same configuration, or trains otherwise: they are then made

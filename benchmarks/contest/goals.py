@@ -54,7 +54,7 @@ def goal_lines(goals: Sequence[Goal]) -> list[str]:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """P of several tests, adjusted for their number by Holm's method (1979), in the same order."""
+    """P of several tests, adjusted for their number by Holm's method (1979), in the same order; each is a number."""
     adjusted, largest = [0.0] * len(values), 0.0
     for place, index in enumerate(sorted(range(len(values)), key=lambda index: values[index])):
         largest = max(largest, min(1.0, (len(values) - place) * values[index]))

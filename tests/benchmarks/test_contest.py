@@ -203,6 +203,7 @@ def test_blocks_are_compared_in_pairs_after_runs_are_averaged():
     runs = [(blocks + 0.2 + noise).tolist(), (blocks + 0.2 - noise + random.normal(0, 0.1, 20)).tolist()]
     assert p_value_of_blocks(runs, [blocks.tolist()] * 2) < 0.001
     assert p_value_of_blocks([(blocks + noise).tolist()], [blocks.tolist()]) > 0.05
+    assert p_value_of_blocks([blocks.tolist()], [blocks.tolist()]) == 1
 
 
 def test_classifiers_are_tested_on_each_fold():

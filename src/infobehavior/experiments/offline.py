@@ -99,10 +99,11 @@ class OfflineData:
     def lines(self) -> list[str]:
         """What is judged, for the terminal."""
         told = "simulated: " if self.simulated else ""
+        num_days = (self.trained_until - self.minutes.days[0]).days + 1
         return [
             f"{told}{len(self.positive):,} accounts, {int(self.positive.sum()):,} of them positive, judged by the "
-            f"{self.window_minutes // 1_440} days up to {self.until}; the encoders learn from twice as many up to "
-            f"{self.trained_until}",
+            f"{self.window_minutes // 1_440} days up to {self.until}; the encoders learn from the {num_days:,} days up "
+            f"to {self.trained_until}",
             f"left out: {self.num_silent:,} labelled accounts without events then, {self.num_left_out:,} negatives "
             "that weren't drawn",
         ]

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from infobehavior.artefacts import definition_hash, read_json, write_json
 from infobehavior.downstream.classifiers import CLASSIFIERS
+from infobehavior.downstream.manual_features import features_hash
 from infobehavior.experiments.offline import CLUSTERS, OfflineData, Scores, judge, representation, tried_counts
 from infobehavior.experiments.processes import in_processes
 from infobehavior.pretraining.config import PretrainConfig
+from infobehavior.pretraining.training import check_settings
 
 SCORES_FOLDER = "scores"
 JUDGED = 2
@@ -138,6 +140,8 @@ def _all_scores(
     data: OfflineData, configs: Sequence[PretrainConfig], feature_sets: Sequence[str], workers: int
 ) -> list[dict[str, dict[str, Scores]]]:
     """The scores of each feature set with each configuration; those that are kept aren't made again."""
+    for config in configs:
+        check_settings(config, data.minutes.schema)
     missing = {
         config.model_dump_json(): config  # Two rows of a table may have the same one.
         for config in configs

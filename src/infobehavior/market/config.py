@@ -3,7 +3,8 @@
 What is the same in all markets are constants beside their use: days of promotion and holidays (`block.PROMOTIONS`,
 `HOLIDAYS`), types of sellers, how often operations fail (`operations.TYPES`, `FAILURE_RATES`), how long accounts that
 were taken over are changed and how long relapses last (`sellers.TAKEOVER_DAYS`, `EPISODE_DAYS`, `PAUSE_DAYS`), when new
-tricks come (`products.NEW_TRICKS_DAYS`), and tools' bursts, 0.15 a day of 60 operations (`habits.Habits.draw`).
+tricks come (`products.NEW_TRICKS_DAYS`), what share of a category's violations has titles that say nothing
+(`products.CATEGORIES`), and tools' bursts, 0.15 a day of 60 operations (`habits.Habits.draw`).
 """
 
 from datetime import date, timedelta

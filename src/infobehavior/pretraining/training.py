@@ -19,6 +19,7 @@ from infobehavior.data.batches import Tokenizer, WindowBatch
 from infobehavior.data.clock import MINUTES_PER_DAY
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.data.moments import end_of_day, known_until, read_moments
+from infobehavior.data.schema import Schema
 from infobehavior.data.store import MinuteStore, content_hash
 from infobehavior.data.vocabulary import Vocabulary
 from infobehavior.errors import InputError
@@ -139,6 +140,22 @@ class Training:
         return {"step": step + 1, "loss": total.item(), **parts, "learning_rate": rate}
 
 
+def check_settings(config: PretrainConfig, schema: Schema) -> None:
+    """Refuse what can't be trained with minutes of this schema on this machine, before any work is done.
+
+    Raises:
+        InputError: there is no such device, a domain-related task isn't known, or no task is left.
+    """
+    find_device(config.device)
+    for line in config.domain_task:
+        check_domain_task(line, schema)
+    if not (config.coarse_task or config.fine_task or config.domain_task):
+        raise InputError(NO_TASK)
+
+
+NO_TASK = "no pretext task is left: leave the coarse or fine task in, or name a --domain-task"
+
+
 def prepare_training(
     path: Path,
     config: PretrainConfig,
@@ -161,8 +178,7 @@ def prepare_training(
     minutes, device = open_minutes(path), processes.device
     if config.precision == "bfloat16" and not multiplies_bfloat16(device):
         logger.warning("%s has no instructions for bfloat16: float32 would be faster, and more precise", device)
-    for line in config.domain_task:
-        check_domain_task(line, minutes.schema)
+    check_settings(config, minutes.schema)
     until = until or minutes.days[-1].isoformat()
     end = end_of_day(until, minutes.schema)
     store, until_of = _seen(minutes, config, end, as_of, processes, limit)
@@ -297,7 +313,7 @@ def _tasks(config: PretrainConfig, labels: list[DomainLabel]) -> nn.ModuleDict:
     for label in labels:
         tasks[module_key(label.name)] = DOMAIN_TASKS[label.readout.kind](label.name)
     if not tasks:
-        raise InputError("no pretext task is left: leave the coarse or fine task in, or name a --domain-task")
+        raise InputError(NO_TASK)
     return tasks
 
 
