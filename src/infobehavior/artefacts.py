@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -282,6 +282,11 @@ def is_simulated(*paths: str | Path) -> bool:
     """Whether any of these files and folders is a simulated market's, or lies in its folder, however deep."""
     folders = {folder for path in map(Path, paths) for folder in (path.resolve(), *path.resolve().parents)}
     return any((folder / MARKET_FILE).is_file() for folder in folders)
+
+
+def simulated_lines(definition: Mapping[str, Any]) -> list[str]:
+    """What an artefact of simulated data says first."""
+    return ["the data are simulated"] if definition.get("simulated") else []
 
 
 def definition_hash(definition: Any) -> str:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from downstream.examples import AS_OF, aggregated, random_events, windows_of, write_embeddings
+from infobehavior.artefacts import MARKET_FILE
 from infobehavior.data.minutes import open_minutes
 from infobehavior.downstream import evaluate, metric_lines, summary_lines
 from infobehavior.downstream.embeddings import read_embeddings
@@ -79,7 +80,7 @@ def test_metric_lines_are_aligned(rows):
 
 def test_summary_lines_say_what_was_found_and_left_out(evaluated, tmp_path):
     lines = summary_lines(evaluated)
-    assert lines[0].startswith("Alone, the representation")
+    assert lines[0].startswith("Alone, the representation"), "nothing is simulated"
     assert "4 labels without an embedding" in lines
     assert "positive: bot = 1, negative: bot = 0" in lines
     with pytest.raises(InputError, match=r"is not the folder of an evaluation"):
@@ -167,6 +168,18 @@ def test_features_that_are_constant_leak_no_warning(tmp_path):
     rows = evaluate(embedded, tmp_path / "labels.parquet", "bot", minutes.path, out, folds=2, seed=2**32 - 1)
     assert {(row["auc"], row["nmi"]) for row in rows if row["features"] == "manual"} == {(0.5, 0.0)}
     assert "positive: bot = human, negative: bot = bot" in summary_lines(out)
+
+
+def test_an_evaluation_beside_a_simulated_market_says_so(tmp_path):
+    minutes = aggregated(random_events(20), tmp_path)
+    embedded = write_embeddings(tmp_path / "embeddings", windows_of(list(range(20))), minutes)
+    market = tmp_path / "market"
+    market.mkdir()
+    (market / MARKET_FILE).write_text("{}")
+    pq.write_table(pa.table({"entity_id": list(range(20)), "bot": [0, 1] * 10}), market / "labels.parquet")
+    evaluate(embedded, market / "labels.parquet", "bot", minutes.path, tmp_path / "out", folds=2)
+    assert summary_lines(tmp_path / "out")[0] == "the data are simulated"
+    assert "The data are simulated." in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("out", ["file", "file/below", "/proc/none/out"])

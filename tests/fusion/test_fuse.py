@@ -24,6 +24,7 @@ from fusion.examples import (
     write_embeddings,
     write_rows,
 )
+from infobehavior.artefacts import MARKET_FILE
 from infobehavior.cli import main
 from infobehavior.errors import InputError
 from infobehavior.fusion.evaluation import fuse_evaluate
@@ -386,6 +387,15 @@ def test_metrics_are_of_the_network_and_of_lightgbm(metrics, fused):
             assert low <= high
         assert sum(one["count"] for one in row["reliability"]) == 120
     assert set(metrics["without"]) == {"seller", "picture", "listing", "look", "title"}
+
+
+def test_an_evaluation_beside_a_simulated_market_says_so(later, fused, tmp_path):
+    market = tmp_path / "market"
+    market.mkdir()
+    (market / MARKET_FILE).write_text("{}")
+    examples = shutil.copy(later, market)
+    assert fuse_evaluate(examples, fused, tmp_path / "report").lines()[0] == "the data are simulated"
+    assert "The data are simulated." in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_examples_of_the_training_are_counted(listed, fused, evaluation, tmp_path):

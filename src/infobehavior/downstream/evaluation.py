@@ -13,7 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from infobehavior.artefacts import DEFINITION_FILE, TRAINING_LOG, read_json, refuse_unwritable, write_json
+from infobehavior.artefacts import (
+    DEFINITION_FILE,
+    TRAINING_LOG,
+    is_simulated,
+    read_json,
+    refuse_unwritable,
+    simulated_lines,
+    write_json,
+)
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.downstream.charts import ReportContent, read_training_log
 from infobehavior.downstream.classifiers import CLASSIFIERS
@@ -103,7 +111,8 @@ def evaluate(
     column = read_labels(Path(labels), label, group, table.schema.time.time_zone)
     data = join_labels(embedded, column, group)
     _check_counts(embedded, table, data.windows)
-    settings = {"folds": folds, "seed": seed, "oversample": oversample, "label": label, "group": group}
+    settings: dict[str, Any] = {"folds": folds, "seed": seed, "oversample": oversample, "label": label, "group": group}
+    settings["simulated"] = is_simulated(embeddings, labels, minutes)
     definition = _definition(embedded, Path(labels), data, settings)
     log = read_training_log(embedded.path / TRAINING_LOG)
     # One thread: a sum over several is not the same from run to run, and their pools fight over the cores.
@@ -136,7 +145,7 @@ def summary_lines(out: str | Path) -> list[str]:
     definition = read_json(Path(out) / DEFINITION_FILE, "the folder of an evaluation")
     classes = "positive: {label} = {positive_class}, negative: {label} = {negative_class}".format(**definition)
     counts = (f"{count} {reason}" for reason, count in definition["counts"].items())
-    return [*definition["headline"], classes, *counts]
+    return [*simulated_lines(definition), *definition["headline"], classes, *counts]
 
 
 def check_out(out: Path, kind: str = KIND) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from infobehavior.artefacts import DEFINITION_FILE, write_json
+from infobehavior.artefacts import DEFINITION_FILE, is_simulated, simulated_lines, write_json
 from infobehavior.downstream.evaluation import check_out
 from infobehavior.downstream.metrics import recall_at_precision
 from infobehavior.errors import InputError
@@ -58,6 +58,7 @@ class EvaluateSummary:
     def lines(self) -> list[str]:
         """For the terminal."""
         return [
+            *simulated_lines(self.definition),
             *(f"{count} {reason}" for reason, count in self.definition["counts"].items()),
             *(line for row in self.rows for line in _row_lines(row)),
             *(f"without {name}: {_told(metrics)}" for name, metrics in self.without.items()),
@@ -108,7 +109,8 @@ def fuse_evaluate(
     without = {
         name: _short(read, fused.classifier.probability_of(masked(arrays, name)), config) for name in config.groups
     }
-    definition = _definition(read, fused, since, until)
+    joined = [group.table for group in config.groups.values() if group.table]
+    definition = {**_definition(read, fused, since, until), "simulated": is_simulated(examples, *joined)}
     (out / DEFINITION_FILE).unlink(missing_ok=True)
     write_json(out / METRICS_FILE, {"rows": rows, "without": without})
     assert read.positive is not None
