@@ -155,7 +155,7 @@ TASKS = (
         "label_churn",
         "git_activity, churn",
         "Will the person never come back? Windows end at the label's own split date, from which on training saw "
-        "nothing of the account.",
+        "nothing of the account. Nobody is told outcomes, since a commit fails when it is reverted, later.",
         "SELECT entity_id, split_date AS as_of, label_churn, person_id FROM labels "
         "WHERE label_churn IS NOT NULL ORDER BY entity_id",
         "person_id",
