@@ -28,7 +28,7 @@ format: $(DEV_INSTALLED)
 # Representations, ours and the peers', by the same questions; writes docs/results.md. It takes hours and needs the logs, so
 # name tasks: make results TASK=churn.
 results: $(BENCH_INSTALLED)
-	PYTHONPATH=benchmarks $(BIN)/python -m contest $(addprefix --task ,$(TASK))
+	PYTHONPATH=benchmarks $(BIN)/python -m contest $(if $(TASK),--task $(TASK))
 
 # The paper's Tables 1 and 2 on a simulated market: make tables TABLE=table1 PRESET=recommended.
 tables: $(BENCH_INSTALLED)
