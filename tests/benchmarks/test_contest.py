@@ -20,7 +20,7 @@ from contest.fused import FUSED
 from contest.goals import beside_lines, goal_lines, goals_of, holm
 from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION, late_fusion, mean_of_two
-from contest.tasks import NOT_UNSEEN, Corpus, Task
+from contest.tasks import CORPORA, NOT_UNSEEN, Corpus, Task
 from contest.why import why
 from machine import machine
 from pydantic import ValidationError
@@ -455,6 +455,18 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     text = (tmp_path / "results.md").read_text()
     assert "| recipe | seeds | bad, Logistic regression | bad, LightGBM | linked, MRR |" in text
     assert re.search(r"\| trial: learned \[CLS\] \| 2( \| \+0\.000 ± 0\.000){3} \|", text), "the same vectors"
+
+
+def test_flights_of_the_package_have_the_numbers_of_the_log(tmp_path):
+    assert corpora.is_there(CORPORA["flights-365"], tmp_path), "they can be made"
+    events, labels = corpora._log(CORPORA["flights-365"], tmp_path, tmp_path)
+    found, made = pq.read_table(events), pq.read_table(labels)
+    assert found.num_rows == 658_183
+    assert pc.unique(found["entity_id"]).to_pylist() == list(range(3_423))
+    assert made.filter(pc.equal(made["entity_id"], 1))["maker"].to_pylist() == ["AIRBUS INDUSTRIE"], "N482UA"
+    written = [file.stat().st_mtime_ns for file in (events, labels)]
+    corpora._log(CORPORA["flights-365"], tmp_path, tmp_path)
+    assert [file.stat().st_mtime_ns for file in (events, labels)] == written
 
 
 def test_a_task_without_a_validation_part_is_left_out_of_it(data, small_contest, tmp_path, monkeypatch, capsys):
