@@ -2,8 +2,9 @@
 
     python examples/defended_threshold.py
 
-All data here are simulated: 300 sellers of a small market, some of them abnormal, all of whose titles tell. With a log of your own, begin with
-`infobehavior inspect`; its products are any table of examples with an account, a moment, a label and some columns.
+All data here are simulated: 1,000 sellers of a small market, some of them abnormal, all of whose titles tell. With a log
+of your own, begin with `infobehavior inspect`; its products are any table of examples with an account, a moment, a
+label and some columns.
 """
 
 import sys
@@ -22,7 +23,7 @@ LAST_DAYS = ("2019-09-25", "2019-10-02", "2019-10-09", "2019-10-16")
 def main(folder: Path) -> None:
     # 1. Events to embeddings, without labels. A night job writes a day each night; here it is one a week.
     config = MarketConfig(
-        num_sellers=300, abnormal_share=0.3, earliest_begin=60, products_per_seller=20, veiled=0, time_zone=ZONE
+        num_sellers=1_000, abnormal_share=0.3, earliest_begin=60, products_per_seller=20, veiled=0, time_zone=ZONE
     )
     market = simulate(folder / "market", config)
     schema = infobehavior.inspect(market.events, columns={"time_zone": ZONE}).schema

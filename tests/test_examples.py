@@ -21,9 +21,9 @@ def test_a_defended_threshold(tmp_path, capsys):
 
     rows = read_json(tmp_path / "report" / "metrics.json", "metrics")["rows"]
     assert [row["classifier"] for row in rows] == ["fusion", "gbdt"]
-    assert rows[0]["auc"] > 0.7
+    assert all(row["auc"] > 0.9 and row["is_met"] for row in rows)
     predicted = pq.read_table(tmp_path / "predictions" / "ds=2019-10-31" / "predictions.parquet")
-    assert set(predicted["is_flagged"].to_pylist()) <= {True, False}
+    assert 0 < sum(predicted["is_flagged"].to_pylist()) < len(predicted)
     printed = capsys.readouterr().out
     assert "threshold" in printed
     assert "seen in training" not in printed
