@@ -178,7 +178,8 @@ longer, each task and each goal against a peer says by how much, and that favour
   with its authors' settings for transactions but for batches of 16. The GRU's products are in bfloat16 where the
   processor has it; the Transformer isn't faster with it and has float32.
 - `supervised-gru`: the package's GRU, trained with labels on the first fold of each seed: where there is one seed, that
-  is one figure without any spread. It has one learning rate and no dropout; its rows here were made in float32.
+  is one figure without any spread. It has one learning rate and no dropout; rows by commits before
+  8ab3ef2 were made in float32.
 - `manual + …`: the hand-made features beside a representation.
 - `fused: manual + …`: the same as two groups of the fusion network (4.4.2), whose validation part, a fifth of the
   training fold, isn't learnt from afterwards.

@@ -458,15 +458,29 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
 
 
 def test_flights_of_the_package_have_the_numbers_of_the_log(tmp_path):
-    assert corpora.is_there(CORPORA["flights-365"], tmp_path), "they can be made"
-    events, labels = corpora._log(CORPORA["flights-365"], tmp_path, tmp_path)
+    corpus, nothing = CORPORA["flights-365"], tmp_path / "none"
+    assert corpora.is_there(corpus, nothing), "they can be made"
+    events, labels = corpora._log(corpus, nothing, tmp_path)
     found, made = pq.read_table(events), pq.read_table(labels)
     assert found.num_rows == 658_183
     assert pc.unique(found["entity_id"]).to_pylist() == list(range(3_423))
-    assert made.filter(pc.equal(made["entity_id"], 1))["maker"].to_pylist() == ["AIRBUS INDUSTRIE"], "N482UA"
+    built = dict(zip(made["entity_id"].to_pylist(), made["year_built"].to_pylist(), strict=True))
+    assert len(built) == 2_721
+    assert (built[1], built[2], 0 in built) == (2001, 1998, False)
     written = [file.stat().st_mtime_ns for file in (events, labels)]
-    corpora._log(CORPORA["flights-365"], tmp_path, tmp_path)
+    corpora._log(corpus, nothing, tmp_path)
     assert [file.stat().st_mtime_ns for file in (events, labels)] == written
+
+
+def test_what_contestants_are_not_told_is_not_in_the_schema(data):
+    events = data / CORPUS.log / "events.parquet"
+    told = corpora._schema(replace(CORPUS, columns=("behavior", "location", "outcome")), events)
+    assert told.columns.outcome == "outcome"
+    assert told.failures.outcomes
+    untold = corpora._schema(replace(CORPUS, columns=("behavior",)), events)
+    assert (untold.columns.location, untold.columns.outcome) == (None, None)
+    assert not untold.failures.outcomes
+    assert "outcome" not in CORPORA["git-365-cut"].columns
 
 
 def test_a_task_without_a_validation_part_is_left_out_of_it(data, small_contest, tmp_path, monkeypatch, capsys):

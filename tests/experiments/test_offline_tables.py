@@ -138,6 +138,34 @@ def test_a_run_that_was_interrupted_goes_on(data, monkeypatch):
     assert len(judged) == 4  # the first of three isn't judged again
 
 
+def test_scores_of_hand_made_features_are_made_again_when_their_text_changes(data, monkeypatch):
+    judged = []
+
+    def judge_quickly(features, *_, **__):
+        judged.append(features.shape[1])
+        return {name: {"auc": 0.5, "nmi": 0.0} for name in ("lr", "gbdt", "mlp", "clusters")}
+
+    monkeypatch.setattr(tables, "judge", judge_quickly)
+    monkeypatch.setattr(tables, "representation", lambda data, _: np.zeros((len(data.positive), 4), np.float32))
+    table1(data, config(), range(1))
+    manual, learnt, both = judged
+    assert (learnt, both) == (4, manual + 4)
+    monkeypatch.setattr(tables, "features_hash", lambda: "of another text")
+    table1(data, config(), range(1))
+    assert judged[3:] == [manual, both]
+
+
+def test_settings_of_all_rows_are_checked_before_anything_is_learnt(data, monkeypatch):
+    monkeypatch.setattr(tables, "representation", lambda *_: pytest.fail("something is learnt"))
+    monkeypatch.setattr(tables, "judge", lambda *_, **__: pytest.fail("something is judged"))
+    with pytest.raises(InputError, match="no pretext task is left"):
+        table2(data, config(coarse_task=False, fine_task=False), range(1))
+    with pytest.raises(InputError, match="unknown kind 'nonsense'"):
+        table1(data, config().model_copy(update={"domain_task": ("nonsense",)}), range(1))
+    with pytest.raises(InputError, match="'abacus' is not a device"):
+        table1(data, config(device="abacus"), range(1))
+
+
 def test_table2_changes_what_the_paper_changes(data, monkeypatch):
     given = []
 

@@ -69,13 +69,20 @@ def test_rewriting_hides_words_and_tricks_change():
 
 
 def test_some_violations_say_nothing():
-    many = {"rewriting": 0.0, "honest_violations": 0.4, "innocent_words": 0.0, "styled": 0.0}
-    for veiled in (1.0, 0.5):
-        made, found = products(veiled=veiled, **many)
+    for veiled in (1.0, 0.5, 0.0):
+        made, found = products(
+            veiled=veiled,
+            rewriting=0.0,
+            honest_violations=0.4,
+            innocent_words=0.0,
+            styled=0.0,
+            products_per_seller=30.0,
+        )
         says = np.array([telling(made, number) > 0 for number in range(len(found.title))])
-        for number, category in enumerate(CATEGORIES[:3]):
+        for number, category in enumerate(CATEGORIES):
             of_category = found.is_violation & (found.category == number)
-            assert 1 - says[of_category].mean() == pytest.approx(veiled * category.veiled, abs=0.12)
+            if category.telling:
+                assert 1 - says[of_category].mean() == pytest.approx(veiled * category.veiled, abs=0.07)
         assert not says[~found.is_violation].any()
 
 

@@ -140,13 +140,13 @@ def _all_scores(
     data: OfflineData, configs: Sequence[PretrainConfig], feature_sets: Sequence[str], workers: int
 ) -> list[dict[str, dict[str, Scores]]]:
     """The scores of each feature set with each configuration; those that are kept aren't made again."""
-    for config in configs:
-        check_settings(config, data.minutes.schema)
     missing = {
         config.model_dump_json(): config  # Two rows of a table may have the same one.
         for config in configs
         if not all(_score_file(data, features, config).exists() for features in feature_sets)
     }
+    for config in missing.values():
+        check_settings(config, data.minutes.schema)
     if missing and "manual" in feature_sets:
         _ = data.manual  # Made once, before other processes get it.
     work = partial(_score_sets, data, feature_sets)

@@ -39,7 +39,7 @@ from infobehavior.progress import progress
 
 VERSION = 3
 """Of what is simulated; raised with each change of it, so that no market is made of two versions' blocks. 3 has the
-events of 2, and other titles of products."""
+events of 2, and other titles and pictures of products."""
 
 SELLERS_PER_BLOCK = 1_000
 """A block is simulated by one worker and becomes one file."""
