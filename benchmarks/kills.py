@@ -155,11 +155,12 @@ def main() -> int:
     for case in CASES:
         if given.command and case.name not in given.command:
             continue
-        found[case.name] = asdict(kill_often(case, base, given.work / case.name, given.kills, given.seed))
+        killed = asdict(kill_often(case, base, given.work / case.name, given.kills, given.seed))
+        found[case.name] = {**killed, "seed": given.seed, "machine": machine()}
         print(case.name, found[case.name], flush=True)
         before = read_json(RESULTS, "results")["commands"] if RESULTS.exists() and given.command else {}
         if not given.dry_run:
-            write_json(RESULTS, {"machine": machine(), "seed": given.seed, "commands": before | found})
+            write_json(RESULTS, {"commands": before | found})
             write_page()
     return 0
 
@@ -349,15 +350,17 @@ def write_page() -> None:
         "with other bytes": lambda row: row["unequal"],
         "temporary files and marks left": lambda row: row["leftovers"],
         "an undisturbed run": lambda row: f"{row['seconds']:.1f} s",
+        "commit": lambda row: row["machine"]["commit"],
     }
     rows = [{"name": name, **row} for name, row in results["commands"].items()]
     lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
     lines += [" | ".join(str(cell(row)) for cell in columns.values()) for row in rows]
     table = "\n".join(f"| {line} |" for line in lines)
     examples = [f"- `{row['name']}`: {example}" for row in rows for example in row["examples"]]
-    write_text(
-        PAGE, "\n\n".join([HEADER, table, *examples, f"Seed {results['seed']}, {in_words(results['machine'])}."]) + "\n"
-    )
+    seeds = sorted({row["seed"] for row in rows})
+    machines = {in_words({name: of for name, of in row["machine"].items() if name != "commit"}) for row in rows}
+    told = f"Seed {', '.join(map(str, seeds))}, {'; or '.join(sorted(machines))}."
+    write_text(PAGE, "\n\n".join([HEADER, table, *examples, told]) + "\n")
 
 
 HEADER = """# Kills
