@@ -67,12 +67,14 @@ def test_the_page_shows_all_that_was_found(tmp_path, monkeypatch):
     monkeypatch.setattr(kills, "RESULTS", tmp_path / "kills.json")
     monkeypatch.setattr(kills, "PAGE", tmp_path / "kills.md")
     found = kills.Found(kills=50, at_work=49, reads=12_345, half=1, failed=2, seconds=1.5, examples=["half: a.json"])
-    machine = kills.machine()
-    (tmp_path / "kills.json").write_text(
-        json.dumps({"machine": machine, "seed": 7, "commands": {"daily": vars(found)}})
-    )
+    rows = {
+        name: {**vars(found), "seed": 7, "machine": {**kills.machine(), "commit": commit}}
+        for name, commit in (("daily", "0123abc"), ("embed", "4567def"))
+    }
+    (tmp_path / "kills.json").write_text(json.dumps({"commands": rows}))
     kills.write_page()
     page = (tmp_path / "kills.md").read_text()
-    assert "| `daily` | 50 | 49 | 12,345 | 1 | 0 | 2 | 0 | 0 | 1.5 s |" in page
+    assert "| `daily` | 50 | 49 | 12,345 | 1 | 0 | 2 | 0 | 0 | 1.5 s | 0123abc |" in page
+    assert "1.5 s | 4567def |" in page
     assert "- `daily`: half: a.json" in page
-    assert "Seed 7" in page
+    assert page.count("Seed 7, ") == 1
