@@ -2,8 +2,8 @@
 
     python examples/defended_threshold.py
 
-All data here are simulated: 1,000 sellers of a small market, some of them abnormal, all of whose titles tell. With a log
-of your own, begin with `infobehavior inspect`; its products are any table of examples with an account, a moment, a
+All data here are simulated: 1,000 sellers of a small market, some of them abnormal, all of whose titles tell. With a
+log of your own, begin with `infobehavior inspect`; its products are any table of examples with an account, a moment, a
 label and some columns.
 """
 
