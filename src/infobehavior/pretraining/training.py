@@ -40,6 +40,8 @@ from infobehavior.pretraining.share import Share, draw_share, whole_step
 
 logger = logging.getLogger("infobehavior")
 
+NO_TASK = "no pretext task is left: leave the coarse or fine task in, or name a --domain-task"
+
 
 @dataclass(frozen=True)
 class StepInput:
@@ -151,9 +153,6 @@ def check_settings(config: PretrainConfig, schema: Schema) -> None:
         check_domain_task(line, schema)
     if not (config.coarse_task or config.fine_task or config.domain_task):
         raise InputError(NO_TASK)
-
-
-NO_TASK = "no pretext task is left: leave the coarse or fine task in, or name a --domain-task"
 
 
 def prepare_training(
