@@ -11,6 +11,7 @@ from infobehavior.errors import InputError
 from infobehavior.fusion.classifier import FusionClassifier
 from infobehavior.fusion.config import Network
 from infobehavior.fusion.parts import numbered, split_by_entity
+from infobehavior.fusion.training import calibrated_loss
 
 TABLE = table_of(products())
 
@@ -175,24 +176,26 @@ def test_the_kept_epoch_has_the_lowest_loss_of_the_validation_part():
     assert len(losses) == model.best_epoch_ + 3 + 1
 
 
-def loss_by_loops(model, rows):
-    """Of the validation part, a positive counted in four copies, by the logits of the kept epoch."""
-    total, weights = 0.0, 0.0
-    for row in rows:
-        probability = model.predict_proba(TABLE.slice(row, 1))[0, 1]
-        is_positive = TABLE["risky"][row].as_py() == 1
-        weight = 4.0 if is_positive else 1.0
-        total -= weight * np.log(probability if is_positive else 1 - probability)
-        weights += weight
-    return total / weights
-
-
-def test_the_loss_counts_positives_in_copies():
+def test_the_loss_of_the_validation_part_is_that_of_calibrated_probabilities():
     is_validation = np.arange(len(TABLE)) % 5 == 0
-    model = FusionClassifier(GROUPS, tiny_network(calibration="none", positive_weight=4.0))
+    model = FusionClassifier(GROUPS, tiny_network(calibration="platt"))
     model.fit(TABLE, TABLE["risky"], is_validation=is_validation)
-    found = model.losses_[model.best_epoch_][1]
-    assert found == pytest.approx(loss_by_loops(model, np.flatnonzero(is_validation).tolist()), rel=1e-5)
+    total = 0.0
+    for row in np.flatnonzero(is_validation).tolist():
+        probability = model.predict_proba(TABLE.slice(row, 1))[0, 1]
+        total -= np.log(probability if TABLE["risky"][row].as_py() == 1 else 1 - probability)
+    assert model.losses_[model.best_epoch_][1] == pytest.approx(total / is_validation.sum(), rel=1e-5)
+
+
+def test_scores_that_are_too_sure_but_well_ordered_do_not_end_the_training():
+    positive = np.array([False] * 30 + [True] * 10)
+    scores = np.where(positive, 1.0, -1.0) + np.random.default_rng(0).normal(size=40)
+    assert calibrated_loss(50 * scores + 7, positive) == pytest.approx(calibrated_loss(scores, positive), rel=1e-4)
+    assert calibrated_loss(scores, positive) < calibrated_loss(np.random.default_rng(1).permutation(scores), positive)
+
+
+def test_the_loss_of_what_went_astray_is_not_a_number():
+    assert np.isnan(calibrated_loss(np.array([0.0, np.inf]), np.array([False, True])))
 
 
 def test_balanced_weights_make_the_classes_equal():

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from infobehavior.fusion.calibration import calibrate
 from infobehavior.fusion.config import Group, Network
 from infobehavior.fusion.features import GroupArray, GroupFeatures
 from infobehavior.fusion.network import FusionNetwork, GroupBatch, GroupShape
@@ -19,6 +20,7 @@ Arrays = Mapping[str, GroupArray]
 ROWS_AT_A_TIME = 256
 STEPS_OF_EPOCH, LEAST_BATCH = 32, 16
 """Of few examples a step has fewer than it might: epochs are what is chosen, and must be fine enough."""
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Trained:
 
     Attributes:
         network: of the epoch with the lowest loss of the validation part.
-        losses: for each epoch, that of the training part, masks and dropout included, and that of the validation part.
+        losses: for each epoch, that of the training part, masks and dropout included, and that of the validation part,
+            calibrated.
         best_epoch: from 0.
     """
 
@@ -75,6 +78,9 @@ def train(
 ) -> Trained:
     """Train until the validation part's loss hasn't fallen for some epochs; equal inputs give equal weights.
 
+    It is the loss once scores are calibrated. Of few examples a network is soon too sure of itself, while it still
+    learns to order them; calibration mends the one, so only the other may decide (as Berta et al., 2025, argue).
+
     Args:
         features: how each group became an array.
         groups: what they are, for the masking.
@@ -90,7 +96,7 @@ def train(
         best, best_epoch = copy.deepcopy(network.state_dict()), 0
         for epoch in range(config.max_epochs):
             seen = _train_epoch(network, optimizer, training, config, epoch)
-            losses.append((seen, _loss(validation.positive, validation.weights, logits(network, validation.arrays))))
+            losses.append((seen, calibrated_loss(logits(network, validation.arrays), validation.positive)))
             if losses[-1][1] <= min(loss for _, loss in losses):
                 best, best_epoch = copy.deepcopy(network.state_dict()), epoch
             elif epoch - best_epoch >= config.patience:
@@ -138,11 +144,12 @@ def _train_epoch(
     return total / float(training.weights.sum())
 
 
-def _loss(positive: NDArray[np.bool_], weights: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
-    """Log loss of logits, by weight."""
-    with np.errstate(invalid="ignore"):  # a training that went astray
-        losses = np.logaddexp(0, np.where(positive, -scores, scores))
-    return float(np.average(losses, weights=weights))
+def calibrated_loss(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Log loss of logits after Platt's sigmoid, learnt from the same examples; NaN of a training that went astray."""
+    if not np.isfinite(scores).all():
+        return float("nan")
+    probability = np.clip(calibrate("platt", scores, positive)(scores), TINY, 1 - TINY)
+    return float(-np.log(np.where(positive, probability, 1 - probability)).mean())
 
 
 def logits(network: FusionNetwork, arrays: Arrays) -> NDArray[np.float64]:
