@@ -103,7 +103,9 @@ class Network(_Frozen):
         256, description="examples a step, at most; of few examples, a thirty-second of them"
     )
     max_epochs: PositiveInt = Field(100, description="at most so many")
-    patience: PositiveInt = Field(10, description="epochs without a lower calibrated loss of the validation part, then it ends")
+    patience: PositiveInt = Field(
+        10, description="epochs without a lower calibrated loss of the validation part, then it ends"
+    )
     positive_weight: PositiveFloat | Literal["balanced"] = Field(
         4.0,
         description="in how many copies a positive counts in training (4.2.3), or as many as make the classes equal",
