@@ -149,6 +149,10 @@ def test_a_run_is_measured_on_what_it_has_not_seen(data, setting):
     assert max(parts[NEW]["auc"] for parts in scores.values()) > 0.6
 
 
+def test_trees_are_not_trained_again_for_each_way_of_masking(data):
+    assert set(judge_run(data, Run(TASKS[0], BASIC, Masking(None, 0.0), 0))) == {"fusion"}
+
+
 def test_a_table_has_the_paper_s_rows_and_keeps_its_scores(data, monkeypatch):
     asked = []
 

@@ -376,6 +376,8 @@ def fusion_config(data: OnlineData, run: Run) -> FusionConfig:
 def judge_run(data: OnlineData, run: Run) -> dict[str, dict[str, dict[str, float]]]:
     """Train, and measure on each part that wasn't learnt from.
 
+    LightGBM knows no masking, so it is trained where that is as usual, and not again for each way of masking.
+
     Returns:
         Metrics by classifier and part.
     """
@@ -383,7 +385,7 @@ def judge_run(data: OnlineData, run: Run) -> dict[str, dict[str, dict[str, float
     learnt = read_examples(data.parts[TRAIN], config, labelled=True)
     assert learnt.positive is not None
     parts = split(learnt, config.validation, run.seed)
-    classifier = FusionClassifier(config.groups, config.network, gbdt=True)
+    classifier = FusionClassifier(config.groups, config.network, gbdt=run.masking == USUAL_MASKING)
     classifier.fit_tables(learnt.tables, learnt.positive, parts)
     validation = probabilities(classifier, classifier.arrays(rows_of(learnt.tables, parts.validation)))
     positive, entity = learnt.positive[parts.validation], entity_numbers(learnt)[parts.validation]

@@ -29,7 +29,7 @@ from infobehavior.fusion.config import Network
 SCORES_FOLDER = "scores"
 SETTINGS = (BASIC, WITH_MANUAL, WITH_BEHAVIOR)
 TITLES = {"fusion": "fusion network", "gbdt": "LightGBM"}
-VERSION = 3
+VERSION = 4
 """Of how a run is trained and judged; raised with each change of it."""
 
 

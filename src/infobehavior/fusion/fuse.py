@@ -149,8 +149,9 @@ def faults_of(examples: str | Path) -> Iterator[None]:
 
 
 def probabilities(classifier: FusionClassifier, arrays: Mapping[str, GroupArray]) -> dict[str, NDArray[np.float64]]:
-    """Of the network and of LightGBM, for the same examples."""
-    return {FUSION: classifier.probability_of(arrays), GBDT: classifier.gbdt_probability_of(arrays)}
+    """Of the network, and of LightGBM where it was trained, for the same examples."""
+    of_trees = {GBDT: classifier.gbdt_probability_of(arrays)} if classifier.gbdt else {}
+    return {FUSION: classifier.probability_of(arrays), **of_trees}
 
 
 def split(examples: Examples, validation: Validation, seed: int) -> Parts:
