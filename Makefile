@@ -5,7 +5,7 @@ DEMO_INSTALLED := $(VENV)/.demo-installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 DEV_INSTALLED := $(VENV)/.dev-installed
 
-.PHONY: demo test check format results tables online bench tree features clean
+.PHONY: demo test check format results tables online bench kills tree features clean
 
 # The whole path on real data: events, minutes, encoder, embeddings, evaluation, report.
 demo: $(DEMO_INSTALLED)
