@@ -36,7 +36,7 @@ MARKET = MarketConfig(
 """Nothing was chosen by this market. More abnormal sellers, more products and a month more than by default, so that
 most categories have a hundred violations or more to learn from before the tricks change."""
 
-NUM_STEPS = 1_000
+NUM_STEPS = 500
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from machine import ROOT, in_words
 
 from contest.found import Found
 from contest.goals import beside_lines, goal_lines, goals_of
+from contest.overview import overview
 from contest.sections import section, trials
 from contest.tasks import TASKS
 from contest.why import why
@@ -26,7 +27,7 @@ def write_page() -> None:
     found, validated = _read("test"), _read("validation")
     by_name = {one.task.name: one for one in validated}
     goals = [goal for one in found for goal in goals_of(one, by_name.get(one.task.chosen_by or one.task.name))]
-    parts = [_HEADER, "## Goals, missed ones first", "", *goal_lines(goals), ""]
+    parts = [_FIRST, *overview(found), _HOW, "## Goals, missed ones first", "", *goal_lines(goals), ""]
     parts += [_BESIDE, *beside, ""] if (beside := beside_lines(found)) else []
     parts += [*why(found, goals, validated), *(section(one, "test") for one in found)]
     tables = [json.loads(file.read_text()) for file in sorted((RESULTS / "tables").glob("*.json"))]
@@ -158,16 +159,22 @@ _BESIDE = """\
 Manual features with the representation against manual features with a peer's, in the same way for both.
 """
 
-_HEADER = """\
+_FIRST = """\
 # Results
 
 Written by `python -m contest --page-only` from the JSON files in `docs/results`; don't edit.
 
 Representations that are learnt without labels, ours and the peers', and hand-made features, on the same windows, the
-same splits and with the same classifiers. Encoders are given the same wall time on two threads, one after the other,
-and stop by the clock; that of `supervised-gru` stands still while it looks at what it chooses by, which *trained for*
-includes. Some rows of ours are older: they were told their steps beforehand, and where they trained more than 5 %
-longer, each task and each goal against a peer says by how much, and that favours ours.
+same splits and with the same classifiers; then the paper's tables on a simulated market.
+"""
+
+_HOW = """\
+## How it is measured
+
+Encoders are given the same wall time on two threads, one after the other, and stop by the clock; that of
+`supervised-gru` stands still while it looks at what it chooses by, which *trained for* includes. Some rows of ours are
+older: they were told their steps beforehand, and where they trained more than 5 % longer, each task and each goal
+against a peer says by how much, and that favours ours.
 
 - `manual`: the features of `downstream/manual_features.sql.jinja`; *dimensions* says how many there are, and of a
   combination how many the representation has.

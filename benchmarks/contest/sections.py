@@ -21,6 +21,7 @@ from contest.judging import (
     auc_with,
 )
 from contest.late import LATE
+from contest.tables import head
 from contest.tasks import NOT_UNSEEN, Task
 from contest.trials import TRIALS
 from infobehavior.downstream.cross_validation import INNER_SPLITS
@@ -77,7 +78,7 @@ def _results(found: Found) -> list[str]:
     first = next(iter(runs_of[found.names[0]].values()))["measured"]
     metrics = [name for name in TITLES if name in next(iter(first.values()))]
     columns = ["features", "seeds", "steps", "trained for", "dimensions", "classifier"]
-    lines = _head([*columns, *(TITLES[name] for name in metrics)])
+    lines = head([*columns, *(TITLES[name] for name in metrics)])
     for name in found.names:
         runs = [runs_of[name][seed] for seed in sorted(runs_of[name])]
         report = runs[0]["report"]
@@ -139,7 +140,7 @@ def _columns(found: Found, about: str, columns: dict[str, str]) -> list[str]:
                 num_folds = len(found.values(name, classifier, "auc"))
                 cells = (cell(one, out_of=num_folds) for one in values.values())
                 lines.append(f"| {name} | {title_of(classifier)} | {' | '.join(cells)} |")
-    return [about, "", *_head(["features", "classifier", *columns]), *lines, ""] if lines else []
+    return [about, "", *head(["features", "classifier", *columns]), *lines, ""] if lines else []
 
 
 def trials(validated: list[Found]) -> list[str]:
@@ -168,7 +169,7 @@ def trials(validated: list[Found]) -> list[str]:
         "more or less there is of it with one setting changed, of the same seeds and folds: mean ± standard deviation "
         "over folds.",
         "",
-        *_head(["recipe", "seeds", *titles]),
+        *head(["recipe", "seeds", *titles]),
     ]
     own = [found.values(RECOMMENDED, classifier, metric) for found, classifier, metric in measures]
     seeds = max(len(found.content["runs"][RECOMMENDED]) for found, *_ in measures)
@@ -191,10 +192,6 @@ def _difference(found: Found, classifier: str, metric: str, name: str, seeds: li
     theirs, ours = (found.values(who, classifier, metric, seeds) for who in (name, RECOMMENDED))
     values = [their - our for their, our in zip(theirs, ours, strict=True)]
     return f"{mean(values):+.3f} ± {stdev(values):.3f}" if len(values) > 1 else ""
-
-
-def _head(columns: list[str]) -> list[str]:
-    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
 
 
 def _spent(report: dict[str, Any]) -> str:

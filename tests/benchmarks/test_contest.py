@@ -18,8 +18,9 @@ from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.found import RECOMMENDED, Found
 from contest.fused import FUSED
 from contest.goals import beside_lines, goal_lines, goals_of, holm
-from contest.judging import Asked, asked, classify, link, p_value, p_value_of_blocks
+from contest.judging import LINKING, RANK, Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION, late_fusion, mean_of_two
+from contest.overview import overview
 from contest.tasks import CORPORA, NOT_UNSEEN, Corpus, Task
 from contest.why import why
 from machine import machine
@@ -293,6 +294,18 @@ def test_both_together_are_one_way_that_is_fixed_and_manual_alone_its_best():
     runs[LATE + MANUAL] = measured_run(**{MANUAL_ALONE: {"auc": 0.825, "average_precision": 0.31}})
     [by_two_models] = goals_of(found, found)
     assert by_two_models.stands == "missed", "what two models reach on manual features alone isn't the representation's"
+
+
+def test_the_first_table_has_ours_by_logistic_regression_and_others_by_their_better_classifier():
+    low, high = {"auc": 0.80, "average_precision": 0.30}, {"auc": 0.85, "average_precision": 0.50}
+    runs = {MANUAL: measured_run(lr=low, gbdt=high), RECOMMENDED: measured_run(lr=low, gbdt=high)}
+    labelled = Found(BAD, {"runs": runs, "accounts": 1_200, "positives": 30})
+    linking = Found(LINKED, {"runs": {MANUAL: measured_run(**{LINKING: {RANK: 0.2}})}, "accounts": 7})
+    lines = overview([labelled, linking])
+    assert f"| {BAD.title} | 30 of 1,200 | 0.850 | 0.800 |  |  |  |  |  |  |" in lines
+    assert f"| {BAD.title} | 30 of 1,200 | 0.500 | 0.300 |  |  |  |  |  |  |" in lines
+    assert [line for line in lines if LINKED.title in line] == [f"| {LINKED.title} | 7 | 0.200 |  |  |  |  |  |  |  |"]
+    assert overview([]) == []
 
 
 def trained_run(report, auc=0.8, judged="b", seeds=("0",)):
