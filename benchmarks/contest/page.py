@@ -1,25 +1,20 @@
 """docs/results.md: what the contest and the paper's tables found, misses first."""
 
 import json
-from statistics import mean, stdev
-from typing import Any
 
-from machine import ROOT, in_words
+from machine import ROOT
 
 from contest.found import Found
 from contest.goals import beside_lines, goal_lines, goals_of
 from contest.overview import overview
+from contest.paper_sections import offline_section, online_section
 from contest.sections import section, trials
 from contest.tasks import TASKS
 from contest.why import why
 from infobehavior.artefacts import write_text
-from infobehavior.experiments.tables import Row
-from infobehavior.pretraining.config import preset
 
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
-NEARLY_UNTRAINED = 0.01
-"""Of the paper's steps; an encoder that has fewer has hardly begun."""
 
 
 def write_page() -> None:
@@ -31,7 +26,7 @@ def write_page() -> None:
     parts += [_BESIDE, *beside, ""] if (beside := beside_lines(found)) else []
     parts += [*why(found, goals, validated), *(section(one, "test") for one in found)]
     tables = [json.loads(file.read_text()) for file in sorted((RESULTS / "tables").glob("*.json"))]
-    parts += [_online_table(table) if "masking" in table else _table(table) for table in tables]
+    parts += [online_section(table) if "masking" in table else offline_section(table) for table in tables]
     parts += [_VALIDATION, *trials(validated), *(section(one, "validation") for one in validated)] if validated else []
     write_text(PAGE, "\n".join(parts))
 
@@ -40,111 +35,6 @@ def _read(part: str) -> list[Found]:
     """What is on disk of a part, in the order of the tasks."""
     files = ((task, RESULTS / part / f"{task.name}.json") for task in TASKS)
     return [Found(task, json.loads(file.read_text())) for task, file in files if file.exists()]
-
-
-def _table(content: dict[str, Any]) -> str:
-    """A table of the paper, which `paper_tables.py` made."""
-    rows, counts = ([Row(**row) for row in content[name]] for name in ("rows", "counts"))
-    steps, preset, table = content["config"]["num_steps"], content["preset"], content["table"]
-    precision, threads, market = content["config"]["precision"], content["config"]["num_threads"], content["market"]
-    lines = [
-        f"## {table.replace('table', 'Table ')} on the simulated market, preset `{preset}`",
-        "",
-        f"{market['num_sellers']:,} sellers of seed {market['seed']}, {market['abnormal_share']:.2%} of them abnormal, "
-        f"by version {content['simulator']} of the simulator; products of the encoder are in {precision}.",
-        " ".join(f"{line}." for line in content["data"]),
-        _length(content),
-        *([] if content.get("judged", 1) >= EXACT_NMI else [_OLD_NMI]),
-        f"Means ± standard deviations over {len(content['seeds'])} seeds, each of which pre-trains, splits and "
-        "classifies anew; in brackets the paper's figures, on its own data. Nothing was chosen by this market: "
-        "its difficulty and a part of the recipe were, by seed 0. `auc[KIND]` is of one "
-        "kind of positives against all negatives; `normal` are sellers labelled abnormal by mistake, and few.",
-        "",
-        f"`PYTHONPATH=benchmarks python benchmarks/paper_tables.py --table {table} --preset {preset} "
-        f"--num-steps {steps} --seeds {len(content['seeds'])} --num-threads {threads}`, simulated, "
-        f"{in_words(content['machine'])}.",
-        "",
-    ]
-    changed = _changed(rows) if table == "table2" else []
-    return "\n".join([*lines, *_markdown(rows), "", *changed, *(_markdown(counts) if counts else []), ""])
-
-
-EXACT_NMI = 2
-"""Version of judging from which on NMI is at 1:20 in all tables."""
-_OLD_NMI = (
-    "NMI here is not the paper's: it is of all positives that are judged, which are more frequent than 1:20; measured "
-    "anew it will be at 1:20."
-)
-
-
-def _length(content: dict[str, Any]) -> str:
-    """How short the training was: in passes over the sellers, and beside the paper's."""
-    config, num_sellers = content["config"], content["market"]["num_sellers"]
-    steps, batch, paper_steps = config["num_steps"], config["batch_size"], preset("paper").num_steps
-    passes = steps * batch / num_sellers
-    short = (
-        "By the paper's measure encoders are nearly untrained: "
-        if steps < paper_steps * NEARLY_UNTRAINED
-        else "Encoders learn for "
-    )
-    return (
-        f"{short}{steps:,} steps of {batch:,} pairs, {passes:,.2f} passes over {num_sellers:,} sellers and "
-        f"{steps / paper_steps * 100:.2f} % of the paper's {paper_steps:,} steps."
-    )
-
-
-def _changed(rows: list[Row]) -> list[str]:
-    """Each row less the first, seed by seed."""
-    whole, *others = rows
-    columns = list(whole.values)
-    num_seeds = len(whole.values[columns[0]])
-    lines = [f"Less *{whole.name}* of the same seed: mean ± standard deviation over {num_seeds} seeds.", ""]
-    lines += [f"| | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
-    for row in others:
-        lines.append(f"| {row.name} | {' | '.join(_less(row, whole, column) for column in columns)} |")
-    return [*lines, ""]
-
-
-def _less(row: Row, whole: Row, column: str) -> str:
-    values = [one - other for one, other in zip(row.values[column], whole.values[column], strict=True)]
-    return f"{mean(values):+.4f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
-
-
-def _online_table(content: dict[str, Any]) -> str:
-    """A table of the online tasks, which `online_tables.py` made; and what masking does."""
-    rows, masked = ([Row(**row) for row in content[name]] for name in ("rows", "masking"))
-    market, training = content["market"], content["pretraining"]
-    about_masking = (
-        "The representation with the basic feature set, groups masked in other ways while the fusion network was "
-        "trained (4.4.2): recall at the precision and average precision on products of sellers that weren't learnt "
-        "from, before the tricks changed and after."
-    )
-    lines = [
-        f"## {content['table'].replace('table', 'Table ')} on the simulated market",
-        "",
-        f"{market['num_sellers']:,} sellers of seed {market['seed']}, {market['abnormal_share']:.2%} of them abnormal, "
-        f"by version {content['simulator']} of the simulator; the encoder learnt for {training['num_steps']:,} steps.",
-        " ".join(f"{line[0].upper()}{line[1:]}." for line in content["data"]),
-        "Sellers have new tricks from the last month on, which the classifiers haven't seen. `recall` is at the "
-        "precision that the table asks for (95 % for Table 3, 50 % for Table 4), by the best threshold of these very "
-        "products, and `f1` is of that recall and that precision: in all 15 rows of the paper it is. `best f1` is by a "
-        "threshold of the validation part, and so are those `by threshold`, which must reach the precision with a "
-        "certainty of 0.8 there; `precision by threshold` is 1 where nothing was flagged. Nothing was learnt of "
-        "*sellers held out*, which are 30 % of all. Means ± standard deviations over "
-        f"{len(content['seeds'])} seeds, each of which draws another validation part and trains the fused classifier "
-        "anew, all on one encoder; in brackets the paper's figures, on its own data.",
-        "",
-        f"`PYTHONPATH=benchmarks python benchmarks/online_tables.py --num-steps {training['num_steps']} --seeds "
-        f"{len(content['seeds'])}`, simulated, {in_words(content['machine'])}.",
-        "",
-    ]
-    return "\n".join([*lines, *_markdown(rows), "", about_masking, "", *_markdown(masked), ""])
-
-
-def _markdown(rows: list[Row]) -> list[str]:
-    columns = list(dict.fromkeys(column for row in rows for column in row.values))
-    lines = [f"| | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
-    return lines + [f"| {row.name} | {' | '.join(row.cell(column) for column in columns)} |" for row in rows]
 
 
 _VALIDATION = """\

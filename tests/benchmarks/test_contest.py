@@ -599,6 +599,34 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
     assert "| no overlap | -0.0500 ± 0.071 | +0.1000 ± 0.000 |" in text
 
 
+def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
+    basic = Row("Hats, basic feature set, LightGBM", {"auc": [0.8, 0.9], "recall": [0.1, 0.3]}, {"recall": 0.25})
+    more = Row("Hats, + manual behavior features, LightGBM", {"auc": [0.9, 0.9], "recall": [0.2, 0.3]}, {})
+    masked = [Row(f"Hats, {name}", {"recall, new tricks": [0.5]}, {}) for name in ("no masking", "content 0.3")]
+    content = {
+        "rows": [asdict(basic), asdict(more)],
+        "masking": [asdict(row) for row in masked],
+        "data": ["simulated: the last part begins 2019-10-02"],
+        "seeds": [0, 1],
+        "pretraining": {"num_steps": 7},
+        "simulator": 3,
+        "market": {"num_sellers": 1_000, "seed": 2, "abnormal_share": 0.05},
+        "table": "table4",
+        "machine": machine(),
+    }
+    (tmp_path / "results" / "tables").mkdir(parents=True)
+    (tmp_path / "results" / "tables" / "table4.json").write_text(json.dumps(content))
+    page.write_page()
+    text = (tmp_path / "results.md").read_text()
+    assert "## Table 4 on the simulated market" in text
+    assert "Simulated: the last part begins 2019-10-02." in text
+    assert "|  | recall | auc |" in text
+    assert "| Hats, basic feature set, LightGBM | 0.2000 ± 0.141 (0.2500) | 0.8500 ± 0.071 |" in text
+    assert "| Hats, + manual behavior features, LightGBM | +0.0500 ± 0.071 | +0.0500 ± 0.071 |" in text
+    assert "| Hats, content 0.3 | +0.0000 |" in text
+    assert "| Hats, no masking | 0.5000 |" in text
+
+
 def test_a_log_that_is_not_there_is_left_out(small_contest, tmp_path, monkeypatch, capsys):
     run(tmp_path / "nothing", tmp_path, monkeypatch=monkeypatch)
     assert f"small-5 is left out: there is no {tmp_path / 'nothing' / 'small'}" in capsys.readouterr().err
