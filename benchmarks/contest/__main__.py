@@ -22,7 +22,7 @@ from machine import ROOT
 from contest.commands import rows_of
 from contest.contestants import BOTH, CONTESTANTS, MANUAL, SUPERVISED, Vectors, decided_by, vectors
 from contest.corpora import Prepared, is_there, prepare
-from contest.fused import FUSED, classify_fused
+from contest.fused import FUSED, classify_fused, decided_by_network
 from contest.judging import VERSION, Asked, Measured, Part, asked, classify, classify_supervised, link, without_labels
 from contest.kept import Kept, Run
 from contest.late import LATE, classify_late
@@ -83,7 +83,8 @@ class _Contest:
         key = definition_hash([*keys, VERSION])
         for task in self.tasks:
             for name in rows_of(contestant, task):
-                run = Run(name, seed, key)
+                decided = definition_hash([key, decided_by_network()]) if name.startswith(FUSED) else key
+                run = Run(name, seed, decided)
                 if not self._kept(task).has(run):
                     self._measure(task, contestant, run)
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from contest.judging import Asked, Measured
+from infobehavior.artefacts import definition_hash
 from infobehavior.downstream.cross_validation import Fold
 from infobehavior.downstream.metrics import best_f1_threshold, fold_metrics
 from infobehavior.fusion.classifier import FusionClassifier
@@ -14,8 +15,16 @@ from infobehavior.fusion.parts import Parts
 FUSED = "fused: manual + "
 """Before the name of a representation."""
 
+VERSION = 2
+"""Of how the fusion network learns; raised with each change of it, so that rows of before are measured again."""
+
 NETWORKS = {"fusion": True, "fusion, no masking": False}
 """Whether groups are masked at random in training, by what stands in place of a classifier."""
+
+
+def decided_by_network() -> str:
+    """Names what decides a row beside what decides its vectors."""
+    return definition_hash([VERSION, Network().model_dump(mode="json")])
 
 
 def classify_fused(

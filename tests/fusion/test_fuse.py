@@ -2,6 +2,7 @@ import json
 import random
 import re
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -24,12 +25,13 @@ from fusion.examples import (
     write_embeddings,
     write_rows,
 )
-from infobehavior.artefacts import MARKET_FILE
+from infobehavior.artefacts import MARKET_FILE, UNFINISHED_FILE, write_json
 from infobehavior.cli import main
+from infobehavior.downstream.metrics import best_f1_threshold
 from infobehavior.errors import InputError
 from infobehavior.fusion.evaluation import fuse_evaluate
-from infobehavior.fusion.examples import Period, read_examples
-from infobehavior.fusion.fuse import entity_numbers, fuse_predict, fuse_train, split
+from infobehavior.fusion.examples import Period, days_of_examples, read_examples
+from infobehavior.fusion.fuse import entity_numbers, example_numbers, fuse_predict, fuse_train, probabilities, split
 from infobehavior.fusion.model_folder import load_model
 from infobehavior.fusion.operating_point import choose_threshold
 from infobehavior.fusion.predictions import read_predictions
@@ -199,6 +201,11 @@ def test_a_run_that_was_interrupted_is_brought_to_its_end(later, fused, predicti
             fuse_predict(later, fused, out)
     with pytest.raises(InputError, match="is unfinished"):
         read_predictions(out)
+    first, second, *_, last = (day.isoformat() for day in days_of_examples(later, load_model(fused).config))
+    with pytest.raises(InputError, match=f"for {first} to {last} was interrupted; run that again first"):
+        fuse_predict(later, fused, out, since=second)
+    with pytest.raises(InputError, match="is unfinished"):
+        read_predictions(out)
     fuse_predict(later, fused, out)
     assert folder_bytes(out) == folder_bytes(predictions)
 
@@ -363,16 +370,41 @@ def test_validation_has_whole_entities_or_the_last_examples(listed, seller_embed
     assert (split(read, config.validation, 1).validation != parts.validation).any()
 
 
-def test_the_threshold_is_that_of_the_validation_part(listed, fused, seller_embeddings):
+@pytest.fixture(scope="module")
+def validation_scores(listed, fused):
+    """Of both classifiers on the validation part, by plain filters; the answers, and the accounts."""
     model = load_model(fused)
     read = read_examples(listed, model.config, labelled=True)
     rows = split(read, model.config.validation, 0).validation
-    tables = {name: table.filter(pa.array(rows)) for name, table in read.tables.items()}
-    scores, positive = model.classifier.probability(tables), read.positive[rows]
-    point = choose_threshold(positive, scores, model.config.operating_point, entity_numbers(read)[rows])
-    assert point == model.points["fusion"]
-    assert (scores >= point.threshold).any()
+    arrays = model.classifier.arrays({name: table.filter(pa.array(rows)) for name, table in read.tables.items()})
+    scores = {
+        "fusion": model.classifier.probability_of(arrays),
+        "gbdt": model.classifier.gbdt_.probability(arrays),
+    }
+    return scores, read.positive[rows], entity_numbers(read)[rows]
+
+
+@pytest.mark.parametrize("name", ["fusion", "gbdt"])
+def test_the_threshold_is_that_of_the_validation_part(name, fused, validation_scores):
+    model, (scores, positive, entity) = load_model(fused), validation_scores
+    point = choose_threshold(positive, scores[name], model.config.operating_point, entity)
+    assert point == model.points[name]
+    assert (scores[name] >= point.threshold).any()
     assert point.rule == "the highest recall with a precision of 0.5 or more with certainty 0.8"
+
+
+@pytest.mark.parametrize("name", ["fusion", "gbdt"])
+def test_nothing_is_chosen_by_the_examples_that_are_evaluated(name, later, fused, validation_scores, metrics):
+    model, (scores, positive, _) = load_model(fused), validation_scores
+    threshold = best_f1_threshold(positive, scores[name])
+    assert model.f1_thresholds[name] == threshold
+    read = read_examples(later, model.config, labelled=True)
+    told = probabilities(model.classifier, model.classifier.arrays(read.tables))[name]
+    flagged = told >= threshold
+    right = (flagged & read.positive).sum()
+    [row] = [row for row in metrics["rows"] if row["classifier"] == name]
+    assert row["best_f1"] == pytest.approx(2 * right / (flagged.sum() + read.positive.sum()))
+    assert row["threshold"] == model.points[name].threshold
 
 
 def test_metrics_are_of_the_network_and_of_lightgbm(metrics, fused):
@@ -407,6 +439,28 @@ def test_examples_of_the_training_are_counted(listed, fused, evaluation, tmp_pat
     later = json.loads((evaluation / "_definition.json").read_text())["counts"]
     assert 0 < later[accounts] <= 120
     assert seen not in json.loads((evaluation / "_definition.json").read_text())["counts"]
+
+
+def test_examples_of_the_training_are_known_again_in_a_file_of_other_types(listed, fused, tmp_path):
+    model = load_model(fused)
+    read = read_examples(listed, model.config, labelled=True)
+    numbers = {name: pa.chunked_array([pa.array(range(len(read)))]) for name in read.ids.column_names}
+    texts = {name: column.cast(pa.string()) for name, column in numbers.items()}
+    one, other = (example_numbers(replace(read, ids=pa.table(ids))) for ids in (numbers, texts))
+    assert one.tolist() == other.tolist()
+    assert len(set(one.tolist())) == len(read)
+
+
+def test_a_day_is_written_whatever_became_of_other_days(later, fused, predictions, tmp_path):
+    """A day's file is the old one or the new one; the mark of an interrupted run of many days stays."""
+    days = sorted(path.name.removeprefix("ds=") for path in predictions.glob("ds=*"))
+    out = tmp_path / "table"
+    fuse_predict(later, fused, out, since=days[0], until=days[0])
+    write_json(out / UNFINISHED_FILE, {"what": "predictions of other days"})
+    fuse_predict(later, fused, out, since=days[1], until=days[1])
+    assert (out / UNFINISHED_FILE).exists()
+    for day in days[:2]:
+        assert folder_bytes(out / f"ds={day}") == folder_bytes(predictions / f"ds={day}")
 
 
 def test_other_classes_than_those_of_the_training_are_refused(fused, tmp_path):

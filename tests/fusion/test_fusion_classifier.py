@@ -7,9 +7,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fusion.examples import GROUPS, number_group, products, table_of, tiny_network
+from infobehavior.downstream.classifiers import CLASSIFIERS, Part, train_gbdt
 from infobehavior.errors import InputError
 from infobehavior.fusion.classifier import FusionClassifier
 from infobehavior.fusion.config import Network
+from infobehavior.fusion.gbdt import as_matrix
 from infobehavior.fusion.parts import numbered, split_by_entity
 from infobehavior.fusion.training import calibrated_loss
 
@@ -166,6 +168,21 @@ def test_validation_rows_are_never_learnt_from():
         assert {key: array.tobytes() for key, array in one.items()} == {k: a.tobytes() for k, a in other.items()}
     assert weights_of(models[0]) == weights_of(models[1])
     assert models[0].num_training_ == (~is_validation).sum()
+
+
+def test_lightgbm_learns_from_the_training_rows_alone():
+    is_validation = np.arange(len(TABLE)) % 5 == 0
+    model = FusionClassifier(GROUPS, tiny_network(), gbdt=True)
+    model.fit(TABLE, TABLE["risky"], is_validation=is_validation)
+    positive = np.array(TABLE["risky"]) == 1
+    arrays = model.arrays({name: TABLE.select(list(group.columns)) for name, group in model.checked_groups().items()})
+    matrix, weights = as_matrix(arrays, model.num_codes), np.where(positive, 4.0, 1.0)
+    learnt, held_out = (Part(matrix[rows], positive[rows], weights[rows]) for rows in (~is_validation, is_validation))
+    num_trees = CLASSIFIERS["gbdt"].choose(learnt, held_out, 0).setting
+    expected = train_gbdt(learnt, num_trees, 0)
+    assert model.gbdt_.booster.model_to_string() == expected.model_to_string()
+    everything = Part(matrix, positive, weights)
+    assert train_gbdt(everything, num_trees, 0).model_to_string() != expected.model_to_string()
 
 
 def test_the_kept_epoch_has_the_lowest_loss_of_the_validation_part():

@@ -20,6 +20,7 @@ from infobehavior.experiments.online import (
     OnlineTask,
     Run,
     described,
+    fusion_config,
     judge_run,
 )
 from infobehavior.experiments.processes import in_processes
@@ -90,7 +91,8 @@ def _scores(data: OnlineData, run: Run) -> dict[str, dict[str, dict[str, float]]
 
 
 def _score_file(data: OnlineData, run: Run) -> Path:
-    key = definition_hash([VERSION, data.hash, described(run), Network().model_dump(mode="json")])
+    config = fusion_config(data, run).model_dump(mode="json", exclude={"groups": {"__all__": {"table"}}})
+    key = definition_hash([VERSION, data.hash, described(run), config])
     return data.folder / SCORES_FOLDER / f"{key}.json"
 
 

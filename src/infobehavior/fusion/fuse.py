@@ -1,8 +1,8 @@
 """`fuse train` and `fuse predict`: from examples to a fused classifier, and to its predictions (4.3, 4.4.2)."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -175,8 +175,13 @@ def entity_numbers(examples: Examples) -> NDArray[np.int64]:
 def example_numbers(examples: Examples) -> NDArray[np.uint64]:
     """A number for each example, of its entity, moment and id: it tells those that a model was trained on."""
     columns = [examples.keys.entity.to_pylist(), examples.keys.moment.tolist()]
-    columns += [examples.ids[name].to_pylist() for name in examples.ids.column_names]
+    columns += [_as_texts(examples.ids[name]) for name in examples.ids.column_names]
     return _numbers(zip(*columns, strict=True))
+
+
+def _as_texts(column: pa.ChunkedArray) -> list[str | None]:
+    """A CSV and a Parquet file may have other types for the same ids."""
+    return [None if value is None else str(value) for value in column.to_pylist()]
 
 
 def account_numbers(examples: Examples) -> NDArray[np.uint64]:
@@ -275,7 +280,7 @@ def fuse_predict(
     counts: dict[str, int] = {}
     missing: dict[str, int] = {}
     num_flagged = 0
-    with writing(out, f"predictions of model {fused.model_id}"), progress("predicting", len(days)) as advance:
+    with _marked(out, fused.model_id, days), progress("predicting", len(days)) as advance:
         write_json(out / DEFINITION_FILE, told)
         for day in days:
             rows = _predicted(examples, config, fused, day, counts, missing)
@@ -285,6 +290,12 @@ def fuse_predict(
     outside = counts[READ] - counts[USED] - sum(counts.get(reason, 0) for reason in OF_ALL if reason != READ)
     counts |= {OUTSIDE: outside} if outside else {}
     return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, missing)
+
+
+def _marked(out: Path, model_id: str, days: Sequence[date]) -> AbstractContextManager[None]:
+    """Marks a table in which several days are written as unfinished; one day is written at once, and needs no mark."""
+    several = f"predictions of model {model_id} for {days[0]} to {days[-1]}"
+    return writing(out, several) if len(days) > 1 else nullcontext()
 
 
 def open_model(
