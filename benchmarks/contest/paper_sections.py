@@ -136,8 +136,8 @@ def online_section(content: dict[str, Any]) -> str:
         "threshold of the validation part, and so are those `by threshold`, which must reach the precision with a "
         "certainty of 0.8 there; `precision by threshold` is 1 where nothing was flagged. Of *sellers held out*, 30 % "
         "of all, the classifiers learnt no product and no label; the encoder, which has no labels, saw their events. "
-        "It learnt from the days of known tricks and before, not from those of new ones, so what it says of these may be "
-        "worse for that alone: ways of masking are to be compared within a column. Means ± standard deviations over "
+        "It learnt from the days of known tricks and before, not from those of new ones, so what it says of these may "
+        "be worse for that alone: ways of masking are to be compared within a column. Means ± standard deviations over "
         f"{len(content['seeds'])} seeds, each of which draws another validation part and trains the fused classifier "
         "anew, all on one encoder; in brackets the paper's figures, on its own data.",
         "",
