@@ -29,6 +29,7 @@ from infobehavior.artefacts import MARKET_FILE, UNFINISHED_FILE, write_json
 from infobehavior.cli import main
 from infobehavior.downstream.metrics import best_f1_threshold
 from infobehavior.errors import InputError
+from infobehavior.fusion.config import checked_config
 from infobehavior.fusion.evaluation import fuse_evaluate
 from infobehavior.fusion.examples import Period, days_of_examples, read_examples
 from infobehavior.fusion.fuse import entity_numbers, example_numbers, fuse_predict, fuse_train, probabilities, split
@@ -485,6 +486,68 @@ def test_days_with_one_class_can_not_be_evaluated(fused, tmp_path, ending):
     assert not (tmp_path / "report").exists()
 
 
+def with_labels(rows, negative, positive):
+    """Examples whose answers are other words."""
+    answers = pa.array([positive if answer else negative for answer in rows["risky"].to_pylist()])
+    return rows.drop_columns(["risky"]).append_column("risky", answers)
+
+
+def with_positive(embeddings, positive):
+    config = config_content(embeddings)
+    return checked_config(config | {"examples": config["examples"] | {"positive": positive}}, "fusion.toml")
+
+
+def test_the_positive_class_of_texts_has_to_be_named(listed, seller_embeddings, tmp_path):
+    """It isn't the alphabetically last."""
+    path = tmp_path / "rows.parquet"
+    pq.write_table(with_labels(pq.read_table(listed), "legit", "fraud"), path)
+    num = sum(row["risky"] for row in products())
+    classes = rf"column 'risky' has the classes 'fraud' \({num} rows\) and 'legit' \({160 - num}\)"
+    with pytest.raises(InputError, match=f"{classes}: set examples.positive to the one to find"):
+        fuse_train(path, small_config(seller_embeddings), tmp_path / "model")
+    with pytest.raises(InputError, match=f"{classes}, but examples.positive is 'Fraud'; set it to one of them"):
+        fuse_train(path, with_positive(seller_embeddings, "Fraud"), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_named_class_is_the_one_that_is_found(listed, later, fused, metrics, seller_embeddings, tmp_path):
+    """As 1 is, to the last digit."""
+    for path in (listed, later):
+        target = tmp_path / path.parent.name.rstrip("0123456789") / "rows.parquet"
+        target.parent.mkdir()
+        pq.write_table(with_labels(pq.read_table(path), "legit", "fraud"), target)
+    trained = fuse_train(
+        tmp_path / "listed" / "rows.parquet", with_positive(seller_embeddings, "fraud"), tmp_path / "model"
+    )
+    num = sum(row["risky"] for row in products())
+    assert f"positive: risky = fraud, {num} of 160" in trained.lines()
+    assert trained.model.points == load_model(fused).points
+    predicted = fuse_predict(later, tmp_path / "model", tmp_path / "predictions")
+    assert f"positive: risky = fraud, {num} of 160 in training" in predicted.lines()
+    found = fuse_evaluate(tmp_path / "later" / "rows.parquet", tmp_path / "model", tmp_path / "report")
+    assert f"positive: risky = fraud, {sum(row['risky'] for row in later_rows())} of 120" in found.lines()
+    assert found.rows == metrics["rows"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "given", "positive"),
+    [
+        ((0, 1), None, "1"),
+        ((False, True), None, "True"),
+        (("false", "true"), None, "true"),
+        (("0", "1"), 0, "0"),
+        (("a", "b"), "a", "a"),
+    ],
+)
+def test_one_is_positive_unless_another_class_is_named(listed, seller_embeddings, tmp_path, classes, given, positive):
+    pq.write_table(with_labels(pq.read_table(listed), *classes), tmp_path / "rows.parquet")
+    config = with_positive(seller_embeddings, given) if given is not None else small_config(seller_embeddings)
+    read = read_examples(tmp_path / "rows.parquet", config, labelled=True)
+    assert read.classes[1] == positive
+    num = sum(row["risky"] for row in products())
+    assert int(read.positive.sum()) == (num if positive == str(classes[1]) else 160 - num)
+
+
 def page_of(folder):
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
@@ -530,7 +593,8 @@ def test_names_with_markup_stay_text(listed, seller_embeddings, tmp_path):
     names = pa.array(["<b>" if answer else "'\"&" for answer in rows["risky"].to_pylist()])
     pq.write_table(rows.append_column(label, names), tmp_path / "rows.parquet")
     config = small_config(seller_embeddings)
-    config = config.model_copy(update={"examples": config.examples.model_copy(update={"label": label})})
+    changes = {"label": label, "positive": "<b>"}
+    config = config.model_copy(update={"examples": config.examples.model_copy(update=changes)})
     fuse_train(tmp_path / "rows.parquet", config, tmp_path / "model")
     fuse_evaluate(tmp_path / "rows.parquet", tmp_path / "model", tmp_path / "report")
     page = page_of(tmp_path / "report")

@@ -120,7 +120,12 @@ class Network(_Frozen):
 class ExampleColumns(_Frozen):
     """Which columns of the table of examples say what."""
 
-    label: str = Field(description="column of the answer: 0 and 1, or two texts, the alphabetically last positive")
+    label: str = Field(description="column of the answer: 0 and 1, or two texts")
+    positive: str | None = Field(
+        None,
+        description="which class is looked for; needed where they are texts, else it is 1",
+        coerce_numbers_to_str=True,
+    )
     entity: str = Field("entity_id", description="column of the account behind an example")
     moment: str = Field(description="column of the moment at which an example is judged: nothing later is joined")
     time_zone: str | None = Field(

@@ -12,7 +12,6 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from infobehavior.artefacts import DEFINITION_FILE, is_simulated, simulated_lines, write_json
 from infobehavior.downstream.evaluation import check_out
 from infobehavior.downstream.metrics import recall_at_precision
-from infobehavior.errors import InputError
 from infobehavior.fusion.calibration import expected_calibration_error, reliability
 from infobehavior.fusion.classifier import masked
 from infobehavior.fusion.config import FusionConfig
@@ -23,6 +22,7 @@ from infobehavior.fusion.fuse import (
     example_numbers,
     faults_of,
     open_model,
+    positive_line,
     probabilities,
 )
 from infobehavior.fusion.model_folder import FusedModel
@@ -60,6 +60,12 @@ class EvaluateSummary:
         return [
             *simulated_lines(self.definition),
             *(f"{count} {reason}" for reason, count in self.definition["counts"].items()),
+            positive_line(
+                self.definition["label"],
+                self.definition["classes"],
+                self.rows[0]["num_positives"],
+                self.rows[0]["num_examples"],
+            ),
             *(line for row in self.rows for line in _row_lines(row)),
             *(f"without {name}: {_told(metrics)}" for name, metrics in self.without.items()),
             f"report: {self.out / REPORT_FILE}",
@@ -98,10 +104,7 @@ def fuse_evaluate(
     check_out(out, KIND)
     fused, config = open_model(model, tables, without)
     config = without_missing_groups(examples, config)
-    read = read_examples(examples, config, labelled=True, period=Period(since, until))
-    if read.classes != fused.classes:
-        there, known = (" and ".join(classes) for classes in (read.classes, fused.classes))
-        raise InputError(f"{examples} has the classes {there}, but the model was trained for {known}")
+    read = read_examples(examples, config, labelled=True, period=Period(since, until), known_classes=fused.classes)
     with faults_of(examples):
         arrays = fused.classifier.arrays(read.tables)
     scores = probabilities(fused.classifier, arrays)

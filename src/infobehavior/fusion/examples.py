@@ -81,7 +81,14 @@ class Period:
             raise InputError(f"since {self.since} is after until {self.until}")
 
 
-def read_examples(path: str | Path, config: FusionConfig, *, labelled: bool, period: Period | None = None) -> Examples:
+def read_examples(
+    path: str | Path,
+    config: FusionConfig,
+    *,
+    labelled: bool,
+    period: Period | None = None,
+    known_classes: tuple[str, str] | None = None,
+) -> Examples:
     """Read examples and join what their groups have in tables.
 
     Args:
@@ -89,9 +96,11 @@ def read_examples(path: str | Path, config: FusionConfig, *, labelled: bool, per
         config: names the columns.
         labelled: whether answers are needed; examples without one are then left out, and counted.
         period: of the examples; others are left out, and counted.
+        known_classes: what a model calls the negative and the positive class; by default the configuration says which.
 
     Raises:
-        InputError: something can't be read, a column isn't there, or nothing is left.
+        InputError: something can't be read, a column isn't there, nothing says which class is positive, or nothing is
+            left.
     """
     with connect() as connection:
         raw, counts = _read(connection, path, config, labelled=labelled, period=period or Period())
@@ -103,7 +112,8 @@ def read_examples(path: str | Path, config: FusionConfig, *, labelled: bool, per
         _refuse_none(path, keep, counts)
         positive, classes = None, ("", "")
         if labelled:
-            answers, classes = binary_labels(raw["label"], f"{path}, column {config.examples.label!r}")
+            where = f"{path}, column {config.examples.label!r}"
+            answers, classes = _answers(raw["label"], where, config.examples.positive, known_classes)
             counts |= _if_any("without a label", int((keep & np.asarray(pc.is_null(answers))).sum()))
             keep &= np.asarray(pc.is_valid(answers))
             positive = np.asarray(answers.fill_null(False))[keep]
@@ -117,6 +127,43 @@ def read_examples(path: str | Path, config: FusionConfig, *, labelled: bool, per
         tables = _tables(connection, raw, keys, config, counts)
     ids = raw.select([f"id_{i}" for i in range(len(config.examples.id))]).rename_columns(list(config.examples.id))
     return Examples(keys, ids, tables, positive, classes, counts)
+
+
+def _answers(
+    column: pa.ChunkedArray, where: str, positive: str | None, known: tuple[str, str] | None
+) -> tuple[pa.Array, tuple[str, str]]:
+    """True where the label is the positive class, null where there is none; and both classes, the positive one last."""
+    answers, classes = binary_labels(column, where)
+    if known is not None:
+        if set(classes) != set(known):
+            there, expected = (" and ".join(sorted(names)) for names in (classes, known))
+            raise InputError(f"{where} has the classes {there}, but the model was trained for {expected}")
+        positive = known[1]
+    if positive is None and not _is_yes_or_no(classes):
+        raise InputError(
+            f"{where} has the classes {_counted(answers, classes)}: set examples.positive to the one to find"
+        )
+    if positive is not None and positive not in classes:
+        raise InputError(
+            f"{where} has the classes {_counted(answers, classes)}, but examples.positive is {positive!r}; set it to "
+            "one of them"
+        )
+    return (pc.invert(answers), (classes[1], classes[0])) if positive == classes[0] else (answers, classes)
+
+
+def _is_yes_or_no(classes: tuple[str, str]) -> bool:
+    """Whether classes tell which is positive: 0 and 1, or false and true; of a CSV these are texts."""
+    if {name.casefold() for name in classes} == {"false", "true"}:
+        return True
+    try:
+        return {float(name) for name in classes} == {0.0, 1.0}
+    except ValueError:
+        return False
+
+
+def _counted(answers: pa.Array, classes: tuple[str, str]) -> str:
+    num_last = pc.sum(answers).as_py()
+    return f"{classes[0]!r} ({len(answers) - answers.null_count - num_last} rows) and {classes[1]!r} ({num_last})"
 
 
 def _refuse_none(path: str | Path, keep: Mask, counts: Mapping[str, int]) -> None:

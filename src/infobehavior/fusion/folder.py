@@ -188,7 +188,12 @@ class Layout(Generic[CardOf]):
         file = folder / self.file
         said = read_json(file, f"a {self.kind}")
         kind = said.get("kind") if isinstance(said, dict) else None
-        if kind != self.kind or said.get("format") != self.format:
+        if kind == self.kind and said.get("format") != self.format:
+            raise InputError(
+                f"{file} is of format {said.get('format')}, of another version; expected a {self.kind} of format "
+                f"{self.format}: train again"
+            )
+        if kind != self.kind:
             raise InputError(f"{file} is of kind {kind!r}; expected a {self.kind} of format {self.format}: train again")
         try:
             card = self.card.model_validate(said)

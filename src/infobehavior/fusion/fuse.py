@@ -70,6 +70,7 @@ class TrainSummary:
         report = self.model.report
         return [
             *(f"{count} {reason}" for reason, count in self.counts.items()),
+            trained_positive_line(self.model),
             f"{report['num_training']} trained on, {report['num_validation']} for validation; "
             f"{report['num_epochs']} epochs, the best is number {report['best_epoch'] + 1}",
             *self._uncalibrated(),
@@ -87,6 +88,20 @@ class TrainSummary:
             for name, calibration in used.items()
             if calibration.method != wanted
         ]
+
+
+def positive_line(label: str, classes: Sequence[str], num_positives: int, num_examples: int) -> str:
+    """Says which class is looked for, and how many there are."""
+    return f"positive: {label} = {classes[1]}, {num_positives} of {num_examples}"
+
+
+def trained_positive_line(model: FusedModel) -> str:
+    """Of the examples that a model was trained on, the validation part among them."""
+    report = model.report
+    num_positives, num_examples = (
+        report[f"num_training{what}"] + report[f"num_validation{what}"] for what in ("_positives", "")
+    )
+    return positive_line(model.config.examples.label, model.classes, num_positives, num_examples)
 
 
 def fuse_train(
@@ -221,6 +236,7 @@ class PredictSummary:
         num_flagged: of them, those that reach the threshold.
         counts: examples, by what became of them.
         missing: groups that were missing, by how often.
+        model: that predicted.
     """
 
     out: Path
@@ -229,11 +245,13 @@ class PredictSummary:
     num_flagged: int
     counts: dict[str, int]
     missing: dict[str, int]
+    model: FusedModel
 
     def lines(self) -> list[str]:
         """For the terminal."""
         return [
             *(f"{count} {reason}" for reason, count in self.counts.items()),
+            f"{trained_positive_line(self.model)} in training",
             *(f"{count} without {name}, which counts as masked" for name, count in self.missing.items() if count),
             f"{self.num_examples} predictions, {self.num_flagged} flagged, {len(self.days)} days: {self.out}",
         ]
@@ -289,7 +307,7 @@ def fuse_predict(
             advance(note=str(day))
     outside = counts[READ] - counts[USED] - sum(counts.get(reason, 0) for reason in OF_ALL if reason != READ)
     counts |= {OUTSIDE: outside} if outside else {}
-    return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, missing)
+    return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, missing, fused)
 
 
 def _marked(out: Path, model_id: str, days: Sequence[date]) -> AbstractContextManager[None]:

@@ -106,7 +106,7 @@ class _Card(Card):
     trees_file: str
 
 
-LAYOUT = Layout("fusion.json", "fused classifier", 1, _Card)
+LAYOUT = Layout("fusion.json", "fused classifier", 2, _Card)
 
 
 def load_model(folder: str | Path) -> FusedModel:
