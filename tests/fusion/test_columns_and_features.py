@@ -13,6 +13,7 @@ from infobehavior.errors import InputError
 from infobehavior.fusion.columns import numbers_of, texts_of, vectors_of
 from infobehavior.fusion.config import Group
 from infobehavior.fusion.features import FEATURES, FURTHEST, NO_VALUE, UNKNOWN
+from infobehavior.fusion.missing import GroupCounts
 
 
 def fitted(kind, table, **fields):
@@ -117,7 +118,8 @@ def test_what_is_not_a_text(kind, values):
 @st.composite
 def matrices(draw):
     number = st.one_of(st.none(), st.floats(-1e6, 1e6))
-    return draw(st.lists(st.tuples(number, number), min_size=1, max_size=8))
+    rows = st.lists(st.tuples(number, number), min_size=1, max_size=8)
+    return draw(rows.filter(lambda drawn: any(value is not None for row in drawn for value in row)))
 
 
 @given(matrices())
@@ -231,3 +233,37 @@ def test_no_rows_are_no_rows(kind):
     features = fitted(kind, table)
     array = features.transform(table.slice(0, 0), "g")
     assert (array.values.shape, array.is_there.shape) == ((0, features.dim), (0,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "what", "values"),
+    [
+        ("numbers", "number", [None, math.nan, math.inf]),
+        ("categories", "category", pa.array([None] * 3, pa.string())),
+        ("vector", "vector", pa.array([None] * 3, pa.list_(pa.float32()))),
+        ("text", "text", ["", " ", None]),
+    ],
+)
+def test_a_group_without_any_value_is_refused(kind, what, values):
+    with pytest.raises(InputError, match=f"group g has no {what} in any of 3 training rows; remove the group"):
+        fitted(kind, pa.table({"x": values}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "expected"),
+    [
+        (
+            "numbers",
+            {"x": [1.0, math.nan, None, math.inf, None], "y": [1, 2, None, 3, 4]},
+            GroupCounts(5, 1, not_finite=2),
+        ),
+        ("numbers", {"x": ["1", "inf", "", None, "nan"]}, GroupCounts(5, 4, not_finite=2)),
+        ("vector", {"x": LISTS}, GroupCounts(6, 4, not_finite=3)),
+        ("vector", {"x": [1.0, None, None, math.inf], "y": [1.0, 2.0, None, 1.0]}, GroupCounts(4, 3, not_finite=2)),
+        ("categories", {"x": ["a", "a", "b", None], "y": ["c", "c", None, None]}, GroupCounts(4, 1, unknown=1)),
+        ("text", {"x": ["red", "red", " ", None]}, GroupCounts(4, 2)),
+    ],
+)
+def test_what_is_missing_is_counted(kind, table, expected):
+    table = pa.table(table)
+    assert fitted(kind, table, **({"text_dim": 2} if kind == "text" else {})).counted(table, "g") == expected

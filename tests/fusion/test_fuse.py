@@ -1,4 +1,5 @@
 import json
+import math
 import random
 import re
 import shutil
@@ -238,7 +239,7 @@ def test_a_table_may_be_replaced_by_one_of_the_same_model(later, fused, predicti
     summary = fuse_predict(later, fused, tmp_path / "out", tables={"seller": table})
     num_with = sum(row["seller"] < 3 for row in later_rows())
     assert summary.counts["of them with a row of seller in time"] == num_with
-    assert summary.missing["seller"] == 120 - num_with
+    assert summary.groups["seller"].without == 120 - num_with
     assert f"{120 - num_with} without seller, which counts as masked" in summary.lines()
     same = (
         read_predictions(tmp_path / "out")["probability"].to_numpy()
@@ -794,7 +795,43 @@ def test_an_evaluation_without_a_group_is_that_of_masking_it(later, fused, evalu
     known = json.loads((evaluation / "metrics.json").read_text())["without"]["title"]
     assert found.rows[0]["auc"] == known["auc"]
     assert set(found.without) == set(load_model(fused).config.groups) - {"title"}
-    assert any(line.endswith("of them without title, which is masked") for line in found.lines())
+    assert any(line.endswith("120 without title, which counts as masked") for line in found.lines())
+
+
+def test_what_is_missing_in_the_training_is_counted_and_kept(listed, fused, config_file, tmp_path):
+    rows = products()
+    lines = fuse_train(listed, config_file, tmp_path / "model").lines()
+    num_without = sum(row["color"] is None for row in rows)
+    assert f"{num_without} without look, which counts as masked" in lines
+    assert load_model(fused).trained_groups["look"].without == num_without
+    assert not any(line.startswith("warning") for line in lines)
+
+
+@pytest.mark.parametrize("command", [fuse_predict, fuse_evaluate])
+def test_a_group_that_is_missing_more_often_than_in_the_training_is_told(later, fused, tmp_path, command):
+    rows = later_rows()
+    for place, row in enumerate(rows):
+        row |= {"title": None if place < 60 else row["title"], "color": "lilac", "price": math.inf, "views": None}
+    summary = command(write_rows(rows, tmp_path / "rows.parquet"), fused, tmp_path / "out")
+    lines = summary.lines()
+    assert "60 without title, which counts as masked" in lines
+    assert "120 values of look that training doesn't know" in lines
+    assert "120 values of listing that are infinite or NaN, which count as missing" in lines
+    told = {line.split()[1] for line in lines if line.startswith("warning: ")}
+    assert told == {"title", "listing"}
+    assert not any(line.startswith("warning") for line in command(later, fused, tmp_path / "usual").lines())
+    if command is fuse_evaluate:
+        assert "warning: title is missing in 50.0 % of the examples" in page_of(tmp_path / "out").text
+
+
+def test_without_a_group_the_threshold_is_worth_something_else(later, fused, evaluation, metrics, tmp_path):
+    """As it is when the group is missing."""
+    summary = fuse_evaluate(later, fused, tmp_path / "report", without=["title"])
+    for name in ("precision", "recall"):
+        assert metrics["without"]["title"][name] == summary.rows[0][name]
+    lines = fuse_evaluate(later, fused, tmp_path / "again").lines()
+    (line,) = (line for line in lines if line.startswith("without title: "))
+    assert f"at the threshold precision {summary.rows[0]['precision']:.3f}, recall " in line
 
 
 def test_a_table_that_is_not_there_tonight(later, fused, tmp_path, capsys):

@@ -18,6 +18,7 @@ from infobehavior.fusion.calibration import Calibration, calibrate
 from infobehavior.fusion.config import Group, Network, groups_without_columns
 from infobehavior.fusion.features import FEATURES, GroupArray, GroupFeatures
 from infobehavior.fusion.gbdt import train_gbdt
+from infobehavior.fusion.missing import GroupCounts
 from infobehavior.fusion.network import FusionNetwork
 from infobehavior.fusion.parts import Mask, Parts, numbered, split_by_entity
 from infobehavior.fusion.training import Labelled, Trained, logits, train
@@ -158,6 +159,16 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for name in self.checked_groups()
         }
         return masked(made, without) if without else made
+
+    def counted(self, tables: Mapping[str, pa.Table]) -> dict[str, GroupCounts]:
+        """What of each group is missing; a group that has no table is missing in all rows."""
+        num_rows = next(iter(tables.values())).num_rows
+        return {
+            name: self.features_[name].counted(tables[name], name)
+            if name in tables
+            else GroupCounts(num_rows, num_rows)
+            for name in self.checked_groups()
+        }
 
     @property
     def num_codes(self) -> dict[str, tuple[int, ...]]:

@@ -29,12 +29,23 @@ def numbers_of(table: pa.Table, where: str) -> NDArray[np.float64]:
     """
     matrix = np.full((table.num_rows, table.num_columns), np.nan)
     for place, name in enumerate(table.column_names):
-        matrix[:, place] = _numbers(table[name], f"{where}, column {name!r}")
+        matrix[:, place] = _numbers(table[name], f"{where}, column {name!r}").fill_null(np.nan).to_numpy()
     matrix[~np.isfinite(matrix)] = np.nan
     return matrix
 
 
-def _numbers(column: pa.ChunkedArray, where: str) -> NDArray[np.float64]:
+def num_not_finite(table: pa.Table, where: str) -> int:
+    """How many values of columns of numbers are there, but infinite or NaN.
+
+    Raises:
+        InputError: see `numbers_of`.
+    """
+    columns = (_numbers(table[name], f"{where}, column {name!r}") for name in table.column_names)
+    return sum(int(pc.sum(pc.invert(pc.is_finite(column)), min_count=0).as_py()) for column in columns)
+
+
+def _numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """As float64."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -46,8 +57,7 @@ def _numbers(column: pa.ChunkedArray, where: str) -> NDArray[np.float64]:
         or pa.types.is_null(column.type)
     ):
         raise InputError(f"{where} has type {column.type}; expected numbers")
-    rounded = column.cast(pa.float64(), safe=False)  # large integers are rounded, not refused
-    return np.asarray(rounded.fill_null(np.nan).to_numpy(), dtype=np.float64)
+    return column.cast(pa.float64(), safe=False)  # large integers are rounded, not refused
 
 
 def _parsed(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:

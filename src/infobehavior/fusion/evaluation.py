@@ -25,6 +25,7 @@ from infobehavior.fusion.fuse import (
     positive_line,
     probabilities,
 )
+from infobehavior.fusion.missing import GroupCounts, reasons, warnings_of
 from infobehavior.fusion.model_folder import FusedModel
 from infobehavior.fusion.operating_point import at_threshold, recall_intervals, threshold_intervals
 from infobehavior.fusion.packing import FUSION, GBDT
@@ -35,6 +36,8 @@ METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 TITLES = {FUSION: "fusion network", GBDT: "LightGBM"}
 PAPER_PRECISIONS = (0.95, 0.5)
 """Of Tables 3 and 4; recall is told at these, if none is required."""
+
+AT_THRESHOLD = ("precision", "recall")
 
 Floats = NDArray[np.float64]
 
@@ -60,6 +63,7 @@ class EvaluateSummary:
         return [
             *simulated_lines(self.definition),
             *(f"{count} {reason}" for reason, count in self.definition["counts"].items()),
+            *self.definition["warnings"],
             positive_line(
                 self.definition["label"],
                 self.definition["classes"],
@@ -106,14 +110,14 @@ def fuse_evaluate(
     config = without_missing_groups(examples, config)
     read = read_examples(examples, config, labelled=True, period=Period(since, until), known_classes=fused.classes)
     with faults_of(examples):
-        arrays = fused.classifier.arrays(read.tables)
+        arrays, groups = fused.classifier.arrays(read.tables), fused.classifier.counted(read.tables)
     scores = probabilities(fused.classifier, arrays)
     rows = [measured(name, of, read, fused) for name, of in scores.items()]
     without = {
-        name: _short(read, fused.classifier.probability_of(masked(arrays, name)), config) for name in config.groups
+        name: _without(read, fused.classifier.probability_of(masked(arrays, name)), fused) for name in config.groups
     }
     joined = [group.table for group in config.groups.values() if group.table]
-    definition = {**_definition(read, fused, since, until), "simulated": is_simulated(examples, *joined)}
+    definition = {**_definition(read, fused, groups, since, until), "simulated": is_simulated(examples, *joined)}
     (out / DEFINITION_FILE).unlink(missing_ok=True)
     write_json(out / METRICS_FILE, {"rows": rows, "without": without})
     assert read.positive is not None
@@ -174,7 +178,17 @@ def _short(examples: Examples, scores: Floats, config: FusionConfig) -> dict[str
     }
 
 
-def _definition(examples: Examples, fused: FusedModel, since: str | None, until: str | None) -> dict[str, Any]:
+def _without(examples: Examples, scores: Floats, fused: FusedModel) -> dict[str, float]:
+    """Metrics of the network as if a group were missing, at its threshold too if that was met."""
+    point, positive = fused.points[FUSION], examples.positive
+    assert positive is not None
+    told = at_threshold(positive, scores, fused.config.operating_point, point.threshold) if point.is_met else {}
+    return {**_short(examples, scores, fused.config), **{name: told[name] for name in AT_THRESHOLD if name in told}}
+
+
+def _definition(
+    examples: Examples, fused: FusedModel, groups: Mapping[str, GroupCounts], since: str | None, until: str | None
+) -> dict[str, Any]:
     """On what it was measured; without paths and dates of today, so that equal inputs give equal bytes."""
     num_seen = int(np.isin(example_numbers(examples), fused.trained_on).sum())
     has_account = np.asarray(examples.keys.entity.is_valid())
@@ -183,8 +197,7 @@ def _definition(examples: Examples, fused: FusedModel, since: str | None, until:
         {"of them seen in training, which flatters the classifier": num_seen} if num_seen else {}
     )
     counts |= {"of accounts that were trained on": num_of_known} if num_of_known else {}
-    masked_groups = [name for name in fused.config.groups if name not in examples.tables]
-    counts |= {f"of them without {name}, which is masked": len(examples) for name in masked_groups}
+    counts |= reasons(groups)
     return {
         "kind": KIND,
         "format": FORMAT,
@@ -194,6 +207,7 @@ def _definition(examples: Examples, fused: FusedModel, since: str | None, until:
         "since": since,
         "until": until,
         "counts": counts,
+        "warnings": warnings_of(groups, fused.trained_groups),
     }
 
 
@@ -222,4 +236,8 @@ def _with_interval(row: dict[str, Any], name: str, title: str) -> str:
 
 
 def _told(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
+    told = (
+        f"{'at the threshold ' if name == AT_THRESHOLD[0] else ''}{name.replace('_', ' ')} {value:.3f}"
+        for name, value in metrics.items()
+    )
+    return ", ".join(told)

@@ -12,8 +12,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infobehavior.errors import InputError
-from infobehavior.fusion.columns import Floats, Mask, categories_of, numbers_of, texts_of, vectors_of
+from infobehavior.fusion.columns import (
+    Floats,
+    Mask,
+    categories_of,
+    num_not_finite,
+    numbers_of,
+    texts_of,
+    vectors_of,
+)
 from infobehavior.fusion.config import Group
+from infobehavior.fusion.missing import GroupCounts
 from infobehavior.fusion.text import SENTENCE_DIM, SentenceText, TfidfText
 
 Tensors = dict[str, NDArray[Any]]
@@ -62,6 +71,10 @@ class GroupFeatures(ABC):
     @abstractmethod
     def transform(self, table: pa.Table, name: str) -> GroupArray:
         """The array of any rows."""
+
+    @abstractmethod
+    def counted(self, table: pa.Table, name: str) -> GroupCounts:
+        """What of the group is missing in any rows."""
 
     @property
     @abstractmethod
@@ -156,7 +169,10 @@ class Numbers(_Standardised):
     @classmethod
     def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
         """See `GroupFeatures`."""
-        return cls(tuple(table.column_names), Standard.fit(numbers_of(table, f"group {name}")))
+        matrix = numbers_of(table, f"group {name}")
+        if np.isnan(matrix).all():
+            raise InputError(f"group {name} has no number in any of {table.num_rows} training rows; remove the group")
+        return cls(tuple(table.column_names), Standard.fit(matrix))
 
     def transform(self, table: pa.Table, name: str) -> GroupArray:
         """See `GroupFeatures`."""
@@ -164,6 +180,12 @@ class Numbers(_Standardised):
         is_missing = np.isnan(matrix)
         values = np.nan_to_num(self.standard.transform(matrix))
         return GroupArray(np.hstack([values, is_missing.astype(np.float32)]), np.logical_not(is_missing.all(axis=1)))
+
+    def counted(self, table: pa.Table, name: str) -> GroupCounts:
+        """See `GroupFeatures`."""
+        table = _same_columns(table, self.columns, name)
+        is_missing = np.isnan(numbers_of(table, f"group {name}")).all(axis=1)
+        return GroupCounts(len(table), int(is_missing.sum()), num_not_finite(table, f"group {name}"))
 
     @property
     def dim(self) -> int:
@@ -203,6 +225,13 @@ class Vectors(_Standardised):
         values = self.standard.transform(vectors)
         values[~is_there] = 0
         return GroupArray(values, is_there)
+
+    def counted(self, table: pa.Table, name: str) -> GroupCounts:
+        """See `GroupFeatures`."""
+        table = _same_columns(table, self.columns, name)
+        is_there = vectors_of(table, f"group {name}")[1]
+        has_values = np.any([column.is_valid().to_numpy() for column in table.columns], axis=0)
+        return GroupCounts(len(table), int((~is_there).sum()), int((has_values & ~is_there).sum()))
 
     @property
     def dim(self) -> int:
@@ -248,6 +277,11 @@ class Text(GroupFeatures):
         texts, is_there = texts_of(_same_columns(table, self.columns, name), f"group {name}")
         return GroupArray((self._encoder.transform(texts) / self.scale).astype(np.float32), is_there)
 
+    def counted(self, table: pa.Table, name: str) -> GroupCounts:
+        """See `GroupFeatures`."""
+        is_there = texts_of(_same_columns(table, self.columns, name), f"group {name}")[1]
+        return GroupCounts(len(table), int((~is_there).sum()))
+
     @property
     def dim(self) -> int:
         """See `GroupFeatures`."""
@@ -288,6 +322,8 @@ class Categories(GroupFeatures):
     def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
         """See `GroupFeatures`."""
         columns = categories_of(table, f"group {name}")
+        if all(column.null_count == len(column) for column in columns):
+            raise InputError(f"group {name} has no category in any of {table.num_rows} training rows; remove the group")
         return cls({name: _known(column) for name, column in zip(table.column_names, columns, strict=True)})
 
     def transform(self, table: pa.Table, name: str) -> GroupArray:
@@ -297,6 +333,12 @@ class Categories(GroupFeatures):
             [_codes(column, known) for column, known in zip(columns, self.known.values(), strict=True)]
         )
         return GroupArray(codes, (codes != NO_VALUE).any(axis=1))
+
+    def counted(self, table: pa.Table, name: str) -> GroupCounts:
+        """See `GroupFeatures`."""
+        array = self.transform(table, name)
+        num_unknown = int((array.values == UNKNOWN).sum())
+        return GroupCounts(len(table), int((~array.is_there).sum()), unknown=num_unknown)
 
     @property
     def dim(self) -> int:

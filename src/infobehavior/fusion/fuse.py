@@ -33,6 +33,7 @@ from infobehavior.fusion.examples import (
     without_missing_groups,
 )
 from infobehavior.fusion.features import GroupArray
+from infobehavior.fusion.missing import GroupCounts, added, reasons, warnings_of
 from infobehavior.fusion.model_folder import LAYOUT, FusedModel, load_model
 from infobehavior.fusion.operating_point import choose_threshold
 from infobehavior.fusion.packing import FUSION, GBDT
@@ -70,6 +71,7 @@ class TrainSummary:
         report = self.model.report
         return [
             *(f"{count} {reason}" for reason, count in self.counts.items()),
+            *(f"{count} {reason}" for reason, count in reasons(self.model.trained_groups).items()),
             trained_positive_line(self.model),
             f"{report['num_training']} trained on, {report['num_validation']} for validation; "
             f"{report['num_epochs']} epochs, the best is number {report['best_epoch'] + 1}",
@@ -221,6 +223,7 @@ def _report(examples: Examples, parts: Parts, classifier: FusionClassifier) -> d
         "losses": [list(pair) for pair in classifier.losses_],
         "num_trees": classifier.gbdt_.booster.num_trees(),
         "counts": examples.counts,
+        "groups": {name: vars(of) for name, of in classifier.counted(examples.tables).items()},
         "last_moment": int(examples.keys.moment.max()),
     }
 
@@ -235,7 +238,7 @@ class PredictSummary:
         num_examples: predictions.
         num_flagged: of them, those that reach the threshold.
         counts: examples, by what became of them.
-        missing: groups that were missing, by how often.
+        groups: what of each was missing.
         model: that predicted.
     """
 
@@ -244,7 +247,7 @@ class PredictSummary:
     num_examples: int
     num_flagged: int
     counts: dict[str, int]
-    missing: dict[str, int]
+    groups: dict[str, GroupCounts]
     model: FusedModel
 
     def lines(self) -> list[str]:
@@ -252,7 +255,8 @@ class PredictSummary:
         return [
             *(f"{count} {reason}" for reason, count in self.counts.items()),
             f"{trained_positive_line(self.model)} in training",
-            *(f"{count} without {name}, which counts as masked" for name, count in self.missing.items() if count),
+            *(f"{count} {reason}" for reason, count in reasons(self.groups).items()),
+            *warnings_of(self.groups, self.model.trained_groups),
             f"{self.num_examples} predictions, {self.num_flagged} flagged, {len(self.days)} days: {self.out}",
         ]
 
@@ -296,18 +300,19 @@ def fuse_predict(
     if not days:
         raise InputError(f"{examples} has no example of the days asked for ({since or 'any'} to {until or 'any'})")
     counts: dict[str, int] = {}
-    missing: dict[str, int] = {}
+    groups: dict[str, GroupCounts] = {}
     num_flagged = 0
     with _marked(out, fused.model_id, days), progress("predicting", len(days)) as advance:
         write_json(out / DEFINITION_FILE, told)
         for day in days:
-            rows = _predicted(examples, config, fused, day, counts, missing)
+            rows, of_groups = _predicted(examples, config, fused, day, counts)
+            groups = added(groups, of_groups)
             write_day(out, day, rows)
             num_flagged += int(np.count_nonzero(rows["is_flagged"].to_numpy(zero_copy_only=False)))
             advance(note=str(day))
     outside = counts[READ] - counts[USED] - sum(counts.get(reason, 0) for reason in OF_ALL if reason != READ)
     counts |= {OUTSIDE: outside} if outside else {}
-    return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, missing, fused)
+    return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, groups, fused)
 
 
 def _marked(out: Path, model_id: str, days: Sequence[date]) -> AbstractContextManager[None]:
@@ -342,15 +347,13 @@ def _predicted(
     fused: FusedModel,
     day: date,
     counts: dict[str, int],
-    missing: dict[str, int],
-) -> pa.Table:
-    """The rows of a day; what became of its examples is added to the counts."""
+) -> tuple[pa.Table, dict[str, GroupCounts]]:
+    """The rows of a day, and what of groups is missing in them; what became of its examples is added to the counts."""
     read = read_examples(path, config, labelled=False, period=Period(day.isoformat(), day.isoformat()))
     with faults_of(path):
-        arrays = fused.classifier.arrays(read.tables)
+        arrays, groups = fused.classifier.arrays(read.tables), fused.classifier.counted(read.tables)
     probability = fused.classifier.probability_of(arrays)
     _add_counts(counts, read.counts)
-    _add(missing, {name: int((~array.is_there).sum()) for name, array in arrays.items()})
     columns = {name: read.ids[name] for name in read.ids.column_names}
     ours = {
         "entity_id": read.keys.entity,
@@ -359,7 +362,7 @@ def _predicted(
         "is_flagged": pa.array(probability >= fused.points[FUSION].threshold),
         "model_id": pa.array([fused.model_id] * len(read), pa.string()),
     }
-    return pa.table(columns | ours)
+    return pa.table(columns | ours), groups
 
 
 def _add_counts(total: dict[str, int], counts: Mapping[str, int]) -> None:

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
 from infobehavior.fusion.classifier import FusionClassifier
 from infobehavior.fusion.config import FusionConfig
 from infobehavior.fusion.folder import Card, Content, Layout, Strict
+from infobehavior.fusion.missing import GroupCounts
 from infobehavior.fusion.operating_point import OperatingPoint
 from infobehavior.fusion.packing import FUSION, GBDT, pack, unpack
 
@@ -44,6 +45,11 @@ class FusedModel:
     report: dict[str, Any]
 
     @property
+    def trained_groups(self) -> dict[str, GroupCounts]:
+        """What of each group was missing in the training."""
+        return {name: GroupCounts(**of) for name, of in self.report["groups"].items()}
+
+    @property
     def model_id(self) -> str:
         """Names the model by its content."""
         return self._content().model_id
@@ -75,6 +81,13 @@ class _Point(Strict):
     line: str
 
 
+class _GroupCounts(Strict):
+    num_examples: int
+    without: int
+    not_finite: int
+    unknown: int
+
+
 class _Report(Strict):
     num_training: int
     num_training_positives: int
@@ -85,6 +98,7 @@ class _Report(Strict):
     losses: list[tuple[float, float]]
     num_trees: int
     counts: dict[str, int]
+    groups: dict[str, _GroupCounts]
     last_moment: int
 
 
@@ -104,6 +118,12 @@ class _Card(Card):
     spaces: dict[str, str]
     report: _Report
     trees_file: str
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        if set(self.report.groups) != set(self.config.groups):
+            raise ValueError("report.groups: expected each group of the configuration")
+        return self
 
 
 LAYOUT = Layout("fusion.json", "fused classifier", 2, _Card)

@@ -53,7 +53,7 @@ def write_fusion_report(target: Path, content: ReportContent) -> None:
         definition=content.definition,
         rows=content.rows,
         without=content.without,
-        sentences=[sentence(row) for row in content.rows],
+        sentences=[*(sentence(row) for row in content.rows), *content.definition["warnings"]],
         recalls=recalls,
         titles=TITLES,
         colors=CLASSIFIER_COLORS,

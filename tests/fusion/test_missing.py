@@ -1,0 +1,34 @@
+import pytest
+
+from infobehavior.fusion.missing import GroupCounts, added, reasons, warnings_of
+
+
+def test_what_never_happened_is_not_told():
+    counts = {
+        "price": GroupCounts(10, 2, not_finite=1),
+        "look": GroupCounts(10, 0, unknown=3),
+        "title": GroupCounts(9, 0),
+    }
+    assert reasons(counts) == {
+        "without price, which counts as masked": 2,
+        "values of price that are infinite or NaN, which count as missing": 1,
+        "values of look that training doesn't know": 3,
+    }
+
+
+def test_days_are_added_up():
+    total = added({}, {"price": GroupCounts(10, 2, 1, 0)})
+    assert added(total, {"price": GroupCounts(5, 1, 1, 4)}) == {"price": GroupCounts(15, 3, 2, 4)}
+
+
+@pytest.mark.parametrize(
+    ("now", "trained", "is_told"),
+    [(0, 0, False), (5, 0, False), (6, 0, True), (20, 10, False), (21, 10, True), (9, 4, False), (100, 40, True)],
+)
+def test_a_group_that_is_missing_more_often_is_told(now, trained, is_told):
+    told = warnings_of({"price": GroupCounts(100, now)}, {"price": GroupCounts(100, trained)})
+    assert bool(told) == is_told
+    if told:
+        assert told[0].startswith(
+            f"warning: price is missing in {now}.0 % of the examples, in the training in {trained}.0 %"
+        )
