@@ -17,7 +17,7 @@ from infobehavior.market.config import MarketConfig
 from infobehavior.market.simulate import simulate
 
 ZONE = "Asia/Shanghai"
-LAST_DAYS = ("2019-09-25", "2019-10-02", "2019-10-09", "2019-10-16")
+LAST_DAYS = ("2019-09-25", "2019-10-02", "2019-10-09", "2019-10-16", "2019-10-23", "2019-10-30")
 
 
 def main(folder: Path) -> None:
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
                 "title": {"kind": "text", "columns": ["title"]},
                 "picture": {"kind": "vector", "columns": ["picture"]},
                 "category": {"kind": "categories", "columns": ["category"]},
-                "behavior": {"kind": "representation", "table": folder / "embeddings"},
+                "behavior": {"kind": "representation", "table": folder / "embeddings", "max_age_days": 8},
             },
             # Seven of ten alarms must be right, with a certainty of 0.8, since auditors look at each.
             "operating_point": {"precision": 0.7, "certainty": 0.8},

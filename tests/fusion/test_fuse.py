@@ -834,6 +834,30 @@ def test_without_a_group_the_threshold_is_worth_something_else(later, fused, eva
     assert f"at the threshold precision {summary.rows[0]['precision']:.3f}, recall " in line
 
 
+def plain_ages(rows):
+    """In days: of sellers that have embeddings, those of the last midnight before a product, up to that of 1 April."""
+    last = START.replace(hour=0) + timedelta(days=3)
+    ages = [
+        (row["listed"] - min(row["listed"].replace(hour=0, minute=0, second=0, microsecond=0), last))
+        / timedelta(days=1)
+        for row in rows
+        if row["seller"] < 35
+    ]
+    return f"{np.median(ages):.1f} days old (median), {max(ages):.1f} at most"
+
+
+@pytest.mark.parametrize("command", [fuse_predict, fuse_evaluate])
+def test_the_age_of_what_is_joined_is_told_beside_that_of_the_training(listed, later, fused, tmp_path, command):
+    in_training = load_model(fused).report["ages"]["seller"]
+    known = f"{in_training['median']:.1f} days old (median), {in_training['largest']:.1f} at most"
+    assert known == plain_ages(products())
+    rows = [row | {"listed": row["listed"] + timedelta(days=30)} for row in later_rows()]
+    lines = command(write_rows(rows, tmp_path / "rows.parquet"), fused, tmp_path / "out").lines()
+    expected = f"rows of seller are {plain_ages(rows)}; in the training "
+    assert [line for line in lines if line.startswith("rows of ")] == [line for line in lines if expected in line]
+    assert any(expected in line for line in lines)
+
+
 def test_a_table_that_is_not_there_tonight(later, fused, tmp_path, capsys):
     gone = (
         "fuse",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from infobehavior.data.events import connect
 from infobehavior.errors import InputError
 from infobehavior.fusion.config import ExampleColumns, Group
-from infobehavior.fusion.joining import Keys, embedding_space, joined
+from infobehavior.fusion.joining import Keys, age_lines, ages_in_days, embedding_space, joined
 
 NOON = datetime(2024, 3, 30, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -47,8 +47,8 @@ def found(table, rows, *, time_zone="UTC", **fields):
     """The values that are joined, and how many examples have a row."""
     group = Group(**({"kind": "numbers", "table": table, "columns": ("value",)} | fields))
     with connect(threads=1) as connection:
-        columns, num_found = joined(connection, asked(rows), group, "g", columns_of(time_zone))
-    return columns[columns.column_names[0]].to_pylist(), num_found
+        columns, ages = joined(connection, asked(rows), group, "g", columns_of(time_zone))
+    return columns[columns.column_names[0]].to_pylist(), len(ages)
 
 
 def plain_join(table, rows, max_age=None):
@@ -121,6 +121,20 @@ def test_what_comes_later_changes_nothing(tmp_path):
 def test_entities_are_compared_as_text(tmp_path, entity, who):
     value = "7" if entity == pa.string() else 7
     assert found(write([(value, NOON, 1)], tmp_path / "t.parquet", entity=entity), [(who, NOON)]) == ([1], 1)
+
+
+def test_the_age_of_what_is_joined_is_told(tmp_path):
+    rows = [(7, NOON + 12 * HOURS), (7, NOON + 24 * HOURS), (7, NOON + 96 * HOURS), (8, NOON), (None, NOON)]
+    group = Group(kind="numbers", table=write(ONE, tmp_path / "t.parquet"), columns=("value",))
+    with connect(threads=1) as connection:
+        _, ages = joined(connection, asked(rows), group, "g", columns_of("UTC"))
+        _, none = joined(connection, asked(rows[3:]), group, "g", columns_of("UTC"))
+    assert sorted(ages.tolist()) == [hours * HOURS // TICK for hours in (12, 24, 96)]
+    days = ages_in_days({"g": ages, "h": none})
+    assert days == {"g": {"median": 1.0, "largest": 4.0}}
+    assert age_lines(days) == ["rows of g are 1.0 days old (median), 4.0 at most"]
+    trained = {"g": {"median": 0.5, "largest": 0.75}}
+    assert age_lines(days, trained)[0].endswith(", 4.0 at most; in the training 0.5 and 0.8")
 
 
 def test_nobody_has_no_row(tmp_path):

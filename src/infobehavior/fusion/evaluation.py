@@ -25,6 +25,7 @@ from infobehavior.fusion.fuse import (
     positive_line,
     probabilities,
 )
+from infobehavior.fusion.joining import age_lines, ages_in_days
 from infobehavior.fusion.missing import GroupCounts, reasons, warnings_of
 from infobehavior.fusion.model_folder import FusedModel
 from infobehavior.fusion.operating_point import at_threshold, recall_intervals, threshold_intervals
@@ -63,6 +64,7 @@ class EvaluateSummary:
         return [
             *simulated_lines(self.definition),
             *(f"{count} {reason}" for reason, count in self.definition["counts"].items()),
+            *age_lines(self.definition["ages"], self.definition["trained_ages"]),
             *self.definition["warnings"],
             positive_line(
                 self.definition["label"],
@@ -207,6 +209,8 @@ def _definition(
         "since": since,
         "until": until,
         "counts": counts,
+        "ages": ages_in_days(examples.ages),
+        "trained_ages": fused.report["ages"],
         "warnings": warnings_of(groups, fused.trained_groups),
     }
 

@@ -30,7 +30,7 @@ from infobehavior.data.tables import column_moments
 from infobehavior.downstream.labels import binary_labels
 from infobehavior.errors import InputError
 from infobehavior.fusion.config import ExampleColumns, FusionConfig, Group, groups_without_columns
-from infobehavior.fusion.joining import Keys, embedding_space, joined
+from infobehavior.fusion.joining import Ages, Keys, embedding_space, joined
 
 Mask = NDArray[np.bool_]
 READ, USED, OUTSIDE = "examples read", "examples used", "outside of the days asked for"
@@ -50,6 +50,7 @@ class Examples:
         positive: True for the positive class; None if they weren't asked for.
         classes: what the two classes are called.
         counts: what was read, left out by reason, and joined.
+        ages: of the rows that are joined, by group, in microseconds.
     """
 
     keys: Keys
@@ -58,6 +59,7 @@ class Examples:
     positive: Mask | None
     classes: tuple[str, str]
     counts: dict[str, int]
+    ages: dict[str, Ages]
 
     def __len__(self) -> int:
         return len(self.keys.moment)
@@ -124,9 +126,9 @@ def read_examples(
         raw = raw.filter(pa.array(keep))
         keys = Keys(raw["entity"].combine_chunks(), np.asarray(moment.filter(pa.array(keep)).to_numpy()))
         counts |= _if_any("whose entity is null", keys.entity.null_count) | {USED: len(raw)}
-        tables = _tables(connection, raw, keys, config, counts)
+        tables, ages = _tables(connection, raw, keys, config, counts)
     ids = raw.select([f"id_{i}" for i in range(len(config.examples.id))]).rename_columns(list(config.examples.id))
-    return Examples(keys, ids, tables, positive, classes, counts)
+    return Examples(keys, ids, tables, positive, classes, counts, ages)
 
 
 def _answers(
@@ -369,16 +371,16 @@ def as_day(text: str) -> date:
 
 def _tables(
     connection: duckdb.DuckDBPyConnection, raw: pa.Table, keys: Keys, config: FusionConfig, counts: dict[str, int]
-) -> dict[str, pa.Table]:
-    tables = {}
+) -> tuple[dict[str, pa.Table], dict[str, Ages]]:
+    tables, ages = {}, {}
     for number, (name, group) in enumerate(config.groups.items()):
         if group.table is None:
             places = [f"{number}_{place}" for place in range(len(group.columns))]
             tables[name] = raw.select(places).rename_columns(list(group.columns))
         else:
-            tables[name], num_found = joined(connection, keys, group, name, config.examples)
-            counts |= {f"of them with a row of {name} in time": num_found}
-    return tables
+            tables[name], ages[name] = joined(connection, keys, group, name, config.examples)
+            counts |= {f"of them with a row of {name} in time": len(ages[name])}
+    return tables, ages
 
 
 def _if_any(reason: str, count: int) -> dict[str, int]:

@@ -33,6 +33,7 @@ from infobehavior.fusion.examples import (
     without_missing_groups,
 )
 from infobehavior.fusion.features import GroupArray
+from infobehavior.fusion.joining import Ages, age_lines, ages_in_days
 from infobehavior.fusion.missing import GroupCounts, added, reasons, warnings_of
 from infobehavior.fusion.model_folder import LAYOUT, FusedModel, load_model
 from infobehavior.fusion.operating_point import choose_threshold
@@ -72,6 +73,7 @@ class TrainSummary:
         return [
             *(f"{count} {reason}" for reason, count in self.counts.items()),
             *(f"{count} {reason}" for reason, count in reasons(self.model.trained_groups).items()),
+            *age_lines(report["ages"]),
             trained_positive_line(self.model),
             f"{report['num_training']} trained on, {report['num_validation']} for validation; "
             f"{report['num_epochs']} epochs, the best is number {report['best_epoch'] + 1}",
@@ -224,6 +226,7 @@ def _report(examples: Examples, parts: Parts, classifier: FusionClassifier) -> d
         "num_trees": classifier.gbdt_.booster.num_trees(),
         "counts": examples.counts,
         "groups": {name: vars(of) for name, of in classifier.counted(examples.tables).items()},
+        "ages": ages_in_days(examples.ages),
         "last_moment": int(examples.keys.moment.max()),
     }
 
@@ -239,6 +242,7 @@ class PredictSummary:
         num_flagged: of them, those that reach the threshold.
         counts: examples, by what became of them.
         groups: what of each was missing.
+        ages: of the rows that were joined, by group: median and largest, in days.
         model: that predicted.
     """
 
@@ -248,6 +252,7 @@ class PredictSummary:
     num_flagged: int
     counts: dict[str, int]
     groups: dict[str, GroupCounts]
+    ages: dict[str, dict[str, float]]
     model: FusedModel
 
     def lines(self) -> list[str]:
@@ -256,6 +261,7 @@ class PredictSummary:
             *(f"{count} {reason}" for reason, count in self.counts.items()),
             f"{trained_positive_line(self.model)} in training",
             *(f"{count} {reason}" for reason, count in reasons(self.groups).items()),
+            *age_lines(self.ages, self.model.report["ages"]),
             *warnings_of(self.groups, self.model.trained_groups),
             f"{self.num_examples} predictions, {self.num_flagged} flagged, {len(self.days)} days: {self.out}",
         ]
@@ -301,18 +307,21 @@ def fuse_predict(
         raise InputError(f"{examples} has no example of the days asked for ({since or 'any'} to {until or 'any'})")
     counts: dict[str, int] = {}
     groups: dict[str, GroupCounts] = {}
+    ages: dict[str, list[Ages]] = {}
     num_flagged = 0
     with _marked(out, fused.model_id, days), progress("predicting", len(days)) as advance:
         write_json(out / DEFINITION_FILE, told)
         for day in days:
-            rows, of_groups = _predicted(examples, config, fused, day, counts)
+            rows, of_groups, of_day = _predicted(examples, config, fused, day, counts)
             groups = added(groups, of_groups)
+            ages = {name: [*ages.get(name, []), of] for name, of in of_day.items()}
             write_day(out, day, rows)
             num_flagged += int(np.count_nonzero(rows["is_flagged"].to_numpy(zero_copy_only=False)))
             advance(note=str(day))
     outside = counts[READ] - counts[USED] - sum(counts.get(reason, 0) for reason in OF_ALL if reason != READ)
     counts |= {OUTSIDE: outside} if outside else {}
-    return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, groups, fused)
+    in_days = ages_in_days({name: np.concatenate(of) for name, of in ages.items()})
+    return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, groups, in_days, fused)
 
 
 def _marked(out: Path, model_id: str, days: Sequence[date]) -> AbstractContextManager[None]:
@@ -347,8 +356,11 @@ def _predicted(
     fused: FusedModel,
     day: date,
     counts: dict[str, int],
-) -> tuple[pa.Table, dict[str, GroupCounts]]:
-    """The rows of a day, and what of groups is missing in them; what became of its examples is added to the counts."""
+) -> tuple[pa.Table, dict[str, GroupCounts], dict[str, Ages]]:
+    """The rows of a day, what of groups is missing in them, and how old what was joined is.
+
+    What became of its examples is added to the counts.
+    """
     read = read_examples(path, config, labelled=False, period=Period(day.isoformat(), day.isoformat()))
     with faults_of(path):
         arrays, groups = fused.classifier.arrays(read.tables), fused.classifier.counted(read.tables)
@@ -362,7 +374,7 @@ def _predicted(
         "is_flagged": pa.array(probability >= fused.points[FUSION].threshold),
         "model_id": pa.array([fused.model_id] * len(read), pa.string()),
     }
-    return pa.table(columns | ours), groups
+    return pa.table(columns | ours), groups, read.ages
 
 
 def _add_counts(total: dict[str, int], counts: Mapping[str, int]) -> None:

@@ -1,7 +1,7 @@
 """Joins tables to examples, point in time: of an example's entity, the last row that was there at its moment."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ UNASKED = (*KEYS, "ds", "model_id")
 """Columns of a table that aren't taken for features, unless they are named."""
 EMBEDDING = "embedding"
 MICROSECONDS_PER_DAY = 24 * 60 * MICROSECONDS_PER_MINUTE
+Ages = NDArray[np.int64]
 DAY_FOLDER = re.compile(r"ds=(\d{4}-\d{2}-\d{2})")
 
 
@@ -43,7 +44,7 @@ class Keys:
 
 def joined(
     connection: duckdb.DuckDBPyConnection, keys: Keys, group: Group, name: str, examples: ExampleColumns
-) -> tuple[pa.Table, int]:
+) -> tuple[pa.Table, Ages]:
     """The columns of a group for each example, null where the table has no row of the entity in time.
 
     Taken is the row with the last `as_of` that is at or before the example's moment, or `min_age_hours` before it; rows
@@ -57,7 +58,7 @@ def joined(
         examples: names the label, which no group may have, and the time zone of an `as_of` without one.
 
     Returns:
-        The columns, in the order of the examples, and how many of these have a row.
+        The columns, in the order of the examples, and how old the rows of those that have one are, in microseconds.
 
     Raises:
         InputError: the table can't be read, lacks a column, has several rows of an entity at one moment, or a key is
@@ -82,7 +83,32 @@ def joined(
             f"{group.table} has several rows of entity {keys.entity[repeated]} at one as_of; keep one of each"
         )
     values = found.select([f"value_{place}" for place in range(len(columns))]).rename_columns(columns)
-    return values, int(found["is_there"].to_numpy(zero_copy_only=False).sum())
+    return values, found["age"].drop_null().to_numpy()
+
+
+def ages_in_days(ages: Mapping[str, Ages]) -> dict[str, dict[str, float]]:
+    """Median and largest age of what is joined, by group; one of which nothing is joined isn't among them."""
+    return {
+        name: {
+            "median": float(np.median(of)) / MICROSECONDS_PER_DAY,
+            "largest": float(of.max()) / MICROSECONDS_PER_DAY,
+        }
+        for name, of in ages.items()
+        if len(of)
+    }
+
+
+def age_lines(
+    days: Mapping[str, Mapping[str, float]], trained: Mapping[str, Mapping[str, float]] | None = None
+) -> list[str]:
+    """What is told of ages, beside those of the training."""
+    lines = []
+    for name, of in days.items():
+        line = f"rows of {name} are {of['median']:.1f} days old (median), {of['largest']:.1f} at most"
+        if known := (trained or {}).get(name):
+            line += f"; in the training {known['median']:.1f} and {known['largest']:.1f}"
+        lines.append(line)
+    return lines
 
 
 def _refuse_nulls(connection: duckdb.DuckDBPyConnection, source: EventSource) -> None:
@@ -202,12 +228,12 @@ def _text(source: EventSource, columns: Sequence[str], moment: str, group: Group
           FROM asked ASOF JOIN there ON asked.entity = there.entity AND asked.until >= there.as_of
         ),
         found AS (
-          SELECT latest.row, {selected}
+          SELECT latest.row, latest.moment - latest.as_of AS age, {selected}
           FROM {source.sql} AS source JOIN latest
           ON source.entity_id::VARCHAR = latest.entity AND {moment} = latest.as_of
           WHERE {oldest}
         )
-        SELECT asked.row, found.row IS NOT NULL AS is_there, {wanted}
+        SELECT asked.row, found.age, {wanted}
         FROM asked LEFT JOIN found ON asked.row = found.row ORDER BY asked.row"""
 
 

@@ -88,6 +88,11 @@ class _GroupCounts(Strict):
     unknown: int
 
 
+class _Days(Strict):
+    median: float
+    largest: float
+
+
 class _Report(Strict):
     num_training: int
     num_training_positives: int
@@ -99,6 +104,7 @@ class _Report(Strict):
     num_trees: int
     counts: dict[str, int]
     groups: dict[str, _GroupCounts]
+    ages: dict[str, _Days]
     last_moment: int
 
 

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from infobehavior.artefacts import write_text
 from infobehavior.downstream.charts import COLORS, LegendEntry, empty_figure, precision_by_recall
 from infobehavior.downstream.report import chart_html, page_environment
+from infobehavior.fusion.joining import age_lines
 from infobehavior.fusion.model_folder import FusedModel
 
 TITLES = {"fusion": "Fusion network", "gbdt": "LightGBM"}
@@ -62,6 +63,7 @@ def write_fusion_report(target: Path, content: ReportContent) -> None:
             "precision_recall": chart_html(precision_recall_chart(content), "precision-recall"),
             "reliability": chart_html(reliability_chart(content), "reliability"),
         },
+        age_lines=age_lines(content.definition["ages"], content.definition["trained_ages"]),
         groups=content.fused.config.groups,
         network=content.fused.config.network,
         training=content.fused.report,
