@@ -154,6 +154,7 @@ def test_each_example_has_its_prediction(predictions, fused):
     definition = json.loads((predictions / "_definition.json").read_text())
     assert (definition["model_id"], definition["positive_class"]) == (model.model_id, "1")
     assert definition["threshold"] == model.points["fusion"].threshold
+    assert definition["is_met"]
 
 
 def test_the_same_probabilities_are_evaluated_and_predicted(predictions, metrics):
@@ -645,8 +646,13 @@ def test_a_precision_that_is_not_reached_exits_with_3_and_all_is_written(
     assert last.endswith("the model is written nevertheless")
     model = load_model(tmp_path / "model")
     assert not model.points["fusion"].is_met
-    summary = fuse_predict(later, tmp_path / "model", tmp_path / "table")
-    assert summary.num_flagged == 0
+    code, said, line = run(capsys, "fuse", "predict", later, "--model", tmp_path / "model", "--out", tmp_path / "table")
+    assert code == 3
+    assert "120 predictions, 0 flagged" in said
+    assert "fusion network: a precision of 0.99 can't be reached on the validation part" in said
+    assert line.splitlines()[-1].endswith("the predictions are written nevertheless")
+    assert not any(read_predictions(tmp_path / "table")["is_flagged"].to_pylist())
+    assert json.loads((tmp_path / "table" / "_definition.json").read_text())["is_met"] is False
     found = fuse_evaluate(later, tmp_path / "model", tmp_path / "report")
     assert not any(row["is_met"] or row["num_flagged"] for row in found.rows)
     assert "not reached in training, so nothing is flagged" in page_of(tmp_path / "report").text

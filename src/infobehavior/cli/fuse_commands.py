@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 
@@ -42,6 +42,26 @@ def _print(lines: Iterable[str]) -> None:
         typer.echo(line)
 
 
+class _Summary(Protocol):
+    """Of a training or of predictions."""
+
+    @property
+    def is_met(self) -> bool: ...
+
+    @property
+    def not_met_line(self) -> str: ...
+
+    def lines(self) -> list[str]: ...
+
+
+def _end(summary: _Summary) -> None:
+    """Say what was done, and that the required precision wasn't reached if so."""
+    _print(summary.lines())
+    if not summary.is_met:
+        typer.echo(summary.not_met_line, err=True)
+        raise typer.Exit(EXIT_NOT_MET)
+
+
 def _tables(given: list[str] | None) -> dict[str, Path]:
     tables = {}
     for text in given or []:
@@ -63,11 +83,7 @@ def train(
     """Train a fused classifier, and choose its threshold on a part that it doesn't learn from."""
     from infobehavior.fusion.fuse import fuse_train as run
 
-    summary = run(examples, config, out, since=since, until=until)
-    _print(summary.lines())
-    if not summary.is_met:
-        typer.echo(summary.not_met_line, err=True)
-        raise typer.Exit(EXIT_NOT_MET)
+    _end(run(examples, config, out, since=since, until=until))
 
 
 @fuse.command()
@@ -83,7 +99,7 @@ def predict(
     """Write probabilities and flags, a partition for each local day of the examples."""
     from infobehavior.fusion.fuse import fuse_predict as run
 
-    _print(run(examples, model, out, since=since, until=until, tables=_tables(table), without=without or ()).lines())
+    _end(run(examples, model, out, since=since, until=until, tables=_tables(table), without=without or ()))
 
 
 @fuse.command()

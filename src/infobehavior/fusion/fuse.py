@@ -255,6 +255,16 @@ class PredictSummary:
     ages: dict[str, dict[str, float]]
     model: FusedModel
 
+    @property
+    def is_met(self) -> bool:
+        """Whether the model reached the precision that is required; if not, nothing is flagged."""
+        return self.model.points[FUSION].is_met
+
+    @property
+    def not_met_line(self) -> str:
+        """What to say if it didn't."""
+        return f"{self.model.points[FUSION].line}; the predictions are written nevertheless"
+
     def lines(self) -> list[str]:
         """For the terminal."""
         return [
@@ -263,6 +273,7 @@ class PredictSummary:
             *(f"{count} {reason}" for reason, count in reasons(self.groups).items()),
             *age_lines(self.ages, self.model.report["ages"]),
             *warnings_of(self.groups, self.model.trained_groups),
+            f"fusion network: {self.model.points[FUSION].line}",
             f"{self.num_examples} predictions, {self.num_flagged} flagged, {len(self.days)} days: {self.out}",
         ]
 
@@ -295,9 +306,7 @@ def fuse_predict(
     """
     out = Path(out)
     fused, config = open_model(model, tables, without)
-    told = definition(
-        fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION].threshold
-    )
+    told = definition(fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION])
     check_predictions(out, told)
     Period(since, until)  # refuses what is none
     config = without_missing_groups(examples, config)

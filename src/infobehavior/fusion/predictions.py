@@ -17,12 +17,15 @@ from infobehavior.artefacts import (
     write_atomically,
 )
 from infobehavior.errors import InputError
+from infobehavior.fusion.operating_point import OperatingPoint
 
 KIND, FORMAT = "predictions", 1
 PARTITION_FILE = "predictions.parquet"
 
 
-def definition(model_id: str, ids: Sequence[str], label: str, positive_class: str, threshold: float) -> dict[str, Any]:
+def definition(
+    model_id: str, ids: Sequence[str], label: str, positive_class: str, point: OperatingPoint
+) -> dict[str, Any]:
     """What a table of predictions says of itself."""
     return {
         "kind": KIND,
@@ -31,7 +34,8 @@ def definition(model_id: str, ids: Sequence[str], label: str, positive_class: st
         "id": list(ids),
         "label": label,
         "positive_class": positive_class,
-        "threshold": threshold,
+        "threshold": point.threshold,
+        "is_met": point.is_met,
     }
 
 
