@@ -19,6 +19,7 @@ from fusion.examples import (
     MODEL,
     START,
     TIME_ZONE,
+    TYPES,
     config_content,
     products,
     small_config,
@@ -776,6 +777,68 @@ def test_the_days_are_those_of_the_examples(listed, seller_embeddings):
     read = read_examples(listed, small_config(seller_embeddings), labelled=True)
     assert (np.diff(read.keys.moment) >= 0).all()
     assert read.keys.moment[0] >= START.timestamp() * 10**6
+
+
+def test_entities_that_are_in_no_table_are_told(listed, seller_embeddings, tmp_path):
+    """Of whole numbers with nulls, pandas makes fractions."""
+    rows = pq.read_table(listed)
+    path = tmp_path / "rows.parquet"
+    start = f"rows.parquet: group seller: no row of {seller_embeddings} is joined to any of 160 examples: "
+    sellers = rows["seller"].to_pylist()
+    first = min(f"{seller}.0" for seller in sellers if seller < 35)
+    for names, said in (
+        (
+            [f"{seller}.0" for seller in sellers],
+            f"no entity is in both; the examples have some such as '{first}', the table such as '{first[:-2]}' "
+            "(one number, written in two ways: write both as whole numbers)",
+        ),
+        (["a"] * 160, "no entity is in both; the examples have some such as 'a', the table such as '0'"),
+        ([None] * 160, "all of them are without an entity"),
+    ):
+        pq.write_table(rows.set_column(1, "seller", pa.array(names, pa.string())), path)
+        with pytest.raises(InputError) as raised:
+            fuse_train(path, small_config(seller_embeddings), tmp_path / "model")
+        assert str(raised.value).endswith(start + said)
+    pq.write_table(rows.set_column(2, "listed", pa.array([START - timedelta(days=9)] * 160, TYPES.field(2).type)), path)
+    with pytest.raises(InputError, match=r"entities such as '0' are in both, but its rows, of 2024-03-27 .* are later"):
+        fuse_train(path, small_config(seller_embeddings), tmp_path / "model")
+
+
+def test_predictions_without_any_moment_are_refused(fused, tmp_path):
+    path = write_rows([row | {"listed": None} for row in later_rows()], tmp_path / "rows.parquet")
+    said = "rows.parquet has no example with a moment in column 'listed': 120 examples read, 120 whose moment is null"
+    with pytest.raises(InputError, match=said):
+        fuse_predict(path, fused, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def with_moments(moments, embeddings, folder, time_zone=None):
+    """Examples of a CSV, and a configuration for them."""
+    path = folder / "rows.csv"
+    lines = [f"{place},{moment},gambling,1" for place, moment in enumerate(moments)]
+    path.write_text("\n".join(["seller,listed,task,price", *lines, ""]))
+    config = small_config(embeddings, groups={"listing": {"kind": "numbers", "columns": ["price"]}})
+    changes = {"id": (), "time_zone": time_zone}
+    return path, config.model_copy(update={"examples": config.examples.model_copy(update=changes)})
+
+
+ZONED = ["2024-04-23 07:28:35Z", "2024-04-23T09:28:35+02:00", "2024-04-23 09:28:35.0+0200", "20240423T072835Z", ""]
+
+
+def test_moments_of_a_csv_may_have_their_zones(seller_embeddings, tmp_path):
+    read = read_examples(*with_moments(ZONED, seller_embeddings, tmp_path), labelled=False)
+    assert read.keys.moment.tolist() == [int(datetime(2024, 4, 23, 7, 28, 35, tzinfo=UTC).timestamp()) * 10**6] * 4
+
+
+@pytest.mark.parametrize("moment", ["2024-04-23", "2024-04-23 07:28:35", "2024-04-23T07:28", "2024-04-23 07"])
+def test_moments_without_a_zone_need_one(seller_embeddings, tmp_path, moment):
+    path, config = with_moments([*ZONED, moment], seller_embeddings, tmp_path)
+    said = (
+        rf"rows\.csv.*: listed has 1 of 6 times without a time zone, such as '{moment}'; give time_zone in \[examples"
+    )
+    with pytest.raises(InputError, match=said):
+        read_examples(path, config, labelled=False)
+    assert len(read_examples(*with_moments([moment], seller_embeddings, tmp_path, "UTC"), labelled=False)) == 1
 
 
 def without_column(path, column, target):

@@ -25,7 +25,12 @@ def faults(changes, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"groups.listing.colums": ["price"]}, "groups.listing.colums: Extra inputs"),
+        (
+            {"groups.listing.colums": ["price"]},
+            "groups.listing.colums: there is no such setting; expected one of kind, columns, table, ",
+        ),
+        ({"examples.lable": "risky"}, "examples.lable: there is no such setting; expected one of label, positive, "),
+        ({"netwrok": {}}, "netwrok: there is no such setting; expected one of examples, groups, network, validation, "),
         ({"groups.listing": {"kind": "numbers"}}, "groups.listing: neither columns nor table is given"),
         ({"groups.listing.kind": "number"}, "groups.listing.kind: Input should be 'representation'"),
         ({"groups.listing.max_age_days": 3}, "max_age_days and min_age_hours are for what a table holds"),

@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from infobehavior.data.clock import known_time_zone
 from infobehavior.errors import InputError, one_line
@@ -207,6 +208,16 @@ class FusionConfig(_Frozen):
         return self
 
 
+TABLES: dict[str, type[BaseModel]] = {
+    "examples": ExampleColumns,
+    "groups": Group,
+    "network": Network,
+    "validation": Validation,
+    "operating_point": Operating,
+}
+"""What the tables of a TOML file hold; of groups, each."""
+
+
 def groups_without_columns(groups: Mapping[str, Group], there: Collection[str]) -> list[str]:
     """The groups of which no column is there; one of which some are isn't among them."""
     return [name for name, group in groups.items() if not group.table and not set(group.columns) & set(there)]
@@ -236,8 +247,15 @@ def checked_config(content: object, where: str) -> FusionConfig:
     try:
         return FusionConfig.model_validate(content)
     except ValidationError as error:
-        faults = (
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-            for fault in error.errors(include_url=False)
-        )
+        faults = (_fault(fault) for fault in error.errors(include_url=False))
         raise InputError(f"{where}: {one_line('; '.join(faults))}") from None
+
+
+def _fault(fault: ErrorDetails) -> str:
+    """What is wrong, and where; of a key that nobody knows, those that there are."""
+    *tables, _ = loc = fault["loc"] or ("",)
+    said = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        table = TABLES[str(tables[0])] if tables else FusionConfig
+        said = f"there is no such setting; expected one of {', '.join(table.model_fields)}"
+    return f"{'.'.join(map(str, loc))}: {said}".removeprefix(": ")

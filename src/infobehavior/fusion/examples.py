@@ -35,6 +35,7 @@ from infobehavior.fusion.joining import Ages, Keys, embedding_space, joined
 Mask = NDArray[np.bool_]
 READ, USED, OUTSIDE = "examples read", "examples used", "outside of the days asked for"
 NO_MOMENT, OTHER_TASK = "whose moment is null", "of another task (where)"
+ENDS_WITH_ZONE = "[T :][0-9:.,]+ *(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$"
 OF_ALL = (READ, NO_MOMENT, OTHER_TASK)
 """What is counted of all examples, whatever days are asked for."""
 
@@ -244,7 +245,7 @@ def _read(
     for group, place in _placed(config):
         named[place] = group
     _require(source, [*named.values(), *columns.where])
-    _require_zone(source, columns)
+    _require_zone(connection, source, columns)
     selected = ", ".join(
         f"{quoted(name)}{'::VARCHAR' if ours == 'entity' else ''} AS {quoted(ours)}" for ours, name in named.items()
     )
@@ -280,12 +281,16 @@ def days_of_examples(path: str | Path, config: FusionConfig) -> list[date]:
     with connect() as connection:
         source = _open(connection, path)
         _require(source, [columns.moment, *columns.where])
-        _require_zone(source, columns)
+        _require_zone(connection, source, columns)
         with readable(str(path)):
             found = connection.sql(
                 f"SELECT {quoted(columns.moment)} AS moment FROM {source.sql} WHERE {_where(columns)}"
             ).to_arrow_table()
     moments = column_moments(found["moment"], columns.zone, f"{path}, {columns.moment}").drop_null()
+    if len(moments) == 0:
+        counts = _if_any(OTHER_TASK, source.num_rows - len(found)) | _if_any(NO_MOMENT, len(found))
+        left_out = ", ".join(f"{count} {reason}" for reason, count in ({READ: source.num_rows} | counts).items())
+        raise InputError(f"{path} has no example with a moment in column {columns.moment!r}: {left_out}")
     minutes = np.unique(np.asarray(moments.to_numpy()) // MICROSECONDS_PER_MINUTE)
     return [day_of_number(int(day)) for day in np.unique(local_minutes(minutes, columns.zone) // MINUTES_PER_DAY)]
 
@@ -305,13 +310,23 @@ def _where(columns: ExampleColumns) -> str:
     return " AND ".join(wanted) or "true"
 
 
-def _require_zone(source: EventSource, columns: ExampleColumns) -> None:
+def _require_zone(connection: duckdb.DuckDBPyConnection, source: EventSource, columns: ExampleColumns) -> None:
     """Refuse to guess what moments without a zone mean: by a wrong one, what came later could be joined."""
-    if columns.time_zone is None and source.columns[columns.moment] not in ZONED_TIME_TYPES:
-        raise InputError(
-            f"{source.description}: {columns.moment} is {source.columns[columns.moment]}, without a time zone; give "
-            "time_zone in [examples], such as Asia/Shanghai"
-        )
+    kind = source.columns[columns.moment]
+    if columns.time_zone is not None or kind in ZONED_TIME_TYPES:
+        return
+    what = f"is {kind}, without a time zone"
+    if kind == "VARCHAR":
+        moment = quoted(columns.moment)
+        without = f"{moment} IS NOT NULL AND NOT regexp_matches(trim({moment}), {quoted_text(ENDS_WITH_ZONE)})"
+        sql = f"SELECT count(*), min({moment}) FROM {source.sql} WHERE {_where(columns)} AND {without}"
+        num_without, first = only_row(connection, sql)
+        if num_without == 0:
+            return
+        what = f"has {num_without} of {source.num_rows} times without a time zone, such as {first!r}"
+    raise InputError(
+        f"{source.description}: {columns.moment} {what}; give time_zone in [examples], such as Asia/Shanghai"
+    )
 
 
 def _require(source: EventSource, names: list[str]) -> None:

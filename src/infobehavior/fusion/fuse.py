@@ -33,7 +33,7 @@ from infobehavior.fusion.examples import (
     without_missing_groups,
 )
 from infobehavior.fusion.features import GroupArray
-from infobehavior.fusion.joining import Ages, age_lines, ages_in_days
+from infobehavior.fusion.joining import Ages, age_lines, ages_in_days, no_match
 from infobehavior.fusion.missing import GroupCounts, added, reasons, warnings_of
 from infobehavior.fusion.model_folder import LAYOUT, FusedModel, load_model
 from infobehavior.fusion.operating_point import choose_threshold
@@ -136,6 +136,9 @@ def fuse_train(
     spaces = embedding_spaces(resolved.groups)
     read = read_examples(examples, resolved, labelled=True, period=Period(since, until))
     assert read.positive is not None
+    for name, of in read.ages.items():
+        if len(of) == 0:
+            raise InputError(f"{examples}: {no_match(read.keys, resolved.groups[name], name, resolved.examples.zone)}")
     parts = split(read, resolved.validation, resolved.network.seed)
     classifier = FusionClassifier(resolved.groups, resolved.network, gbdt=True)
     held_out, positive = rows_of(read.tables, parts.validation), read.positive[parts.validation]

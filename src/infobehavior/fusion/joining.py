@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from infobehavior.artefacts import DEFINITION_FILE, read_json, refuse_interrupted
 from infobehavior.data.clock import local_date
-from infobehavior.data.events import ZONED_TIME_TYPES, EventSource, find_files, only_row, open_events, quoted, readable
+from infobehavior.data.events import (
+    ZONED_TIME_TYPES,
+    EventSource,
+    connect,
+    find_files,
+    only_row,
+    open_events,
+    quoted,
+    readable,
+)
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
 from infobehavior.data.tables import column_moments
 from infobehavior.errors import InputError
@@ -84,6 +93,39 @@ def joined(
         )
     values = found.select([f"value_{place}" for place in range(len(columns))]).rename_columns(columns)
     return values, found["age"].drop_null().to_numpy()
+
+
+def no_match(keys: Keys, group: Group, name: str, time_zone: str) -> str:
+    """Why no row of a group's table is joined to any example."""
+    num = len(keys.moment)
+    entities = pa.table({"entity": keys.entity}).filter(keys.entity.is_valid())
+    what = f"group {name}: no row of {group.table} is joined to any of {num} examples"
+    if len(entities) == 0:
+        return f"{what}: all of them are without an entity"
+    with connect() as connection, readable(str(group.table)):
+        source = _open(connection, group, Keys(keys.entity.slice(0, 0), keys.moment[:0]), time_zone)
+        connection.register("asked", entities)
+        there = f"(SELECT DISTINCT entity_id::VARCHAR AS entity FROM {source.sql})"
+        ours, theirs, shared = only_row(
+            connection,
+            f"SELECT (SELECT min(entity) FROM asked), (SELECT min(entity) FROM {there}), "
+            f"(SELECT min(entity) FROM asked SEMI JOIN {there} AS there USING (entity))",
+        )
+        if shared is not None:
+            first, last = only_row(connection, f"SELECT min(as_of), max(as_of) FROM {source.sql}")
+            return (
+                f"{what}: entities such as {shared!r} are in both, but its rows, of {first} to {last}, are later than "
+                "the examples or too old (see max_age_days and min_age_hours)"
+            )
+        alike = only_row(
+            connection,
+            f"SELECT min(asked.entity), min(there.entity) FROM asked JOIN {there} AS there "
+            "ON TRY_CAST(asked.entity AS DOUBLE) = TRY_CAST(there.entity AS DOUBLE)",
+        )
+    if alike[0] is not None:
+        ours, theirs = alike
+    cause = " (one number, written in two ways: write both as whole numbers)" if alike[0] is not None else ""
+    return f"{what}: no entity is in both; the examples have some such as {ours!r}, the table such as {theirs!r}{cause}"
 
 
 def ages_in_days(ages: Mapping[str, Ages]) -> dict[str, dict[str, float]]:
