@@ -812,6 +812,30 @@ def test_predictions_without_any_moment_are_refused(fused, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+def test_examples_of_one_id_are_refused(command, config_file, fused, tmp_path, capsys):
+    """Also where they are of different days; those that aren't used may repeat."""
+    rows = products()
+    path = write_rows([*rows, rows[7], rows[9], rows[9] | {"listed": START}], tmp_path / "rows.parquet")
+    how = ("--config", config_file) if command == "train" else ("--model", fused)
+    line = fails(capsys, "fuse", command, path, *how, "--out", tmp_path / "out")
+    said = (
+        r"rows\.parquet has 5 of 163 examples whose id \(product\) another one has too, such as product (7|9); keep one"
+    )
+    assert re.search(said, line)
+    assert not (tmp_path / "out").exists()
+    write_rows([*rows, rows[7] | {"task": "weapons"}, rows[9] | {"listed": None}], path)
+    assert run(capsys, "fuse", command, path, *how, "--out", tmp_path / "out")[0] == 0
+
+
+def test_an_id_of_a_day_that_is_not_asked_for_may_repeat(later, fused, tmp_path):
+    rows = later_rows()
+    path = write_rows([*rows, rows[0] | {"listed": START + timedelta(days=20)}], tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match=rf"such as product {rows[0]['product']}; keep one of each"):
+        fuse_predict(path, fused, tmp_path / "out")
+    assert fuse_predict(path, fused, tmp_path / "out", until="2024-04-10").num_examples == 120
+
+
 def with_moments(moments, embeddings, folder, time_zone=None):
     """Examples of a CSV, and a configuration for them."""
     path = folder / "rows.csv"

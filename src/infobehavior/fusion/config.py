@@ -132,7 +132,9 @@ class ExampleColumns(_Frozen):
     time_zone: str | None = Field(
         None, description="of moments without one, which then need it, and of the days of predictions (else UTC)"
     )
-    id: tuple[str, ...] = Field((), description="columns that name an example; predictions have them")
+    id: tuple[str, ...] = Field(
+        (), description="columns that name an example, so that no two have one name; predictions have them"
+    )
     where: dict[str, str] = Field({}, description="only examples with these values, by column, are of the task")
 
     @field_validator("id")

@@ -125,6 +125,7 @@ def read_examples(
                 only = classes[int(positive[0])]
                 raise InputError(f"{path} has one class: all {len(positive)} examples that can be used are {only!r}")
         raw = raw.filter(pa.array(keep))
+        _refuse_repeated(path, raw, config.examples)
         keys = Keys(raw["entity"].combine_chunks(), np.asarray(moment.filter(pa.array(keep)).to_numpy()))
         counts |= _if_any("whose entity is null", keys.entity.null_count) | {USED: len(raw)}
         tables, ages = _tables(connection, raw, keys, config, counts)
@@ -173,6 +174,21 @@ def _refuse_none(path: str | Path, keep: Mask, counts: Mapping[str, int]) -> Non
     if not keep.any():
         left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         raise InputError(f"{path} has no example that can be used: {left_out}")
+
+
+def _refuse_repeated(path: str | Path, raw: pa.Table, columns: ExampleColumns) -> None:
+    """Refuse examples that have one name."""
+    names = [f"id_{place}" for place in range(len(columns.id))]
+    if not names:
+        return
+    counted = raw.group_by(names, use_threads=False).aggregate([([], "count_all")])
+    repeated = counted.filter(pc.greater(counted["count_all"], 1)).sort_by([(name, "ascending") for name in names])
+    if len(repeated):
+        example = ", ".join(f"{name} {repeated[ours][0]}" for name, ours in zip(columns.id, names, strict=True))
+        raise InputError(
+            f"{path} has {pc.sum(repeated['count_all'])} of {len(raw)} examples whose id ({', '.join(columns.id)}) "
+            f"another one has too, such as {example}; keep one of each, or name more columns in examples.id"
+        )
 
 
 def embedding_spaces(groups: Mapping[str, Group], advice: str = "") -> dict[str, str]:
@@ -271,27 +287,35 @@ def _open(connection: duckdb.DuckDBPyConnection, path: str | Path) -> EventSourc
     return source
 
 
-def days_of_examples(path: str | Path, config: FusionConfig) -> list[date]:
+def days_of_examples(path: str | Path, config: FusionConfig, period: Period | None = None) -> list[date]:
     """The local days of the moments of examples, ascending.
 
+    Args:
+        path: see `read_examples`.
+        config: likewise.
+        period: of the days; other ones are left out.
+
     Raises:
-        InputError: see `read_examples`.
+        InputError: see `read_examples`; also if examples of several days have one id.
     """
     columns = config.examples
     with connect() as connection:
         source = _open(connection, path)
-        _require(source, [columns.moment, *columns.where])
+        _require(source, [columns.moment, *columns.id, *columns.where])
         _require_zone(connection, source, columns)
         with readable(str(path)):
+            ids = "".join(f", {quoted(name)} AS id_{place}" for place, name in enumerate(columns.id))
             found = connection.sql(
-                f"SELECT {quoted(columns.moment)} AS moment FROM {source.sql} WHERE {_where(columns)}"
+                f"SELECT {quoted(columns.moment)} AS moment{ids} FROM {source.sql} WHERE {_where(columns)}"
             ).to_arrow_table()
-    moments = column_moments(found["moment"], columns.zone, f"{path}, {columns.moment}").drop_null()
-    if len(moments) == 0:
+    moments = column_moments(found["moment"], columns.zone, f"{path}, {columns.moment}")
+    if moments.null_count == len(moments):
         counts = _if_any(OTHER_TASK, source.num_rows - len(found)) | _if_any(NO_MOMENT, len(found))
         left_out = ", ".join(f"{count} {reason}" for reason, count in ({READ: source.num_rows} | counts).items())
         raise InputError(f"{path} has no example with a moment in column {columns.moment!r}: {left_out}")
-    minutes = np.unique(np.asarray(moments.to_numpy()) // MICROSECONDS_PER_MINUTE)
+    keep = np.asarray(moments.is_valid()) & _is_within(moments, period or Period(), columns.zone)
+    _refuse_repeated(path, found.filter(pa.array(keep)), columns)
+    minutes = np.unique(np.asarray(moments.filter(pa.array(keep)).to_numpy()) // MICROSECONDS_PER_MINUTE)
     return [day_of_number(int(day)) for day in np.unique(local_minutes(minutes, columns.zone) // MINUTES_PER_DAY)]
 
 

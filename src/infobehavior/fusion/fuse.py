@@ -24,7 +24,6 @@ from infobehavior.fusion.examples import (
     USED,
     Examples,
     Period,
-    as_day,
     days_of_examples,
     embedding_spaces,
     read_examples,
@@ -311,10 +310,9 @@ def fuse_predict(
     fused, config = open_model(model, tables, without)
     told = definition(fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION])
     check_predictions(out, told)
-    Period(since, until)  # refuses what is none
+    period = Period(since, until)
     config = without_missing_groups(examples, config)
-    first, last = as_day(since) if since else date.min, as_day(until) if until else date.max
-    days = [day for day in days_of_examples(examples, config) if first <= day <= last]
+    days = days_of_examples(examples, config, period)
     if not days:
         raise InputError(f"{examples} has no example of the days asked for ({since or 'any'} to {until or 'any'})")
     counts: dict[str, int] = {}
