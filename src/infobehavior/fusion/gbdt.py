@@ -41,7 +41,11 @@ class FusedTrees:
 def train_gbdt(
     num_codes: dict[str, tuple[int, ...]], training: Labelled, validation: Labelled, config: Network
 ) -> FusedTrees:
-    """Choose the number of trees by the validation part, as the network's epochs are, and train."""
+    """Choose the number of trees by the validation part, and train.
+
+    It is that of the lowest log loss of raw scores, with the weights of the training; the network's epochs are chosen
+    by the loss of calibrated scores, without weights (`training.calibrated_loss`).
+    """
     learnt, held_out = (
         Part(as_matrix(part.arrays, num_codes), part.positive, part.weights) for part in (training, validation)
     )
