@@ -600,8 +600,10 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
 
 
 def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
-    basic = Row("Hats, basic feature set, LightGBM", {"auc": [0.8, 0.9], "recall": [0.1, 0.3]}, {"recall": 0.25})
-    more = Row("Hats, + manual behavior features, LightGBM", {"auc": [0.9, 0.9], "recall": [0.2, 0.3]}, {})
+    some, none = {"precision by threshold": [0.5, None]}, {"precision by threshold": [None, None]}
+    of_basic, of_more = ({"auc": [low, 0.9], "recall": [low - 0.7, 0.3]} for low in (0.8, 0.9))
+    basic = Row("Hats, basic feature set, LightGBM", of_basic | some, {"recall": 0.25})
+    more = Row("Hats, + manual behavior features, LightGBM", of_more | none, {})
     masked = [Row(f"Hats, {name}", {"recall, new tricks": [0.5]}, {}) for name in ("no masking", "content 0.3")]
     content = {
         "rows": [asdict(basic), asdict(more)],
@@ -620,9 +622,11 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
     text = (tmp_path / "results.md").read_text()
     assert "## Table 4 on the simulated market" in text
     assert "Simulated: the last part begins 2019-10-02." in text
-    assert "|  | recall | auc |" in text
-    assert "| Hats, basic feature set, LightGBM | 0.2000 ± 0.141 (0.2500) | 0.8500 ± 0.071 |" in text
-    assert "| Hats, + manual behavior features, LightGBM | +0.0500 ± 0.071 | +0.0500 ± 0.071 |" in text
+    assert "|  | recall | auc | precision by threshold |" in text
+    one = "0.5000 (1 of 2 seeds)"
+    assert f"| Hats, basic feature set, LightGBM | 0.2000 ± 0.141 (0.2500) | 0.8500 ± 0.071 | {one} |" in text
+    assert "| Hats, + manual behavior features, LightGBM | 0.2500 ± 0.071 | 0.9000 ± 0.000 | – |" in text
+    assert "| Hats, + manual behavior features, LightGBM | +0.0500 ± 0.071 | +0.0500 ± 0.071 | – |" in text
     assert "| Hats, content 0.3 | +0.0000 |" in text
     assert "| Hats, no masking | 0.5000 |" in text
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,7 @@ MARKET = MarketConfig(
     honest_violations=0.1,
 )
 TASKS = ONLINE_TABLES["table3"]
+BY_THRESHOLD = ("precision by threshold", "recall by threshold")
 CATEGORIES = [task.category for task in TASKS]
 
 
@@ -145,7 +147,10 @@ def test_a_run_is_measured_on_what_it_has_not_seen(data, setting):
     assert set(scores) == {"fusion", "gbdt"}
     for parts in scores.values():
         assert set(parts) == {KNOWN, NEW, NEW_HELD_OUT}
-        assert all(0 <= value <= 1 for metrics in parts.values() for value in metrics.values())
+        assert all(value is None or 0 <= value <= 1 for metrics in parts.values() for value in metrics.values())
+        assert {name for metrics in parts.values() for name, value in metrics.items() if value is None} <= {
+            "precision by threshold"
+        }
     assert max(parts[NEW]["auc"] for parts in scores.values()) > 0.6
 
 
@@ -177,6 +182,22 @@ def test_a_table_has_the_paper_s_rows_and_keeps_its_scores(data, monkeypatch):
     again, _ = online_table(data, TASKS, range(2))
     assert again == rows
     assert len(asked) == 2 * 2 * (len(SETTINGS) + len(online.MASKINGS) - 1)
+
+
+@pytest.mark.parametrize(("threshold", "precision"), [(0.5, 0.5), (0.7, 0.0), (0.95, None)])
+def test_the_precision_of_a_threshold_is_that_of_its_alarms(data, threshold, precision):
+    config = fusion_config(data, Run(TASKS[0], BASIC, USUAL_MASKING, 0))
+    examples = SimpleNamespace(positive=np.array([True, False, False]))
+    found = online._metrics(examples, np.array([0.6, 0.9, 0.1]), threshold, 0.5, config)
+    assert found["precision by threshold"] == precision
+
+
+def test_scores_that_were_kept_earlier_have_no_precision_of_no_alarm(data, monkeypatch):
+    told = {"of the old kind": (1.0, 0.0), "all wrong": (0.0, 0.0), "all right": (1.0, 0.2), "of the new": (None, 0.0)}
+    kept = {part: dict(zip(BY_THRESHOLD, values, strict=True)) for part, values in told.items()}
+    monkeypatch.setattr(online_tables, "read_json", lambda *_: {"scores": {"fusion": kept}})
+    found = online_tables._scores(data, Run(TASKS[0], BASIC, USUAL_MASKING, 0))["fusion"]
+    assert [metrics["precision by threshold"] for metrics in found.values()] == [None, 0.0, 1.0, None]
 
 
 def test_the_command_writes_the_table(market, monkeypatch, capsys):

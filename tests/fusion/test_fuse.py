@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import random
@@ -36,7 +37,7 @@ from infobehavior.fusion.evaluation import fuse_evaluate
 from infobehavior.fusion.examples import Period, days_of_examples, read_examples
 from infobehavior.fusion.fuse import entity_numbers, example_numbers, fuse_predict, fuse_train, probabilities, split
 from infobehavior.fusion.model_folder import load_model
-from infobehavior.fusion.operating_point import choose_threshold
+from infobehavior.fusion.operating_point import OperatingPoint, choose_threshold
 from infobehavior.fusion.predictions import read_predictions
 from small_minutes import folder_bytes
 
@@ -657,6 +658,19 @@ def test_a_precision_that_is_not_reached_exits_with_3_and_all_is_written(
     found = fuse_evaluate(later, tmp_path / "model", tmp_path / "report")
     assert not any(row["is_met"] or row["num_flagged"] for row in found.rows)
     assert "not reached in training, so nothing is flagged" in page_of(tmp_path / "report").text
+
+
+def test_where_nothing_is_flagged_no_precision_is_told(later, fused, tmp_path, monkeypatch):
+    model = load_model(fused)
+    never = OperatingPoint(0.999999, "a rule", True, "")
+    model = dataclasses.replace(model, points=dict.fromkeys(model.points, never))
+    monkeypatch.setattr("infobehavior.fusion.evaluation.open_model", lambda *_: (model, model.config))
+    lines = "\n".join(fuse_evaluate(later, fused, tmp_path / "report").lines())
+    assert "fusion network, threshold 0.999999: 0 flagged, precision –, recall 0.000 (0.000 to " in lines
+    row = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))["rows"][0]
+    assert (row["precision"], row["precision_interval"], row["recall"]) == (None, None, 0.0)
+    assert "Fusion network flags nothing at its threshold of 1." in page_of(tmp_path / "report").text
+    assert (tmp_path / "report" / "report.html").read_text(encoding="utf-8").count("<td>–</td>") == 2
 
 
 def without_label(rows):

@@ -9,6 +9,7 @@ from scipy.stats import binom, binomtest
 from infobehavior.downstream.metrics import recall_at_precision
 from infobehavior.fusion.config import Operating
 from infobehavior.fusion.operating_point import (
+    ABOVE_ALL,
     NUM_RESAMPLES,
     _num_independent,
     at_threshold,
@@ -171,11 +172,47 @@ def test_an_interval_knows_that_few_right_alarms_prove_little():
     assert interval == pytest.approx((0.692, 1.0), abs=1e-3)
 
 
+@pytest.mark.parametrize("name", ["precision", "recall"])
+@pytest.mark.parametrize("right", [True, False])
+def test_an_interval_of_all_or_nothing_is_not_a_point(name, right):
+    """Of five accounts with two examples each all were right alarms, or found; or none was."""
+    of, outcome = np.repeat([True, False], [10, 90]), np.repeat([right, True, False], [10, 45, 45])
+    outcome[10:] = False if name == "precision" and right else outcome[10:]
+    flagged, positive = (of, outcome) if name == "precision" else (outcome, of)
+    found = threshold_intervals(positive, flagged.astype(float), np.arange(100) // 2, Operating(), 0.5, 0)[name]
+    exact = binomtest(5 if right else 0, 5).proportion_ci(0.95, method="exact")
+    assert found == pytest.approx((exact.low, exact.high), abs=1e-3)
+
+
+def test_all_found_at_a_precision_is_not_certain_either():
+    positive = np.arange(100) < 5
+    found = recall_intervals(positive, positive.astype(float), np.arange(100), 0.5, seed=0)
+    assert found == pytest.approx((0.478, 1.0), abs=1e-3)
+
+
+def test_where_nothing_is_flagged_there_is_no_precision():
+    positive, scores, entity = np.arange(40) < 20, np.full(40, 0.3), np.arange(40)
+    assert at_threshold(positive, scores, Operating(), 0.5) == {"precision": None, "recall": 0.0, "f1": 0.0}
+    found = threshold_intervals(positive, scores, entity, Operating(), 0.5, 0)
+    assert found["precision"] is None
+    assert found["recall"] == pytest.approx((0.0, 0.168), abs=1e-3)
+    assert threshold_intervals(positive, scores, entity, Operating(), ABOVE_ALL, 0)["recall"] == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("num_accounts", "is_certain"), [(2, False), (8, True)])
+def test_draws_without_an_alarm_do_not_make_few_accounts_look_certain(num_accounts, is_certain):
+    """Each account that is flagged has four right alarms and a wrong one, so that all draws with an alarm agree."""
+    entity = np.arange(500) // 5
+    flagged, positive = entity < num_accounts, np.arange(500) % 5 > 0
+    found = threshold_intervals(positive, flagged.astype(float), entity, Operating(), 0.5, 0)["precision"]
+    assert found == pytest.approx((0.8, 0.8) if is_certain else (0.0, 1.0))
+
+
 def test_even_a_probability_of_1_is_not_flagged_by_a_precision_that_was_not_reached():
     positive, scores = np.array([False, True]), np.array([1.0, 0.5])
     point = chosen(positive, scores, precision=0.9)
     assert not (scores >= point.threshold).any()
-    assert at_threshold(positive, scores, Operating(), point.threshold) == {"precision": 1.0, "recall": 0.0, "f1": 0.0}
+    assert at_threshold(positive, scores, Operating(), point.threshold) == {"precision": None, "recall": 0.0, "f1": 0.0}
 
 
 def test_where_alarms_cost_more_than_they_save():
@@ -193,7 +230,7 @@ def test_what_a_threshold_does_is_counted(drawn, threshold):
     misses = sum(bool(p) and s < threshold for p, s in zip(positive, scores, strict=True))
     told = at_threshold(positive, scores, Operating(cost_of_false_alarm=1, cost_of_miss=5), threshold)
     assert told == {
-        "precision": pytest.approx(hits / (hits + alarms)) if hits + alarms else 1.0,
+        "precision": pytest.approx(hits / (hits + alarms)) if hits + alarms else None,
         "recall": pytest.approx(hits / (hits + misses)),
         "f1": pytest.approx(2 * hits / (2 * hits + alarms + misses)),
         "cost": pytest.approx((alarms + 5 * misses) / len(positive)),
@@ -243,12 +280,15 @@ def test_with_one_entity_the_interval_is_the_recall_at_the_precision(drawn, prec
     positive, scores = drawn
     expected = recall_at_precision(positive, scores, float(precision))
     entity = np.zeros(len(positive), np.int64)
-    assert recall_intervals(positive, scores, entity, float(precision), seed=0) == (expected, expected)
+    low, high = recall_intervals(positive, scores, entity, float(precision), seed=0)
+    # One account proves nothing where all is found, or nothing.
+    assert low == pytest.approx(expected if expected < 1 else 0.025)
+    assert high == pytest.approx(expected if expected > 0 else 0.975)
 
 
 def test_a_precision_that_is_just_reached_counts_in_the_interval():
     positive, scores = np.arange(100) < 55, np.ones(100)
-    assert recall_intervals(positive, scores, np.zeros(100, np.int64), 0.55, seed=0) == (1.0, 1.0)
+    assert recall_intervals(positive, scores, np.zeros(100, np.int64), 0.55, seed=0)[1] == 1.0
 
 
 def test_draws_are_by_the_seed_and_by_entity():

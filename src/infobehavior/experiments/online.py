@@ -39,6 +39,9 @@ from infobehavior.fusion.fuse import entity_numbers, probabilities, split
 from infobehavior.fusion.operating_point import at_threshold, choose_threshold
 from infobehavior.model.infobehavior import InfoBehavior
 
+Metrics = dict[str, float | None]
+"""By name; None of what can't be told, as the precision of no alarm."""
+
 PRODUCT_COLUMNS = ("product_id", "entity_id", "posted_at", "category", "title", "picture", "label_violation")
 PERIOD_DAYS = 30
 MAX_AGE_DAYS = 1.5
@@ -373,7 +376,7 @@ def fusion_config(data: OnlineData, run: Run) -> FusionConfig:
     )
 
 
-def judge_run(data: OnlineData, run: Run) -> dict[str, dict[str, dict[str, float]]]:
+def judge_run(data: OnlineData, run: Run) -> dict[str, dict[str, Metrics]]:
     """Train, and measure on each part that wasn't learnt from.
 
     LightGBM knows no masking, so it is trained where that is as usual, and not again for each way of masking.
@@ -396,7 +399,7 @@ def judge_run(data: OnlineData, run: Run) -> dict[str, dict[str, dict[str, float
         )
         for name, of in validation.items()
     }
-    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in validation}
+    found: dict[str, dict[str, Metrics]] = {name: {} for name in validation}
     for part in (KNOWN, NEW, NEW_HELD_OUT):
         examples = read_examples(data.parts[part], config, labelled=True)
         for name, scores in probabilities(classifier, classifier.arrays(examples.tables)).items():
@@ -410,7 +413,7 @@ def _metrics(
     threshold: float,
     f1_threshold: float,
     config: FusionConfig,
-) -> dict[str, float]:
+) -> Metrics:
     """As the paper has it, and by the thresholds that were chosen on the validation part."""
     positive, operating = examples.positive, config.operating_point
     assert positive is not None

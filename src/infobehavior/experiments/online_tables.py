@@ -16,6 +16,7 @@ from infobehavior.experiments.online import (
     USUAL_MASKING,
     WITH_BEHAVIOR,
     WITH_MANUAL,
+    Metrics,
     OnlineData,
     OnlineTask,
     Run,
@@ -85,8 +86,12 @@ def _score(data: OnlineData, run: Run) -> None:
     write_json(_score_file(data, run), {"run": described(run), "scores": judge_run(data, run)})
 
 
-def _scores(data: OnlineData, run: Run) -> dict[str, dict[str, dict[str, float]]]:
-    scores: dict[str, dict[str, dict[str, float]]] = read_json(_score_file(data, run), "scores")["scores"]
+def _scores(data: OnlineData, run: Run) -> dict[str, dict[str, Metrics]]:
+    scores: dict[str, dict[str, Metrics]] = read_json(_score_file(data, run), "scores")["scores"]
+    for metrics in (of_part for parts in scores.values() for of_part in parts.values()):
+        # Scores that were kept earlier have 1 where nothing was flagged; a right alarm has a recall.
+        if metrics.get("precision by threshold") == 1 and metrics["recall by threshold"] == 0:
+            metrics["precision by threshold"] = None
     return scores
 
 

@@ -1,6 +1,6 @@
 """Tables 1 and 2 of the paper (4.2.4, 4.2.5), beside the paper's figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -80,22 +80,35 @@ class Row:
 
     Attributes:
         name: what it is of.
-        values: of each column, one a seed.
+        values: of each column, one a seed; None where there is nothing to tell, as the precision of no alarm.
         paper: the paper's figure of each column, where it has one.
     """
 
     name: str
-    values: dict[str, list[float]]
+    values: Mapping[str, Sequence[float | None]]
     paper: dict[str, float]
 
     def cell(self, column: str) -> str:
-        """Mean and standard deviation over seeds, and the paper's figure."""
+        """Mean and standard deviation over the seeds that tell something, and the paper's figure."""
         values = self.values.get(column)
         if not values:
             return ""
-        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-        paper = f" ({self.paper[column]:.4f})" if column in self.paper else ""
-        return f"{mean(values):.4f}{spread}{paper}"
+        return over_seeds(values) + (f" ({self.paper[column]:.4f})" if column in self.paper else "")
+
+
+def over_seeds(values: Sequence[float | None], sign: str = "") -> str:
+    """Mean ± standard deviation, "–" if there is nothing; of how many seeds it is, if not of all.
+
+    Example:
+        >>> over_seeds([0.5, None, 0.75])
+        '0.6250 ± 0.177 (2 of 3 seeds)'
+    """
+    told = [value for value in values if value is not None]
+    if not told:
+        return "–"
+    spread = f" ± {stdev(told):.3f}" if len(told) > 1 else ""
+    of = f" ({len(told)} of {len(values)} seeds)" if len(told) < len(values) else ""
+    return f"{mean(told):{sign}.4f}{spread}{of}"
 
 
 def table1(data: OfflineData, config: PretrainConfig, seeds: Sequence[int], workers: int = 1) -> list[Row]:

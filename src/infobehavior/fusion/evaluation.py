@@ -153,7 +153,7 @@ def measured(name: str, scores: Floats, examples: Examples, fused: FusedModel) -
         **at_threshold(positive, scores, operating, threshold),
     }
     intervals = threshold_intervals(positive, scores, entity, operating, threshold, seed)
-    row |= {f"{metric}_interval": list(interval) for metric, interval in intervals.items()}
+    row |= {f"{metric}_interval": interval and list(interval) for metric, interval in intervals.items()}
     for precision in precisions(fused.config):
         recall = f"recall_at_precision_{100 * precision:g}"
         row[f"{recall}_interval"] = list(recall_intervals(positive, scores, entity, precision, seed))
@@ -235,6 +235,8 @@ def _is_recall(name: str) -> bool:
 
 
 def _with_interval(row: dict[str, Any], name: str, title: str) -> str:
+    if row[name] is None:
+        return f"{title} –"
     low, high = row[f"{name}_interval"]
     return f"{title} {row[name]:.3f} ({low:.3f} to {high:.3f})"
 

@@ -166,17 +166,18 @@ def precision_bound(
     return np.where(num_hits > 0, bound, 0.0)
 
 
-def at_threshold(positive: Mask, scores: Floats, operating: Operating, threshold: float) -> dict[str, float]:
-    """Its `precision` (1 if nothing is flagged), `recall`, `f1`, and `cost` an example if costs are given."""
-    return _told(np.ones(len(positive)), positive, scores >= threshold, operating)
+def at_threshold(positive: Mask, scores: Floats, operating: Operating, threshold: float) -> dict[str, float | None]:
+    """Its `precision` (None if nothing is flagged), `recall`, `f1`, and `cost` an example if costs are given."""
+    told = _told(np.ones(len(positive)), positive, scores >= threshold, operating)
+    return {name: None if np.isnan(value) else value for name, value in told.items()}
 
 
 def _told(weights: Floats, positive: Mask, flagged: Mask, operating: Operating) -> dict[str, float]:
     hits = float(weights[positive & flagged].sum())
     num_flagged, num_positives = float(weights[flagged].sum()), float(weights[positive].sum())
     told = {
-        "precision": hits / num_flagged if num_flagged else 1.0,
-        "recall": hits / num_positives if num_positives else 0.0,
+        "precision": hits / num_flagged if num_flagged else float("nan"),
+        "recall": hits / num_positives if num_positives else float("nan"),
         "f1": 2 * hits / (num_flagged + num_positives) if num_flagged + num_positives else 0.0,
     }
     if operating.cost_of_false_alarm is not None and operating.cost_of_miss is not None:
@@ -187,25 +188,34 @@ def _told(weights: Floats, positive: Mask, flagged: Mask, operating: Operating) 
 
 def threshold_intervals(
     positive: Mask, scores: Floats, entity: NDArray[Any], operating: Operating, threshold: float, seed: int
-) -> dict[str, tuple[float, float]]:
-    """Intervals of what `at_threshold` tells, see `resampled`.
-
-    Where all alarms are right no resample has a wrong one: then the lower end is the exact bound of as many
-    independent alarms as there are flagged entities.
-    """
+) -> dict[str, tuple[float, float] | None]:
+    """Intervals of what `at_threshold` tells, see `resampled` and `_widened`; None of what it doesn't tell."""
     flagged = scores >= threshold
-    intervals = resampled(entity, lambda weights: _told(weights, positive, flagged, operating), seed)
-    if flagged.any() and positive[flagged].all():
-        num_entities = np.array([len(np.unique(entity[flagged]))])
-        bound = precision_bound(num_entities, num_entities, (1 + CONFIDENCE) / 2)
-        intervals["precision"] = (float(bound[0]), 1.0)
+    intervals: dict[str, tuple[float, float] | None] = {
+        **resampled(entity, lambda weights: _told(weights, positive, flagged, operating), seed)
+    }
+    for name, right, of in (("precision", positive, flagged), ("recall", flagged, positive)):
+        interval = intervals[name]
+        assert interval is not None
+        share = float(right[of].mean()) if of.any() else float("nan")
+        intervals[name] = _widened(interval, share, entity[of]) if of.any() else None
+    if threshold >= ABOVE_ALL:
+        intervals["recall"] = (0.0, 0.0)
     return intervals
+
+
+def _widened(interval: tuple[float, float], share: float, entity: NDArray[Any]) -> tuple[float, float]:
+    """Where all or none are right no resample differs: then the exact bound of as many examples as entities."""
+    num_entities = np.array([len(np.unique(entity))])
+    bound = float(precision_bound(num_entities, num_entities, (1 + CONFIDENCE) / 2)[0])
+    low, high = interval
+    return min(low, bound) if share == 1 else low, max(high, 1 - bound) if share == 0 else high
 
 
 def recall_intervals(
     positive: Mask, scores: Floats, entity: NDArray[Any], precision: float, seed: int
 ) -> tuple[float, float]:
-    """Interval of the recall at a required precision, the threshold chosen anew in each resample."""
+    """Interval of the recall at a required precision, the threshold chosen anew in each resample; see `_widened`."""
     order, last = _by_score(scores)
     ordered = positive[order]
 
@@ -213,15 +223,19 @@ def recall_intervals(
         of = weights[order]
         flagged, hits = np.cumsum(of)[last], np.cumsum(of * ordered)[last]
         allowed = hits / np.maximum(flagged, 1) >= precision
-        return {"recall": float(hits[allowed].max(initial=0.0) / hits[-1]) if hits[-1] else 0.0}
+        return {"recall": float(hits[allowed].max(initial=0.0) / hits[-1]) if hits[-1] else float("nan")}
 
-    return resampled(entity, recall, seed)["recall"]
+    interval = resampled(entity, recall, seed)["recall"]
+    return _widened(interval, recall(np.ones(len(positive)))["recall"], entity[positive])
 
 
 def resampled(
     entity: NDArray[Any], measure: Callable[[Floats], dict[str, float]], seed: int
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals by the bootstrap: entities are drawn with replacement, since the examples of one go together.
+
+    A draw of which a share can't be told (NaN), as the precision of one without alarms, counts as 0 for the lower end
+    and as 1 for the upper: left out, few entities with alarms would look certain.
 
     Args:
         entity: of each example.
@@ -235,5 +249,9 @@ def resampled(
         measure(np.bincount(random.integers(0, count, count), minlength=count)[number].astype(np.float64))
         for _ in range(NUM_RESAMPLES)
     ]
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    return {name: tuple(np.quantile([run[name] for run in runs], tails).tolist()) for name in runs[0]}
+    return {name: _middle(np.array([run[name] for run in runs])) for name in runs[0]}
+
+
+def _middle(values: Floats) -> tuple[float, float]:
+    low, high = np.nan_to_num(values, nan=0.0), np.nan_to_num(values, nan=1.0)
+    return float(np.quantile(low, (1 - CONFIDENCE) / 2)), float(np.quantile(high, (1 + CONFIDENCE) / 2))
