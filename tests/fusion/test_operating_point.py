@@ -1,17 +1,17 @@
 import math
 
 import numpy as np
+import operating_point
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, norm
 
 from infobehavior.downstream.metrics import recall_at_precision
 from infobehavior.fusion.config import Operating
 from infobehavior.fusion.operating_point import (
     ABOVE_ALL,
     NUM_RESAMPLES,
-    _num_independent,
     at_threshold,
     choose_threshold,
     precision_bound,
@@ -62,16 +62,45 @@ def test_the_bound_of_a_precision_is_that_of_the_binomial_test(count, share, cer
     assert bound == pytest.approx(least_precision(hits, count, certainty) if hits else 0, abs=1e-9)
 
 
+def least_precision_of_accounts(flagged, certainty):
+    """Of (account, answer): the precision from which accounts differ by so much as chance allows, by halving."""
+    accounts = {}
+    for who, answer in flagged:
+        accounts.setdefault(who, []).append(bool(answer))
+    of_accounts = [(sum(answers), len(answers)) for answers in accounts.values()]
+    hits, count, num_accounts = sum(answer for _, answer in flagged), len(flagged), len(accounts)
+    of_accounts.append((0, count / num_accounts))
+    z = norm.ppf(certainty)
+
+    def is_reached(precision):
+        differences = [right - precision * of for right, of in of_accounts]
+        return sum(differences) >= z * math.sqrt(sum(one**2 for one in differences))
+
+    low, high = 0.0, hits / sum(of for _, of in of_accounts)
+    if not is_reached(0.0) or sum(of for _, of in of_accounts) ** 2 <= z**2 * sum(of**2 for _, of in of_accounts):
+        return 0.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_reached(middle) else (low, middle)
+    return min(low, least_precision(hits, count, certainty), least_precision(num_accounts, num_accounts, certainty))
+
+
 @settings(max_examples=50)
-@given(judged(), st.sampled_from([0.21, 0.51, 0.79]), st.sampled_from([0.5, 0.9, 0.95]))
-def test_the_threshold_of_a_certain_precision(drawn, precision, certainty):
+@given(judged(), st.integers(1, 40), st.sampled_from([0.21, 0.51, 0.79]), st.sampled_from([0.5, 0.8, 0.95]))
+def test_the_threshold_of_a_certain_precision(drawn, num_accounts, precision, certainty):
     positive, scores = drawn
-    allowed = [
-        (hits, -count, threshold)
-        for threshold, count, hits in outcomes(positive, scores)
-        if hits and least_precision(hits, count, certainty) >= precision
-    ]
-    point = chosen(positive, scores, precision=precision, certainty=certainty)
+    entity = np.arange(len(positive)) ** 2 % num_accounts
+    looked_at, allowed = [], []
+    for number in (1, 2, 3, 4, 6, 8, 12, 18, 26, 39, 58):
+        enough = [threshold for threshold, count, _ in outcomes(positive, scores) if count >= number]
+        looked_at.append(enough[0] if enough else scores.min())
+    for threshold, count, hits in outcomes(positive, scores):
+        flagged = [
+            (who, answer) for who, answer, score in zip(entity, positive, scores, strict=True) if score >= threshold
+        ]
+        is_certain = hits and least_precision_of_accounts(flagged, certainty) >= precision
+        allowed += [(hits, -count, threshold)] if is_certain and threshold in looked_at else []
+    point = choose_threshold(positive, scores, Operating(precision=precision, certainty=certainty), entity)
     assert point.is_met == bool(allowed)
     if allowed:
         assert point.threshold == max(allowed)[2]
@@ -120,7 +149,8 @@ def test_a_precision_that_can_not_be_reached():
     assert (point.is_met, point.threshold > 1) == (False, True)
     assert point.line == (
         "a precision of 0.9 can't be reached on the validation part (2 positives): the best, 0.667 of 3 alarms, is "
-        "certain at 0.287 only; nothing will be flagged. Require less, or give more positives or better features"
+        "certain at 0.268 only; nothing will be flagged. Require less, or give more accounts with positives, or better "
+        "features"
     )
 
 
@@ -129,40 +159,55 @@ def test_one_right_alarm_is_no_precision():
     assert not chosen(positive, scores, precision=0.95).is_met
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30))
-def test_rows_of_one_account_count_as_fewer(rows):
-    entity, positive = (np.array(column) for column in zip(*rows, strict=True))
-    found = _num_independent(positive, entity)
-    for count in range(1, len(rows) + 1):
-        of_entity = {}
-        for who, answer in rows[:count]:
-            of_entity.setdefault(who, []).append(answer)
-        precision = sum(answer for _, answer in rows[:count]) / count
-        expected = len(of_entity)
-        if 0 < precision < 1:
-            over_entities = sum((sum(answers) - precision * len(answers)) ** 2 for answers in of_entity.values())
-            expected = count / max(1.0, over_entities / (count * precision * (1 - precision)))
-        assert found[count - 1] == pytest.approx(expected)
+def of_accounts(*alarms):
+    """Answers, scores and accounts of alarms, highest scores first: of each account how many are right and wrong."""
+    entity = np.repeat(np.arange(len(alarms)), [right + wrong for right, wrong in alarms])
+    positive = np.concatenate([np.arange(right + wrong) < right for right, wrong in alarms])
+    return positive, np.linspace(0.99, 0.1, len(entity)), entity
 
 
-@pytest.mark.parametrize(("examples_of_each", "spread"), [(1, 0.0), (8, 2.0)])
-def test_a_certainty_is_how_often_the_precision_is_truly_there(examples_of_each, spread):
-    """Simulated: scores, and accounts of which each has a risk of its own; the truth is that of many accounts."""
+def test_a_wrong_alarm_of_another_account_is_no_evidence():
+    positive, scores, entity = of_accounts((50, 0), (0, 1), *[(1, 0), (0, 1)] * 3)
+    for certainty in (0.8, 0.95):
+        point = choose_threshold(positive, scores, Operating(precision=0.9, certainty=certainty), entity)
+        assert not point.is_met
 
-    def draw(num_accounts, seed):
-        random = np.random.default_rng([seed, num_accounts])
-        entity = np.repeat(np.arange(num_accounts), examples_of_each)
-        scores = random.normal(0, 1.5, len(entity))
-        risk = -2 + 1.6 * scores + random.normal(0, spread, num_accounts)[entity]
-        return random.random(len(entity)) < 1 / (1 + np.exp(-risk)), scores, entity
 
-    many_positive, many_scores, _ = draw(200_000 // examples_of_each, 0)
-    wrong = 0
-    for seed in range(150):
-        positive, scores, entity = draw(2_000 // examples_of_each, seed + 1)
-        point = choose_threshold(positive, scores, Operating(precision=0.7, certainty=0.8), entity)
-        wrong += point.is_met and many_positive[many_scores >= point.threshold].mean() < 0.7
-    assert 0.08 < wrong / 150 < 0.3
+def test_two_large_accounts_that_are_right_are_no_evidence():
+    positive, scores, entity = of_accounts((100, 0), (0, 1), (100, 0), (0, 1))
+    assert not choose_threshold(positive, scores, Operating(precision=0.95, certainty=0.95), entity).is_met
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_so_many_accounts_are_needed_as_of_right_alarms(size):
+    """0.8 to the power of 8 is less than 0.2."""
+    for num_accounts, is_enough in ((7, False), (12, True)):
+        positive, scores, entity = of_accounts(*[(size, 0)] * num_accounts, (0, 1))
+        assert choose_threshold(positive, scores, Operating(precision=0.8, certainty=0.8), entity).is_met == is_enough
+
+
+@pytest.mark.parametrize(
+    ("size", "reached", "least_claims"),
+    [
+        ("8 each", "hardly", 0.3),
+        ("lognormal, sigma 1.5", "easily", 0.9),
+        ("lognormal, sigma 1.5", "barely", 0.4),
+    ],
+)
+def test_a_certainty_is_how_often_the_precision_is_truly_there(size, reached, least_claims):
+    """Simulated: accounts that differ in size and in how often they are right; the truth is that of many accounts."""
+    found = operating_point.simulated(300, size, 0.8, reached, num_validations=150)
+    for certainty, kept in found.items():
+        assert kept.wrong <= 1 - certainty
+    assert found[0.8].claims >= least_claims
+
+
+def test_the_table_of_the_benchmark_has_a_row_for_each_setting(monkeypatch):
+    monkeypatch.setattr(operating_point, "SIZES", {"1 each": operating_point.SIZES["1 each"]})
+    monkeypatch.setattr(operating_point, "ACCOUNTS", (40, 80))
+    head, rule, *rows = operating_point.lines(2)
+    assert [row.split(" | ")[:2] for row in rows] == [["| 1 each", "0.5"], ["| 1 each", "0.8"], ["| 1 each", "0.95"]]
+    assert {line.count("|") for line in (head, rule, *rows)} == {13}
 
 
 def test_an_interval_knows_that_few_right_alarms_prove_little():

@@ -175,7 +175,8 @@ class Operating(_Frozen):
     certainty: Share = Field(
         0.8,
         description="with which the precision must be reached, by a lower bound that knows that the examples of an "
-        "account go together; at 0.5 about the precision that the validation part shows",
+        "account go together; at 0.5 about the precision that the validation part shows, were there one more account "
+        "with wrong alarms only",
     )
     cost_of_false_alarm: NonNegativeFloat | None = Field(None, description="of an example that is flagged and is fine")
     cost_of_miss: NonNegativeFloat | None = Field(None, description="of an example that isn't flagged and isn't fine")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.stats import beta, norm
 
 from infobehavior.fusion.config import Operating
 
@@ -15,6 +15,8 @@ Mask = NDArray[np.bool_]
 
 NUM_RESAMPLES = 1_000
 CONFIDENCE = 0.95
+STEP = 1.5
+"""Between numbers of alarms that are looked at for a required precision."""
 ABOVE_ALL = float(np.nextafter(1.0, 2.0))
 """A threshold that no probability reaches."""
 
@@ -38,20 +40,75 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class _Curve:
-    """What each threshold does, from the highest to the lowest; rows of equal score are taken together."""
+    """What each threshold does, from the highest to the lowest; rows of equal score are taken together.
+
+    Attributes:
+        thresholds: the scores.
+        num_flagged: rows.
+        num_hits: right ones of them.
+        num_entities: that they are of.
+        hits_squared: right alarms of an entity, squared, over entities.
+        products: right alarms of an entity by its alarms, over entities.
+        flagged_squared: alarms of an entity, squared, over entities.
+        num_positives: of all rows.
+    """
 
     thresholds: Floats
     num_flagged: NDArray[np.int64]
     num_hits: NDArray[np.int64]
-    num_independent: Floats
+    num_entities: NDArray[np.int64]
+    hits_squared: NDArray[np.int64]
+    products: NDArray[np.int64]
+    flagged_squared: NDArray[np.int64]
     num_positives: int
 
     @classmethod
     def of(cls, positive: Mask, scores: Floats, entity: NDArray[Any]) -> "_Curve":
         order, last = _by_score(scores)
-        hits = np.cumsum(positive[order], dtype=np.int64)[last]
-        independent = _num_independent(positive[order], entity[order])[last]
-        return cls(scores[order][last], last + 1, hits, independent, int(positive.sum()))
+        right = positive[order]
+        rows, hits = _by_entity(right, entity[order])
+        return cls(
+            thresholds=scores[order][last],
+            num_flagged=last + 1,
+            num_hits=np.cumsum(right, dtype=np.int64)[last],
+            num_entities=np.cumsum(rows == 0)[last],
+            hits_squared=np.cumsum(right * (2 * hits + 1))[last],
+            products=np.cumsum(hits + right * (rows + 1))[last],
+            flagged_squared=np.cumsum(2 * rows + 1)[last],
+            num_positives=int(positive.sum()),
+        )
+
+    def few(self) -> "_Curve":
+        """Of the thresholds those by which 1, 2, 3, 4, 6, … rows are flagged, half as many more each time, or all.
+
+        The more thresholds are looked at, the likelier one of them reaches a precision by luck.
+        """
+        length = int(np.ceil(np.log(self.num_flagged[-1]) / np.log(STEP))) + 1
+        places = np.searchsorted(self.num_flagged, np.ceil(STEP ** np.arange(length)))
+        places = np.unique(np.minimum(places, len(self.thresholds) - 1))
+        return _Curve(**{name: one if np.ndim(one) == 0 else one[places] for name, one in vars(self).items()})
+
+    def least_precision(self, certainty: float) -> Floats:
+        """Lower bounds of the precision, of entities that differ in size and in how often they are right.
+
+        The precision is a ratio of sums over entities, so the bound is Fieller's (1954): the precision p at which the
+        sum, over entities, of right alarms less p times alarms is as many of its standard deviations as the certainty
+        asks for. One more entity is counted, of the mean size and with wrong alarms only, since a part in which there
+        is no such entity doesn't show that there is none. No bound is above the exact one of as many independent rows,
+        or of as many entities that are all right.
+        """
+        z, one_more = float(norm.ppf(certainty)), self.num_flagged / self.num_entities
+        flagged, flagged_squared = self.num_flagged + one_more, self.flagged_squared + one_more**2
+        hits, hits_squared, products = (
+            one.astype(np.float64) for one in (self.num_hits, self.hits_squared, self.products)
+        )
+        spread = flagged**2 * hits_squared - 2 * hits * flagged * products + hits**2 * flagged_squared
+        root = np.sqrt(np.maximum(spread - z**2 * (hits_squared * flagged_squared - products**2), 0.0))
+        size = flagged**2 - z**2 * flagged_squared
+        bound = np.divide(hits * flagged - z**2 * products - z * root, size, out=np.zeros(len(size)), where=size > 0)
+        of_rows = precision_bound(self.num_hits, self.num_flagged, certainty)
+        of_entities = precision_bound(self.num_entities, self.num_entities, certainty)
+        return np.clip(np.minimum(np.minimum(bound, of_rows), of_entities), 0.0, 1.0)
 
     @property
     def precision(self) -> Floats:
@@ -72,35 +129,26 @@ def _by_score(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return order, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
 
 
-def _num_independent(positive: Mask, entity: NDArray[Any]) -> Floats:
-    """Of the first 1, 2, … rows: how many independent ones tell as much of a precision (Kish's design effect).
-
-    The variance of a ratio over entities, divided by that of as many independent rows; where all rows are of one
-    class, so that nothing varies, the number of entities.
-    """
+def _by_entity(positive: Mask, entity: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each row: how many rows, and positives, of its entity are before it."""
     _, number = np.unique(entity, return_inverse=True)
     by_entity = np.argsort(number, kind="stable")
     begins = np.flatnonzero(np.append(True, np.diff(number[by_entity]) != 0))
-    rows, hits = np.empty(len(number)), np.empty(len(number))  # of the row's entity, before the row
-    rows[by_entity] = np.arange(len(number)) - np.repeat(begins, np.diff(np.append(begins, len(number))))
-    so_far = np.cumsum(positive[by_entity])
-    before: NDArray[np.int64] = so_far - positive[by_entity]
-    hits[by_entity] = before - np.repeat(before[begins], np.diff(np.append(begins, len(number))))
-    count, num_hits, num_entities = np.arange(1, len(number) + 1), np.cumsum(positive), np.cumsum(rows == 0)
-    hits_squared = np.cumsum(positive * (2 * hits + 1))
-    products = np.cumsum(hits + positive * (rows + 1))
-    rows_squared = np.cumsum(2 * rows + 1)
-    precision = num_hits / count
-    over_entities = hits_squared - 2 * precision * products + precision**2 * rows_squared
-    of_rows = count * precision * (1 - precision)
-    effect = np.divide(over_entities, of_rows, out=np.ones(len(number)), where=of_rows > 0)
-    return np.where(of_rows > 0, np.minimum(count / np.maximum(effect, 1.0), count), num_entities).astype(np.float64)
+    lengths = np.diff(np.append(begins, len(number)))
+    rows, hits = np.empty(len(number), np.int64), np.empty(len(number), np.int64)
+    rows[by_entity] = np.arange(len(number)) - np.repeat(begins, lengths)
+    before: NDArray[np.int64] = np.cumsum(positive[by_entity]) - positive[by_entity]
+    hits[by_entity] = before - np.repeat(before[begins], lengths)
+    return rows, hits
 
 
 def choose_threshold(
     positive: Mask, scores: Floats, operating: Operating, entity: NDArray[Any] | None = None
 ) -> OperatingPoint:
     """Choose by the required precision; else by the costs of errors; else by F1.
+
+    For a required precision a few thresholds are looked at, and of those whose lower bound reaches it the one with the
+    highest recall is taken. How often that claims too much was simulated, see ``docs/design.md``.
 
     Args:
         positive: of the validation part; both classes are there.
@@ -118,7 +166,8 @@ def choose_threshold(
 
 
 def _by_precision(curve: _Curve, precision: float, certainty: float) -> OperatingPoint:
-    reached = precision_bound(curve.precision * curve.num_independent, curve.num_independent, certainty)
+    curve = curve.few()
+    reached = curve.least_precision(certainty)
     rule = f"the highest recall with a precision of {precision:g} or more with certainty {certainty:g}"
     allowed = np.flatnonzero(reached >= precision)
     if len(allowed) == 0:
@@ -126,8 +175,8 @@ def _by_precision(curve: _Curve, precision: float, certainty: float) -> Operatin
         line = (
             f"a precision of {precision:g} can't be reached on the validation part ({curve.num_positives} positives): "
             f"the best, {curve.precision[best]:.3f} of {curve.num_flagged[best]} alarms, is certain at "
-            f"{reached[best]:.3f} only; nothing will be flagged. Require less, or give more positives or better "
-            "features"
+            f"{reached[best]:.3f} only; nothing will be flagged. Require less, or give more accounts with "
+            "positives, or better features"
         )
         return OperatingPoint(ABOVE_ALL, rule, False, line)
     best = int(allowed[np.argmax(curve.num_hits[allowed])])
