@@ -56,7 +56,7 @@ class EvaluateSummary:
 
     out: Path
     rows: list[dict[str, Any]]
-    without: dict[str, dict[str, float]]
+    without: dict[str, dict[str, float | None]]
     definition: dict[str, Any]
 
     def lines(self) -> list[str]:
@@ -180,8 +180,8 @@ def _short(examples: Examples, scores: Floats, config: FusionConfig) -> dict[str
     }
 
 
-def _without(examples: Examples, scores: Floats, fused: FusedModel) -> dict[str, float]:
-    """Metrics of the network as if a group were missing, at its threshold too if that was met."""
+def _without(examples: Examples, scores: Floats, fused: FusedModel) -> dict[str, float | None]:
+    """Metrics of the network as if a group were missing, at its threshold too if that was met; None is no precision."""
     point, positive = fused.points[FUSION], examples.positive
     assert positive is not None
     told = at_threshold(positive, scores, fused.config.operating_point, point.threshold) if point.is_met else {}
@@ -241,9 +241,10 @@ def _with_interval(row: dict[str, Any], name: str, title: str) -> str:
     return f"{title} {row[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
-def _told(metrics: dict[str, float]) -> str:
+def _told(metrics: dict[str, float | None]) -> str:
     told = (
-        f"{'at the threshold ' if name == AT_THRESHOLD[0] else ''}{name.replace('_', ' ')} {value:.3f}"
+        f"{'at the threshold ' if name == AT_THRESHOLD[0] else ''}{name.replace('_', ' ')} "
+        f"{'–' if value is None else format(value, '.3f')}"
         for name, value in metrics.items()
     )
     return ", ".join(told)

@@ -34,7 +34,7 @@ class ReportContent:
     """
 
     rows: list[dict[str, Any]]
-    without: dict[str, dict[str, float]]
+    without: dict[str, dict[str, float | None]]
     definition: dict[str, Any]
     scores: dict[str, NDArray[np.float64]]
     positive: NDArray[np.bool_]
