@@ -30,6 +30,12 @@ ONLINE_COLUMNS = (
     "f1, sellers held out",
 )
 """The paper's first."""
+TODAYS_RULE = 5
+"""Version of judging from which on the threshold is chosen as it is now."""
+_OLD_RULE = (
+    "What a threshold of the validation part does isn't shown: it was chosen by a rule that claimed too much, and will "
+    "be measured anew by today's."
+)
 
 
 def offline_section(content: dict[str, Any]) -> str:
@@ -117,6 +123,7 @@ def _category_and_classifier(row: Row) -> tuple[str, str]:
 def online_section(content: dict[str, Any]) -> str:
     """A table of the online tasks, which `online_tables.py` made; and what masking does."""
     rows, masked = ([Row(**row) for row in content[name]] for name in ("rows", "masking"))
+    is_todays = content.get("judged", 0) >= TODAYS_RULE
     market, training = content["market"], content["pretraining"]
     about_masking = (
         "The representation with the basic feature set, groups masked in other ways while the fusion network was "
@@ -140,12 +147,13 @@ def online_section(content: dict[str, Any]) -> str:
         "± standard deviations over "
         f"{len(content['seeds'])} seeds, each of which draws another validation part and trains the fused classifier "
         "anew, all on one encoder; in brackets the paper's figures, on its own data.",
+        *([] if is_todays else [_OLD_RULE]),
         "",
         f"`PYTHONPATH=benchmarks python benchmarks/online_tables.py --num-steps {training['num_steps']} --seeds "
         f"{len(content['seeds'])}`, simulated, {in_words(content['machine'])}.",
         "",
     ]
-    columns = _columns(rows, ONLINE_COLUMNS)
+    columns = [name for name in _columns(rows, ONLINE_COLUMNS) if is_todays or not name.endswith(" by threshold")]
     return "\n".join(
         [
             *lines,

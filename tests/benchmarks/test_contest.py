@@ -606,6 +606,7 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
     more = Row("Hats, + manual behavior features, LightGBM", of_more | none, {})
     masked = [Row(f"Hats, {name}", {"recall, new tricks": [0.5]}, {}) for name in ("no masking", "content 0.3")]
     content = {
+        "judged": 5,
         "rows": [asdict(basic), asdict(more)],
         "masking": [asdict(row) for row in masked],
         "data": ["simulated: the last part begins 2019-10-02"],
@@ -629,6 +630,10 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
     assert "| Hats, + manual behavior features, LightGBM | +0.0500 ± 0.071 | +0.0500 ± 0.071 | – |" in text
     assert "| Hats, content 0.3 | +0.0000 |" in text
     assert "| Hats, no masking | 0.5000 |" in text
+    (tmp_path / "results" / "tables" / "table4.json").write_text(json.dumps(content | {"judged": 4}))
+    page.write_page()
+    text = (tmp_path / "results.md").read_text()
+    assert "|  | recall | auc |\n" in text, "by another rule for the threshold"
 
 
 def test_a_log_that_is_not_there_is_left_out(small_contest, tmp_path, monkeypatch, capsys):

@@ -192,14 +192,6 @@ def test_the_precision_of_a_threshold_is_that_of_its_alarms(data, threshold, pre
     assert found["precision by threshold"] == precision
 
 
-def test_scores_that_were_kept_earlier_have_no_precision_of_no_alarm(data, monkeypatch):
-    told = {"of the old kind": (1.0, 0.0), "all wrong": (0.0, 0.0), "all right": (1.0, 0.2), "of the new": (None, 0.0)}
-    kept = {part: dict(zip(BY_THRESHOLD, values, strict=True)) for part, values in told.items()}
-    monkeypatch.setattr(online_tables, "read_json", lambda *_: {"scores": {"fusion": kept}})
-    found = online_tables._scores(data, Run(TASKS[0], BASIC, USUAL_MASKING, 0))["fusion"]
-    assert [metrics["precision by threshold"] for metrics in found.values()] == [None, 0.0, 1.0, None]
-
-
 def test_the_command_writes_the_table(market, monkeypatch, capsys):
     folder, made = market
     monkeypatch.setattr(online_tables, "MASKINGS", (USUAL_MASKING,))

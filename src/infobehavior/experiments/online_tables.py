@@ -31,7 +31,7 @@ from infobehavior.fusion.config import Network
 SCORES_FOLDER = "scores"
 SETTINGS = (BASIC, WITH_MANUAL, WITH_BEHAVIOR)
 TITLES = {"fusion": "fusion network", "gbdt": "LightGBM"}
-VERSION = 4
+VERSION = 5
 """Of how a run is trained and judged; raised with each change of it."""
 
 
@@ -88,10 +88,6 @@ def _score(data: OnlineData, run: Run) -> None:
 
 def _scores(data: OnlineData, run: Run) -> dict[str, dict[str, Metrics]]:
     scores: dict[str, dict[str, Metrics]] = read_json(_score_file(data, run), "scores")["scores"]
-    for metrics in (of_part for parts in scores.values() for of_part in parts.values()):
-        # Scores that were kept earlier have 1 where nothing was flagged; a right alarm has a recall.
-        if metrics.get("precision by threshold") == 1 and metrics["recall by threshold"] == 0:
-            metrics["precision by threshold"] = None
     return scores
 
 
@@ -106,6 +102,7 @@ def write_online_table(
 ) -> None:
     """The same as JSON, each value a seed, with what decided it."""
     content = {
+        "judged": VERSION,
         "simulated": data.simulated,
         "data": data.lines(),
         "network": Network().model_dump(mode="json", exclude={"seed"}),
