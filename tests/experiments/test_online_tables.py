@@ -46,7 +46,6 @@ MARKET = MarketConfig(
     honest_violations=0.1,
 )
 TASKS = ONLINE_TABLES["table3"]
-BY_THRESHOLD = ("precision by threshold", "recall by threshold")
 CATEGORIES = [task.category for task in TASKS]
 
 
