@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from contest import __main__ as contest
-from contest import contestants, corpora, judging, page, sections, tasks, timed, trials
+from contest import contestants, corpora, fused, judging, page, sections, tasks, timed, trials
 from contest.commands import commands, commits, not_measured
 from contest.contestants import BOTH, MANUAL, SUPERVISED, Vectors
 from contest.found import RECOMMENDED, Found
-from contest.fused import FUSED
+from contest.fused import FUSED, classify_fused
 from contest.goals import beside_lines, goal_lines, goals_of, holm
 from contest.judging import LINKING, RANK, Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION, late_fusion, mean_of_two
@@ -30,6 +31,7 @@ from scipy.stats import ttest_1samp
 from infobehavior.downstream.classifiers import CLASSIFIERS, Part
 from infobehavior.downstream.cross_validation import make_folds
 from infobehavior.experiments.tables import Row
+from infobehavior.fusion.config import Network
 from infobehavior.model.infobehavior import InfoBehavior
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
@@ -261,6 +263,19 @@ def test_late_fusion_is_the_mean_of_what_two_models_say_by_themselves():
     for found, of_models in ((choice.held_out_scores, held_out_scores), (fitted, scores)):
         log_odds = [math.log(a / (1 - a)) / 2 + math.log(b / (1 - b)) / 2 for a, b in zip(*of_models, strict=True)]
         assert found == pytest.approx([1 / (1 + math.exp(-one)) for one in log_odds])
+
+
+def test_the_fusion_network_is_judged_on_the_same_folds_by_a_threshold_of_the_part_to_choose_by(monkeypatch):
+    monkeypatch.setattr(fused, "Network", partial(Network, max_epochs=3))
+    random = np.random.default_rng(0)
+    positive = random.random(200) < 0.4
+    informative = positive[:, None] * 1.0 + random.normal(size=(200, 3))
+    measured = classify_fused(asked_about(200, positive=positive), random.normal(size=(200, 2)), informative, 0, False)
+    assert set(measured) == {"fusion", "fusion, no masking"}
+    for metrics in measured.values():
+        assert len(metrics["auc"]) == 5
+        assert np.mean(metrics["auc"]) > 0.7
+    assert measured["fusion"]["auc"] != measured["fusion, no masking"]["auc"]
 
 
 def test_no_model_of_two_is_believed_without_bound():

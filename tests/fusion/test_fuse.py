@@ -534,22 +534,24 @@ def test_the_named_class_is_the_one_that_is_found(listed, later, fused, metrics,
 
 
 @pytest.mark.parametrize(
-    ("classes", "given", "positive"),
+    ("classes", "given", "names"),
     [
-        ((0, 1), None, "1"),
-        ((False, True), None, "True"),
-        (("false", "true"), None, "true"),
-        (("0", "1"), 0, "0"),
-        (("a", "b"), "a", "a"),
+        ((0, 1), None, ("0", "1")),
+        ((0.0, 1.0), None, ("0", "1")),
+        ((False, True), None, ("0", "1")),
+        (("false", "true"), None, ("0", "1")),
+        (("0", "1"), 0, ("1", "0")),
+        (("False", "True"), "false", ("1", "0")),
+        (("a", "b"), "a", ("b", "a")),
     ],
 )
-def test_one_is_positive_unless_another_class_is_named(listed, seller_embeddings, tmp_path, classes, given, positive):
+def test_one_is_positive_unless_another_class_is_named(listed, seller_embeddings, tmp_path, classes, given, names):
     pq.write_table(with_labels(pq.read_table(listed), *classes), tmp_path / "rows.parquet")
     config = with_positive(seller_embeddings, given) if given is not None else small_config(seller_embeddings)
     read = read_examples(tmp_path / "rows.parquet", config, labelled=True)
-    assert read.classes[1] == positive
+    assert read.classes == names
     num = sum(row["risky"] for row in products())
-    assert int(read.positive.sum()) == (num if positive == str(classes[1]) else 160 - num)
+    assert int(read.positive.sum()) == (num if given is None else 160 - num)
 
 
 def page_of(folder):

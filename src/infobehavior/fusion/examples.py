@@ -138,12 +138,14 @@ def _answers(
 ) -> tuple[pa.Array, tuple[str, str]]:
     """True where the label is the positive class, null where there is none; and both classes, the positive one last."""
     answers, classes = binary_labels(column, where)
+    if (_bit(classes[0]), _bit(classes[1])) == ("0", "1"):
+        classes, positive = ("0", "1"), positive and (_bit(positive) or positive)
     if known is not None:
         if set(classes) != set(known):
             there, expected = (" and ".join(sorted(names)) for names in (classes, known))
             raise InputError(f"{where} has the classes {there}, but the model was trained for {expected}")
         positive = known[1]
-    if positive is None and not _is_yes_or_no(classes):
+    if positive is None and classes != ("0", "1"):
         raise InputError(
             f"{where} has the classes {_counted(answers, classes)}: set examples.positive to the one to find"
         )
@@ -155,14 +157,14 @@ def _answers(
     return (pc.invert(answers), (classes[1], classes[0])) if positive == classes[0] else (answers, classes)
 
 
-def _is_yes_or_no(classes: tuple[str, str]) -> bool:
-    """Whether classes tell which is positive: 0 and 1, or false and true; of a CSV these are texts."""
-    if {name.casefold() for name in classes} == {"false", "true"}:
-        return True
+def _bit(name: str) -> str | None:
+    """0 and 1 as such, in whatever type a file has them; so are false and true. None for other names."""
+    if name.casefold() in ("false", "true"):
+        return "01"[name.casefold() == "true"]
     try:
-        return {float(name) for name in classes} == {0.0, 1.0}
+        return {0.0: "0", 1.0: "1"}.get(float(name))
     except ValueError:
-        return False
+        return None
 
 
 def _counted(answers: pa.Array, classes: tuple[str, str]) -> str:
