@@ -79,8 +79,7 @@ against a peer says by how much, and that favours ours.
   8ab3ef2 were made in float32.
 - `manual + …`: the hand-made features beside a representation.
 - `fused: manual + …`: the same as two groups of the fusion network (4.4.2), whose validation part, a fifth of the
-  training fold, isn't learnt from afterwards. Rows judged by commits before 1800cb3 stopped training by the raw loss of
-  that part, which is too early where there are few positives.
+  training fold, isn't learnt from afterwards.
 - `late: manual + …`: two models, LightGBM on the hand-made features and logistic regression on the representation, and
   the mean of their log-odds. Of eight ways tried on the validation part of four tasks (bots of 30 days, bots and
   company accounts without location, the market of choice) it had the highest average precision in the mean over tasks,
