@@ -243,7 +243,7 @@ def _with_interval(row: dict[str, Any], name: str, title: str) -> str:
 
 def _told(metrics: dict[str, float | None]) -> str:
     told = (
-        f"{'at the threshold ' if name == AT_THRESHOLD[0] else ''}{name.replace('_', ' ')} "
+        f"{'at the threshold ' if name == AT_THRESHOLD[0] else ''}{name.replace('_', ' ')}{' %' * _is_recall(name)} "
         f"{'–' if value is None else format(value, '.3f')}"
         for name, value in metrics.items()
     )
