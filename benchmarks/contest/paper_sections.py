@@ -42,12 +42,11 @@ def offline_section(content: dict[str, Any]) -> str:
     """A table of the paper, which `paper_tables.py` made."""
     rows, counts = ([Row(**row) for row in content[name]] for name in ("rows", "counts"))
     steps, preset, table = content["config"]["num_steps"], content["preset"], content["table"]
-    precision, threads, market = content["config"]["precision"], content["config"]["num_threads"], content["market"]
+    precision, threads = content["config"]["precision"], content["config"]["num_threads"]
     lines = [
-        f"## {table.replace('table', 'Table ')} on the simulated market, preset `{preset}`",
+        f"{_title(content)}, preset `{preset}`",
         "",
-        f"{market['num_sellers']:,} sellers of seed {market['seed']}, {market['abnormal_share']:.2%} of them abnormal, "
-        f"by version {content['simulator']} of the simulator; products of the encoder are in {precision}.",
+        f"{_market(content)}; products of the encoder are in {precision}.",
         " ".join(f"{line}." for line in content["data"]),
         _length(content),
         *([] if content.get("judged", 1) >= EXACT_NMI else [_OLD_NMI]),
@@ -67,6 +66,19 @@ def offline_section(content: dict[str, Any]) -> str:
     else:
         changed = []
     return "\n".join([*lines, *_markdown(rows), "", *changed, *(_markdown(counts) if counts else []), ""])
+
+
+def _title(content: dict[str, Any]) -> str:
+    return f"## {content['table'].replace('table', 'Table ')} on the simulated market"
+
+
+def _market(content: dict[str, Any]) -> str:
+    """Whose sellers they are."""
+    market = content["market"]
+    return (
+        f"{market['num_sellers']:,} sellers of seed {market['seed']}, {market['abnormal_share']:.2%} of them abnormal, "
+        f"by version {content['simulator']} of the simulator"
+    )
 
 
 def _length(content: dict[str, Any]) -> str:
@@ -124,17 +136,16 @@ def online_section(content: dict[str, Any]) -> str:
     """A table of the online tasks, which `online_tables.py` made; and what masking does."""
     rows, masked = ([Row(**row) for row in content[name]] for name in ("rows", "masking"))
     is_todays = content.get("judged", 0) >= TODAYS_RULE
-    market, training = content["market"], content["pretraining"]
+    training = content["pretraining"]
     about_masking = (
         "The representation with the basic feature set, groups masked in other ways while the fusion network was "
         "trained (4.4.2): recall at the precision and average precision on products of sellers that weren't learnt "
         "from, before the tricks changed and after."
     )
     lines = [
-        f"## {content['table'].replace('table', 'Table ')} on the simulated market",
+        _title(content),
         "",
-        f"{market['num_sellers']:,} sellers of seed {market['seed']}, {market['abnormal_share']:.2%} of them abnormal, "
-        f"by version {content['simulator']} of the simulator; the encoder learnt for {training['num_steps']:,} steps.",
+        f"{_market(content)}; the encoder learnt for {training['num_steps']:,} steps.",
         " ".join(f"{line[0].upper()}{line[1:]}." for line in content["data"]),
         "Sellers have new tricks from the last month on, which the classifiers haven't seen. `recall` is at the "
         "precision that the table asks for (95 % for Table 3, 50 % for Table 4), by the best threshold of these very "

@@ -580,6 +580,15 @@ def test_training_ends_when_the_time_is_up(data, small_contest, tmp_path, monkey
     assert told["seconds"]["pretrain"] < 600
 
 
+def page_with_table(tmp_path, name, content):
+    """The text of the page once a table of the paper is among the results."""
+    file = tmp_path / "results" / "tables" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+    page.write_page()
+    return (tmp_path / "results.md").read_text()
+
+
 def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
     row = Row("manual, LightGBM", {"auc": [0.8, 0.9], "nmi": [0.1, 0.2]}, {"auc": 0.9099})
     content = {
@@ -594,10 +603,7 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
         "table": "table1",
         "machine": machine(),
     }
-    (tmp_path / "results" / "tables").mkdir(parents=True)
-    (tmp_path / "results" / "tables" / "table1.paper.json").write_text(json.dumps(content))
-    page.write_page()
-    text = (tmp_path / "results.md").read_text()
+    text = page_with_table(tmp_path, "table1.paper.json", content)
     assert "## Table 1 on the simulated market, preset `paper`" in text
     assert "1,000 sellers of seed 3, 4.72% of them abnormal, by version 2 of the simulator; products" in text
     assert "| manual, LightGBM | 0.8500 ± 0.071 (0.9099) | 0.1500 ± 0.071 |" in text
@@ -607,9 +613,7 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
     assert "Less *" not in text
     other = Row("no overlap", {"auc": [0.7, 0.9], "nmi": [0.2, 0.3]}, {})
     table2 = content | {"table": "table2", "rows": [asdict(row), asdict(other)]}
-    (tmp_path / "results" / "tables" / "table2.paper.json").write_text(json.dumps(table2))
-    page.write_page()
-    text = (tmp_path / "results.md").read_text()
+    text = page_with_table(tmp_path, "table2.paper.json", table2)
     assert "Less *manual, LightGBM* of the same seed: mean ± standard deviation over 2 seeds." in text
     assert "| no overlap | -0.0500 ± 0.071 | +0.1000 ± 0.000 |" in text
 
@@ -632,10 +636,7 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
         "table": "table4",
         "machine": machine(),
     }
-    (tmp_path / "results" / "tables").mkdir(parents=True)
-    (tmp_path / "results" / "tables" / "table4.json").write_text(json.dumps(content))
-    page.write_page()
-    text = (tmp_path / "results.md").read_text()
+    text = page_with_table(tmp_path, "table4.json", content)
     assert "## Table 4 on the simulated market" in text
     assert "Simulated: the last part begins 2019-10-02." in text
     assert "|  | recall | auc | precision by threshold |" in text
@@ -645,9 +646,7 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
     assert "| Hats, + manual behavior features, LightGBM | +0.0500 ± 0.071 | +0.0500 ± 0.071 | – |" in text
     assert "| Hats, content 0.3 | +0.0000 |" in text
     assert "| Hats, no masking | 0.5000 |" in text
-    (tmp_path / "results" / "tables" / "table4.json").write_text(json.dumps(content | {"judged": 4}))
-    page.write_page()
-    text = (tmp_path / "results.md").read_text()
+    text = page_with_table(tmp_path, "table4.json", content | {"judged": 4})
     assert "|  | recall | auc |\n" in text, "by another rule for the threshold"
 
 

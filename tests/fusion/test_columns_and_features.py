@@ -266,4 +266,5 @@ def test_a_group_without_any_value_is_refused(kind, what, values):
 )
 def test_what_is_missing_is_counted(kind, table, expected):
     table = pa.table(table)
-    assert fitted(kind, table, **({"text_dim": 2} if kind == "text" else {})).counted(table, "g") == expected
+    features = fitted(kind, table, **({"text_dim": 2} if kind == "text" else {}))
+    assert features.counted(features.transform(table, "g"), table, "g") == expected

@@ -46,6 +46,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         calibration_: of its logits.
         losses_: of training and validation part, by epoch.
         num_training_: examples that were learnt from; the others were for validation.
+        counts_: what of each group was missing in all of these; it isn't kept on disk.
 
     Example:
         >>> frame = pa.table({"price": [1.0, 2.0, 8.0, 9.0] * 10, "risky": [0, 0, 1, 1] * 10})
@@ -97,6 +98,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 for name, group in groups.items()
             }
             arrays = self.arrays(tables)
+            self.counts_ = self.counted(arrays, tables)
             weights = np.where(positive, _positive_weight(config, positive[parts.training]), 1.0)
             learnt, held_out = (
                 Labelled({name: array.rows(rows) for name, array in arrays.items()}, positive[rows], weights[rows])
@@ -160,15 +162,9 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         }
         return masked(made, without) if without else made
 
-    def counted(self, tables: Mapping[str, pa.Table]) -> dict[str, GroupCounts]:
-        """What of each group is missing; a group that has no table is missing in all rows."""
-        num_rows = next(iter(tables.values())).num_rows
-        return {
-            name: self.features_[name].counted(tables[name], name)
-            if name in tables
-            else GroupCounts(num_rows, num_rows)
-            for name in self.checked_groups()
-        }
+    def counted(self, arrays: Mapping[str, GroupArray], tables: Mapping[str, pa.Table]) -> dict[str, GroupCounts]:
+        """What of each group is missing in arrays, and in the tables that they were made of."""
+        return {name: self.features_[name].counted(array, tables.get(name), name) for name, array in arrays.items()}
 
     @property
     def num_codes(self) -> dict[str, tuple[int, ...]]:

@@ -112,7 +112,8 @@ def fuse_evaluate(
     config = without_missing_groups(examples, config)
     read = read_examples(examples, config, labelled=True, period=Period(since, until), known_classes=fused.classes)
     with faults_of(examples):
-        arrays, groups = fused.classifier.arrays(read.tables), fused.classifier.counted(read.tables)
+        arrays = fused.classifier.arrays(read.tables)
+        groups = fused.classifier.counted(arrays, read.tables)
     scores = probabilities(fused.classifier, arrays)
     rows = [measured(name, of, read, fused) for name, of in scores.items()]
     without = {

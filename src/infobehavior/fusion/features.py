@@ -72,9 +72,18 @@ class GroupFeatures(ABC):
     def transform(self, table: pa.Table, name: str) -> GroupArray:
         """The array of any rows."""
 
-    @abstractmethod
-    def counted(self, table: pa.Table, name: str) -> GroupCounts:
-        """What of the group is missing in any rows."""
+    def counted(self, array: GroupArray, table: pa.Table | None, name: str) -> GroupCounts:
+        """What of the group is missing in any rows: their array, and the columns that it was made of, if any were."""
+        num_not_finite = 0 if table is None else self.num_not_finite(array, table, name)
+        return GroupCounts(len(array.is_there), int((~array.is_there).sum()), num_not_finite, self.num_unknown(array))
+
+    def num_not_finite(self, array: GroupArray, table: pa.Table, name: str) -> int:
+        """Values, or vectors, that are infinite or NaN."""
+        return 0
+
+    def num_unknown(self, array: GroupArray) -> int:
+        """Categories that weren't there in the training."""
+        return 0
 
     @property
     @abstractmethod
@@ -181,11 +190,9 @@ class Numbers(_Standardised):
         values = np.nan_to_num(self.standard.transform(matrix))
         return GroupArray(np.hstack([values, is_missing.astype(np.float32)]), np.logical_not(is_missing.all(axis=1)))
 
-    def counted(self, table: pa.Table, name: str) -> GroupCounts:
+    def num_not_finite(self, array: GroupArray, table: pa.Table, name: str) -> int:
         """See `GroupFeatures`."""
-        table = _same_columns(table, self.columns, name)
-        is_missing = np.isnan(numbers_of(table, f"group {name}")).all(axis=1)
-        return GroupCounts(len(table), int(is_missing.sum()), num_not_finite(table, f"group {name}"))
+        return num_not_finite(_same_columns(table, self.columns, name), f"group {name}")
 
     @property
     def dim(self) -> int:
@@ -226,12 +233,11 @@ class Vectors(_Standardised):
         values[~is_there] = 0
         return GroupArray(values, is_there)
 
-    def counted(self, table: pa.Table, name: str) -> GroupCounts:
+    def num_not_finite(self, array: GroupArray, table: pa.Table, name: str) -> int:
         """See `GroupFeatures`."""
-        table = _same_columns(table, self.columns, name)
-        is_there = vectors_of(table, f"group {name}")[1]
-        has_values = np.any([column.is_valid().to_numpy() for column in table.columns], axis=0)
-        return GroupCounts(len(table), int((~is_there).sum()), int((has_values & ~is_there).sum()))
+        columns = _same_columns(table, self.columns, name).columns
+        has_values = np.any([column.is_valid().to_numpy() for column in columns], axis=0)
+        return int((has_values & ~array.is_there).sum())
 
     @property
     def dim(self) -> int:
@@ -276,11 +282,6 @@ class Text(GroupFeatures):
         """See `GroupFeatures`."""
         texts, is_there = texts_of(_same_columns(table, self.columns, name), f"group {name}")
         return GroupArray((self._encoder.transform(texts) / self.scale).astype(np.float32), is_there)
-
-    def counted(self, table: pa.Table, name: str) -> GroupCounts:
-        """See `GroupFeatures`."""
-        is_there = texts_of(_same_columns(table, self.columns, name), f"group {name}")[1]
-        return GroupCounts(len(table), int((~is_there).sum()))
 
     @property
     def dim(self) -> int:
@@ -334,11 +335,9 @@ class Categories(GroupFeatures):
         )
         return GroupArray(codes, (codes != NO_VALUE).any(axis=1))
 
-    def counted(self, table: pa.Table, name: str) -> GroupCounts:
+    def num_unknown(self, array: GroupArray) -> int:
         """See `GroupFeatures`."""
-        array = self.transform(table, name)
-        num_unknown = int((array.values == UNKNOWN).sum())
-        return GroupCounts(len(table), int((~array.is_there).sum()), unknown=num_unknown)
+        return int((array.values == UNKNOWN).sum())
 
     @property
     def dim(self) -> int:

@@ -227,7 +227,7 @@ def _report(examples: Examples, parts: Parts, classifier: FusionClassifier) -> d
         "losses": [list(pair) for pair in classifier.losses_],
         "num_trees": classifier.gbdt_.booster.num_trees(),
         "counts": examples.counts,
-        "groups": {name: vars(of) for name, of in classifier.counted(examples.tables).items()},
+        "groups": {name: vars(of) for name, of in classifier.counts_.items()},
         "ages": ages_in_days(examples.ages),
         "last_moment": int(examples.keys.moment.max()),
     }
@@ -373,7 +373,8 @@ def _predicted(
     """
     read = read_examples(path, config, labelled=False, period=Period(day.isoformat(), day.isoformat()))
     with faults_of(path):
-        arrays, groups = fused.classifier.arrays(read.tables), fused.classifier.counted(read.tables)
+        arrays = fused.classifier.arrays(read.tables)
+        groups = fused.classifier.counted(arrays, read.tables)
     probability = fused.classifier.probability_of(arrays)
     _add_counts(counts, read.counts)
     columns = {name: read.ids[name] for name in read.ids.column_names}
