@@ -17,7 +17,6 @@ from contest.page import RESULTS, write_page
 from machine import ROOT, machine
 
 import infobehavior
-from infobehavior.artefacts import read_json, write_json
 from infobehavior.experiments.online import ONLINE_TABLES, PERIOD_DAYS, read_online_data
 from infobehavior.experiments.online_tables import online_table, write_online_table
 from infobehavior.market.config import MarketConfig
@@ -58,7 +57,6 @@ def main() -> int:
         data = read_online_data(market.products, given.work / "minutes", model, given.work / table, categories)
         rows, masked = online_table(data, tasks, range(given.seeds), given.workers)
         file = RESULTS / "tables" / f"{table}.json"
-        write_online_table(file, data, range(given.seeds), rows, masked)
         told = {
             "machine": machine(),
             "market": MARKET.model_dump(mode="json"),
@@ -66,7 +64,7 @@ def main() -> int:
             "table": table,
             "pretraining": config.model_dump(mode="json"),
         }
-        write_json(file, {**read_json(file, "a table"), **told})
+        write_online_table(file, data, range(given.seeds), rows, masked, **told)
         write_page()
     return 0
 

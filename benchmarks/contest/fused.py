@@ -15,7 +15,7 @@ from infobehavior.fusion.parts import Parts
 FUSED = "fused: manual + "
 """Before the name of a representation."""
 
-VERSION = 2
+VERSION = 3
 """Of how the fusion network learns; raised with each change of it, so that rows of before are measured again."""
 
 NETWORKS = {"fusion": True, "fusion, no masking": False}

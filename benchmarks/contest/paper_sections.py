@@ -139,8 +139,9 @@ def online_section(content: dict[str, Any]) -> str:
     training = content["pretraining"]
     about_masking = (
         "The representation with the basic feature set, groups masked in other ways while the fusion network was "
-        "trained (4.4.2): recall at the precision and average precision on products of sellers that weren't learnt "
-        "from, before the tricks changed and after."
+        "trained (4.4.2): recall at the precision, average precision and AUC on products of sellers that weren't "
+        "learnt from, before the tricks changed and after. Violations aren't equally frequent before and after, on "
+        "which the first two depend."
     )
     lines = [
         _title(content),
@@ -157,7 +158,8 @@ def online_section(content: dict[str, Any]) -> str:
         "what it says of these may be worse for that alone: ways of masking are to be compared within a column. Means "
         "± standard deviations over "
         f"{len(content['seeds'])} seeds, each of which draws another validation part and trains the fused classifier "
-        "anew, all on one encoder; in brackets the paper's figures, on its own data.",
+        "anew, all on one encoder and tested by the same products, so that they hold nothing of what another encoder "
+        "or other violations would change; in brackets the paper's figures, on its own data.",
         *([] if is_todays else [_OLD_RULE]),
         "",
         f"`PYTHONPATH=benchmarks python benchmarks/online_tables.py --num-steps {training['num_steps']} --seeds "

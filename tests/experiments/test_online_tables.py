@@ -80,7 +80,13 @@ def test_parts_are_days_and_sellers(data):
             (posted >= middle).all() if part in (NEW, NEW_HELD_OUT) else ((posted >= first) & (posted < middle)).all()
         )
         sellers[part] = set(read(data, part)["entity_id"].to_pylist())
-        assert data.counts[part] == (len(posted), pc.sum(read(data, part)["label_violation"]).as_py())
+        products = read(data, part).select(["category", "label_violation"]).to_pylist()
+        of_category = {
+            category: [one["label_violation"] for one in products if one["category"] == category]
+            for category in CATEGORIES
+        }
+        assert data.counts[part] == {name: (len(of), sum(of)) for name, of in of_category.items()}
+        assert any(line.startswith(f"{part}: {len(posted):,} products, ") for line in data.lines())
     assert not sellers[TRAIN] & (sellers[KNOWN] | sellers[NEW_HELD_OUT])
     assert sellers[NEW_HELD_OUT] < sellers[NEW]
     assert set(read(data, TRAIN)["category"].to_pylist()) == set(CATEGORIES)

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infobehavior.errors import InputError
+from infobehavior.fusion import features as features_module
 from infobehavior.fusion.columns import numbers_of, texts_of, vectors_of
 from infobehavior.fusion.config import Group
-from infobehavior.fusion.features import FEATURES, FURTHEST, NO_VALUE, UNKNOWN
+from infobehavior.fusion.features import FEATURES, FURTHEST, NO_VALUE, UNKNOWN, Standard
 from infobehavior.fusion.missing import GroupCounts
 
 
@@ -128,10 +129,12 @@ def test_numbers_are_standardised_by_plain_loops(rows):
     array = fitted("numbers", table).transform(table, "g")
     for place, name in enumerate(table.column_names):
         known = [value for value in table[name].to_pylist() if value is not None]
+        with_group = [row[place] for row in rows if any(value is not None for value in row)]
+        tells = len({value is None for value in with_group}) == 2
         mean = sum(known) / max(len(known), 1)
         scale = math.sqrt(sum((value - mean) ** 2 for value in known) / max(len(known), 1))
         for row, value in enumerate(table[name].to_pylist()):
-            assert array.values[row, 2 + place] == (value is None)
+            assert array.values[row, 2 + place] == (tells and value is None)
             if scale > 1e-9 * max(1, abs(mean)):
                 expected = 0 if value is None else max(-FURTHEST, min(FURTHEST, (value - mean) / scale))
                 assert array.values[row, place] == pytest.approx(expected, abs=1e-4)
@@ -143,8 +146,30 @@ def test_numbers_that_are_far_from_those_of_training_are_cut():
     assert features.transform(column([1e9, -1e9, None]), "g").values[:, 0].tolist() == [FURTHEST, -FURTHEST, 0]
 
 
-def test_a_column_that_does_not_vary_is_zero():
-    assert fitted("numbers", column([7.0, 7.0])).transform(column([7.0]), "g").values.tolist() == [[0, 0]]
+def test_a_column_that_does_not_vary_in_training_is_zero_whatever_comes_later():
+    table = pa.table({"x": [7.0, 7.0], "y": [1.0, 2.0]})
+    later = pa.table({"x": [7.0, 8.0, -1e300, None], "y": [1.5] * 4})
+    assert fitted("numbers", table).transform(later, "g").values.tolist() == [[0, 0, 0, 0]] * 4
+    vectors = fitted("vector", column([[7.0, 1.0], [7.0, 2.0]]))
+    assert vectors.transform(column([[9.0, 1.5]]), "g").values.tolist() == [[0, 0]]
+
+
+def test_that_a_number_is_missing_says_nothing_if_training_could_not_learn_it():
+    table = pa.table({"x": [1.0, 2.0, 3.0], "y": [1.0, None, 2.0], "z": pa.nulls(3, pa.float64())})
+    features = fitted("numbers", table)
+    later = pa.table({"x": [None, None], "y": [None, 1.5], "z": [1.0, 2.0]})
+    assert features.transform(later, "g").values[:, 3:].tolist() == [[0, 1, 0], [0, 0, 0]]
+
+
+def test_many_rows_are_standardised_as_few_are(monkeypatch):
+    random = np.random.default_rng(0)
+    matrix = np.where(random.random((50, 4)) < 0.2, np.nan, random.normal(size=(50, 4)))
+    at_once = Standard.fit(matrix)
+    monkeypatch.setattr(features_module, "ROWS_AT_A_TIME", 7)
+    in_blocks = Standard.fit(matrix)
+    np.testing.assert_allclose(in_blocks.mean, np.nanmean(matrix, axis=0))
+    np.testing.assert_allclose(in_blocks.scale, np.nanstd(matrix, axis=0))
+    np.testing.assert_allclose(in_blocks.transform(matrix), at_once.transform(matrix), rtol=1e-6)
 
 
 def test_the_largest_numbers_do_not_overflow():
@@ -255,12 +280,16 @@ def test_a_group_without_any_value_is_refused(kind, what, values):
         (
             "numbers",
             {"x": [1.0, math.nan, None, math.inf, None], "y": [1, 2, None, 3, 4]},
-            GroupCounts(5, 1, not_finite=2),
+            GroupCounts(5, 1, not_finite=2, empty={"x": 3}),
         ),
         ("numbers", {"x": ["1", "inf", "", None, "nan"]}, GroupCounts(5, 4, not_finite=2)),
         ("vector", {"x": LISTS}, GroupCounts(6, 4, not_finite=3)),
         ("vector", {"x": [1.0, None, None, math.inf], "y": [1.0, 2.0, None, 1.0]}, GroupCounts(4, 3, not_finite=2)),
-        ("categories", {"x": ["a", "a", "b", None], "y": ["c", "c", None, None]}, GroupCounts(4, 1, unknown=1)),
+        (
+            "categories",
+            {"x": ["a", "a", "b", None], "y": ["c", "c", None, None]},
+            GroupCounts(4, 1, unknown=1, empty={"y": 1}),
+        ),
         ("text", {"x": ["red", "red", " ", None]}, GroupCounts(4, 2)),
     ],
 )

@@ -364,3 +364,30 @@ def test_accounts_that_do_not_fit_are_refused():
         model.fit(TABLE, TABLE["risky"], entity=TABLE["seller"], is_validation=np.zeros(160, bool))
     with pytest.raises(InputError, match="column 'entity' can't be read"):
         model.fit(TABLE, TABLE["risky"], entity=[{}, *([1] * 159)])
+
+
+def chances_of_a_new_category(seed):
+    """Of a category that training had, that it didn't have, of none, and of another that it had."""
+    random = np.random.default_rng(0)
+    color = random.choice(["red", "blue"], size=200)
+    size = random.normal(size=200)
+    risky = (color == "red") & (size > -1)
+    groups = {"look": {"kind": "categories", "columns": ["color", "size of"]}}
+    table = pa.table({"color": color, "size of": np.where(size > 0, "large", "small"), "risky": risky})
+    model = FusionClassifier(groups, tiny_network(max_epochs=30, seed=seed)).fit(table, risky)
+    colors = ["blue", "green", None, "red"]
+    return model, model.predict_proba(pa.table({"color": colors, "size of": ["large"] * 4}))[:, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_category_that_training_does_not_have_is_as_the_average_of_those_that_it_has(seed):
+    model, (blue, green, none, red) = chances_of_a_new_category(seed)
+    assert blue <= green <= red
+    assert blue < red
+    assert green == none
+    weights = model.network_.encoders[0][0].columns[0].weight
+    unknown, no_value, *known = weights.detach().numpy()
+    assert np.array_equal(unknown, no_value)
+    between = (unknown - known[0]) / (known[1] - known[0])
+    assert between == pytest.approx(between[0], abs=1e-4)
+    assert 0.3 < between[0] < 0.7

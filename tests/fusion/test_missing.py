@@ -19,6 +19,8 @@ def test_what_never_happened_is_not_told():
 def test_days_are_added_up():
     total = added({}, {"price": GroupCounts(10, 2, 1, 0)})
     assert added(total, {"price": GroupCounts(5, 1, 1, 4)}) == {"price": GroupCounts(15, 3, 2, 4)}
+    empty = added({"price": GroupCounts(9, 1, empty={"x": 2})}, {"price": GroupCounts(9, 1, empty={"x": 1, "y": 4})})
+    assert empty == {"price": GroupCounts(18, 2, empty={"x": 3, "y": 4})}
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,19 @@ def test_a_group_that_is_missing_more_often_is_told(now, trained, is_told):
         assert told[0].startswith(
             f"warning: price is missing in {now}.0 % of the examples, in the training in {trained}.0 %"
         )
+
+
+def test_a_column_that_is_missing_more_often_is_told():
+    trained = {"price": GroupCounts(100, 0, empty={"rare": 50})}
+    now = GroupCounts(100, 20, empty={"views": 80, "likes": 8, "few": 4, "rare": 60})
+    told = warnings_of({"price": now}, trained)
+    assert len(told) == 2
+    assert told[0].startswith("warning: price is missing in 20.0 %")
+    assert told[1].startswith(
+        "warning: column 'views' of price and 1 more of its columns are missing in 100.0 % of the examples, in the "
+        "training in 0.0 %"
+    )
+    assert warnings_of({"price": GroupCounts(100, 0, empty={"views": 6})}, trained)[0].startswith(
+        "warning: column 'views' of price is missing in 6.0 %"
+    )
+    assert not warnings_of({"price": GroupCounts(100, 0, empty={"views": 5, "rare": 100})}, trained)

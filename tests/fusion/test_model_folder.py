@@ -85,9 +85,9 @@ def test_what_is_not_a_folder_of_a_model(tmp_path, folder):
     ("content", "said"),
     [
         ("{", "is damaged, not JSON"),
-        ("[]", "is of kind None; expected a fused classifier of format 2: train again"),
+        ("[]", "is of kind None; expected a fused classifier of format 3: train again"),
         ('{"kind": "model"}', "is of kind 'model'"),
-        ('{"kind": "fused classifier", "format": 2}', "is damaged: features: Field required"),
+        ('{"kind": "fused classifier", "format": 3}', "is damaged: features: Field required"),
     ],
 )
 def test_another_card(copy, content, said):
@@ -97,7 +97,7 @@ def test_another_card(copy, content, said):
 
 def test_another_format_says_what_to_do(copy):
     (copy / FILE).write_text(json.dumps(card_of(copy) | {"format": 1}))
-    assert "is of format 1, of another version; expected a fused classifier of format 2: train again" in refused(copy)
+    assert "is of format 1, of another version; expected a fused classifier of format 3: train again" in refused(copy)
 
 
 @pytest.mark.parametrize("name", ["weights_file", "trees_file"])

@@ -164,7 +164,7 @@ class OnlineData:
         manual: table of hand-made features.
         time_zone: of the market.
         test_since: first local day of the new tricks' part.
-        counts: products and violations, by part.
+        counts: products and violations, by part and category.
         hash: names the products, the minutes and the model.
         simulated: whether products or minutes lie in the folder of a simulated market.
     """
@@ -175,15 +175,21 @@ class OnlineData:
     manual: Path
     time_zone: str
     test_since: date
-    counts: dict[str, tuple[int, int]]
+    counts: dict[str, dict[str, tuple[int, int]]]
     hash: str
     simulated: bool
 
     def lines(self) -> list[str]:
         """For the terminal."""
-        told = (f"{part}: {count:,} products, {bad:,} violations" for part, (count, bad) in self.counts.items())
+        told = (_told(part, of_category) for part, of_category in self.counts.items())
         first = "simulated: " if self.simulated else ""
         return [f"{first}the last part begins {self.test_since}", *told]
+
+
+def _told(part: str, of_category: dict[str, tuple[int, int]]) -> str:
+    count, bad = (sum(numbers) for numbers in zip(*of_category.values(), strict=True))
+    each = ", ".join(f"{category} {bad:,} of {count:,}" for category, (count, bad) in of_category.items())
+    return f"{part}: {count:,} products, {bad:,} violations ({each})"
 
 
 def read_online_data(
@@ -236,7 +242,7 @@ def read_online_data(
     for name, mask in masks.items():
         part = found.filter(pa.array(mask))
         write_atomically(parts[name], partial(pq.write_table, part))
-        counts[name] = (len(part), int(pc.sum(part["label_violation"]).as_py() or 0))
+        counts[name] = {category: _counted(part, category) for category in categories}
     windows = found.filter(pa.array(is_old | is_new)).select(["entity_id", "as_of"]).group_by(["entity_id", "as_of"])
     asked = windows.aggregate([]).sort_by([("entity_id", "ascending"), ("as_of", "ascending")])
     columns = [asked["entity_id"].cast(pa.string()).to_pylist(), asked["as_of"].cast(pa.int64()).to_pylist()]
@@ -310,6 +316,12 @@ def _execute(connection: duckdb.DuckDBPyConnection, source: str) -> pa.Table:
           alike / greatest(before, 1) AS share_of_category,
           since_first / 86400000000 AS days_since_first_listing
         FROM counted WHERE category IN (FROM categories) ORDER BY moment, product_id""").to_arrow_table()
+
+
+def _counted(products: pa.Table, category: str) -> tuple[int, int]:
+    """Products of a category, and how many of them break the rules."""
+    violation = products.filter(pc.equal(products["category"], category))["label_violation"]
+    return len(violation), int(pc.sum(violation).as_py() or 0)
 
 
 def _local_days(products: pa.Table, time_zone: str) -> NDArray[np.int64]:

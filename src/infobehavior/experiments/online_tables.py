@@ -31,7 +31,7 @@ from infobehavior.fusion.config import Network
 SCORES_FOLDER = "scores"
 SETTINGS = (BASIC, WITH_MANUAL, WITH_BEHAVIOR)
 TITLES = {"fusion": "fusion network", "gbdt": "LightGBM"}
-VERSION = 5
+VERSION = 6
 """Of how a run is trained and judged; raised with each change of it."""
 
 
@@ -75,7 +75,7 @@ def _masked_row(data: OnlineData, task: OnlineTask, place: int, seeds: Sequence[
     scores = [_scores(data, Run(task, WITH_BEHAVIOR, masking, seed))["fusion"] for seed in seeds]
     values = {
         f"{name}, {part.partition(',')[0]}": [one[part][name] for one in scores]
-        for name in ("recall", "average precision")
+        for name in ("recall", "average precision", "auc")
         for part in (KNOWN, NEW_HELD_OUT)
     }
     return Row(f"{task.category}, {masking.name}", values, {})

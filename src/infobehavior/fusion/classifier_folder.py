@@ -26,7 +26,7 @@ class _Card(Card):
     best_epoch: int
 
 
-LAYOUT = Layout("classifier.json", "fusion classifier", 1, _Card)
+LAYOUT = Layout("classifier.json", "fusion classifier", 2, _Card)
 
 
 def save_classifier(classifier: FusionClassifier, folder: str | Path) -> None:

@@ -34,14 +34,19 @@ def numbers_of(table: pa.Table, where: str) -> NDArray[np.float64]:
     return matrix
 
 
-def num_not_finite(table: pa.Table, where: str) -> int:
-    """How many values of columns of numbers are there, but infinite or NaN.
+def missing_numbers(table: pa.Table, where: str) -> tuple[int, dict[str, int]]:
+    """How many values of columns of numbers are there, but infinite or NaN; and how many each column lacks, with these.
 
     Raises:
         InputError: see `numbers_of`.
     """
-    columns = (_numbers(table[name], f"{where}, column {name!r}") for name in table.column_names)
-    return sum(int(pc.sum(pc.invert(pc.is_finite(column)), min_count=0).as_py()) for column in columns)
+    num_not_finite, lacking = 0, {}
+    for name in table.column_names:
+        column = _numbers(table[name], f"{where}, column {name!r}")
+        num_finite = int(pc.sum(pc.is_finite(column), min_count=0).as_py())
+        num_not_finite += len(column) - column.null_count - num_finite
+        lacking[name] = len(column) - num_finite
+    return num_not_finite, lacking
 
 
 def _numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:

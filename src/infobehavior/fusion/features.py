@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from infobehavior.fusion.columns import (
     Floats,
     Mask,
     categories_of,
-    num_not_finite,
+    missing_numbers,
     numbers_of,
     texts_of,
     vectors_of,
@@ -31,6 +32,8 @@ FURTHEST = 10.0
 """Standard deviations from the mean; what is further away counts as so far."""
 HUGE = 1e100
 """The squares of larger numbers may overflow."""
+ROWS_AT_A_TIME = 8_192
+"""Of a matrix, while each row is in 64 bits."""
 UNKNOWN, NO_VALUE, FIRST_KNOWN = 0, 1, 2
 """Codes of categories."""
 MOST_CATEGORIES = 200
@@ -74,16 +77,7 @@ class GroupFeatures(ABC):
 
     def counted(self, array: GroupArray, table: pa.Table | None, name: str) -> GroupCounts:
         """What of the group is missing in any rows: their array, and the columns that it was made of, if any were."""
-        num_not_finite = 0 if table is None else self.num_not_finite(array, table, name)
-        return GroupCounts(len(array.is_there), int((~array.is_there).sum()), num_not_finite, self.num_unknown(array))
-
-    def num_not_finite(self, array: GroupArray, table: pa.Table, name: str) -> int:
-        """Values, or vectors, that are infinite or NaN."""
-        return 0
-
-    def num_unknown(self, array: GroupArray) -> int:
-        """Categories that weren't there in the training."""
-        return 0
+        return GroupCounts(len(array.is_there), int((~array.is_there).sum()))
 
     @property
     @abstractmethod
@@ -116,7 +110,11 @@ class GroupFeatures(ABC):
 
 @dataclass(frozen=True)
 class Standard:
-    """Mean and standard deviation of each column; a column that doesn't vary has 1."""
+    """Mean and standard deviation of each column.
+
+    A column that doesn't vary has an infinite deviation, so that it is 0 whatever comes later: nothing is learnt of it,
+    and the weights of a network that were never used are chance.
+    """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -124,19 +122,20 @@ class Standard:
     @classmethod
     def fit(cls, matrix: NDArray[np.floating[Any]]) -> Self:
         """Of what isn't NaN in each column."""
-        known = ~np.isnan(matrix)
-        count = np.maximum(known.sum(axis=0), 1)
-        largest = np.abs(np.where(known, matrix, 0)).max(axis=0, initial=0).astype(np.float64)
+        count = np.maximum(_summed(matrix, lambda rows: ~np.isnan(rows)), 1)
+        largest = np.maximum.reduce([np.abs(_zeroed(rows)).max(axis=0, initial=0) for rows in _blocks(matrix)])
         unit = np.where(largest > HUGE, largest, 1.0)
-        values = np.where(known, matrix, 0) / unit
-        mean = values.sum(axis=0) / count
-        scale = np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(axis=0) / count)
-        return cls(mean * unit, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale * unit, 1.0))
+        mean = _summed(matrix, lambda rows: _zeroed(rows) / unit) / count
+        scale = np.sqrt(_summed(matrix, lambda rows: _zeroed(rows / unit - mean) ** 2) / count)
+        return cls(mean * unit, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale * unit, np.inf))
 
     def transform(self, matrix: NDArray[np.floating[Any]]) -> Floats:
         """Standardised, within `FURTHEST`; NaN stays."""
-        with np.errstate(over="ignore"):
-            return np.clip((matrix - self.mean) / self.scale, -FURTHEST, FURTHEST).astype(np.float32)
+        values = np.empty(matrix.shape, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rows, into in zip(_blocks(matrix), _blocks(values), strict=True):
+                into[:] = np.clip((rows - self.mean) / self.scale, -FURTHEST, FURTHEST)
+        return values
 
     def tensors(self) -> Tensors:
         """Both."""
@@ -148,6 +147,24 @@ class Standard:
         if tensors["mean"].ndim != 1 or tensors["mean"].shape != tensors["scale"].shape:
             raise ValueError("means and scales of different shapes")
         return cls(tensors["mean"], tensors["scale"])
+
+
+def _blocks(matrix: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Some rows at a time, at least once."""
+    return (matrix[first : first + ROWS_AT_A_TIME] for first in range(0, max(1, len(matrix)), ROWS_AT_A_TIME))
+
+
+def _summed(matrix: NDArray[Any], of: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
+    """The sum of something of each row, which is never in memory for all rows."""
+    total = np.zeros(matrix.shape[1])
+    for rows in _blocks(matrix):
+        total += of(rows).sum(axis=0, dtype=np.float64)
+    return total
+
+
+def _zeroed(matrix: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """0 in place of NaN."""
+    return np.where(np.isnan(matrix), np.float64(0), matrix)
 
 
 @dataclass(frozen=True)
@@ -173,39 +190,58 @@ class _Standardised(GroupFeatures):
 
 @dataclass(frozen=True)
 class Numbers(_Standardised):
-    """Columns of numbers, standardised; a missing one is the mean, and a column of its own says that it is missing."""
+    """Columns of numbers, standardised; a missing one is the mean, and a column of its own says that it is missing.
+
+    Attributes:
+        tells: whether that it is missing was learnt of each: in training it sometimes was, and sometimes wasn't.
+    """
+
+    tells: Mask
 
     @classmethod
     def fit(cls, table: pa.Table, group: Group, name: str, seed: int) -> Self:
         """See `GroupFeatures`."""
         matrix = numbers_of(table, f"group {name}")
-        if np.isnan(matrix).all():
+        is_missing = np.isnan(matrix)
+        is_there = np.logical_not(is_missing.all(axis=1))
+        if not is_there.any():
             raise InputError(f"group {name} has no number in any of {table.num_rows} training rows; remove the group")
-        return cls(tuple(table.column_names), Standard.fit(matrix))
+        num_missing = is_missing[is_there].sum(axis=0)
+        tells = (num_missing > 0) & (num_missing < is_there.sum())
+        return cls(tuple(table.column_names), Standard.fit(matrix), tells)
 
     def transform(self, table: pa.Table, name: str) -> GroupArray:
         """See `GroupFeatures`."""
         matrix = numbers_of(_same_columns(table, self.columns, name), f"group {name}")
         is_missing = np.isnan(matrix)
-        values = np.nan_to_num(self.standard.transform(matrix))
-        return GroupArray(np.hstack([values, is_missing.astype(np.float32)]), np.logical_not(is_missing.all(axis=1)))
+        values = np.nan_to_num(self.standard.transform(matrix), copy=False)
+        told = (is_missing & self.tells).astype(np.float32)
+        return GroupArray(np.hstack([values, told]), np.logical_not(is_missing.all(axis=1)))
 
-    def num_not_finite(self, array: GroupArray, table: pa.Table, name: str) -> int:
+    def counted(self, array: GroupArray, table: pa.Table | None, name: str) -> GroupCounts:
         """See `GroupFeatures`."""
-        return num_not_finite(_same_columns(table, self.columns, name), f"group {name}")
+        counts = super().counted(array, table, name)
+        if table is None:
+            return counts
+        num_not_finite, lacking = missing_numbers(_same_columns(table, self.columns, name), f"group {name}")
+        return replace(counts, not_finite=num_not_finite, empty=_beside_the_group(lacking, counts))
 
     @property
     def dim(self) -> int:
         """Two for each column."""
         return 2 * len(self.columns)
 
+    def tensors(self) -> Tensors:
+        """See `GroupFeatures`."""
+        return {**super().tensors(), "tells": self.tells}
+
     @classmethod
     def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
         """See `GroupFeatures`."""
-        restored = super().restored(described, tensors)
-        if len(restored.columns) != len(restored.standard.mean):
-            raise ValueError(f"{len(restored.columns)} columns of numbers, but {len(restored.standard.mean)} means")
-        return restored
+        columns, standard = tuple(described["columns"]), Standard.restored(tensors)
+        if len(columns) != len(standard.mean) or tensors["tells"].shape != standard.mean.shape:
+            raise ValueError(f"{len(columns)} columns of numbers, but {len(standard.mean)} means")
+        return cls(columns, standard, tensors["tells"].astype(np.bool_))
 
 
 @dataclass(frozen=True)
@@ -233,11 +269,14 @@ class Vectors(_Standardised):
         values[~is_there] = 0
         return GroupArray(values, is_there)
 
-    def num_not_finite(self, array: GroupArray, table: pa.Table, name: str) -> int:
+    def counted(self, array: GroupArray, table: pa.Table | None, name: str) -> GroupCounts:
         """See `GroupFeatures`."""
+        counts = super().counted(array, table, name)
+        if table is None:
+            return counts
         columns = _same_columns(table, self.columns, name).columns
         has_values = np.any([column.is_valid().to_numpy() for column in columns], axis=0)
-        return int((has_values & ~array.is_there).sum())
+        return replace(counts, not_finite=int((has_values & ~array.is_there).sum()))
 
     @property
     def dim(self) -> int:
@@ -335,9 +374,11 @@ class Categories(GroupFeatures):
         )
         return GroupArray(codes, (codes != NO_VALUE).any(axis=1))
 
-    def num_unknown(self, array: GroupArray) -> int:
+    def counted(self, array: GroupArray, table: pa.Table | None, name: str) -> GroupCounts:
         """See `GroupFeatures`."""
-        return int((array.values == UNKNOWN).sum())
+        counts = super().counted(array, table, name)
+        lacking = dict(zip(self.known, (array.values == NO_VALUE).sum(axis=0).tolist(), strict=True))
+        return replace(counts, unknown=int((array.values == UNKNOWN).sum()), empty=_beside_the_group(lacking, counts))
 
     @property
     def dim(self) -> int:
@@ -361,6 +402,11 @@ class Categories(GroupFeatures):
     def restored(cls, described: dict[str, Any], tensors: Tensors) -> Self:
         """See `GroupFeatures`."""
         return cls({name: tuple(known) for name, known in described["known"]})
+
+
+def _beside_the_group(lacking: Mapping[str, int], counts: GroupCounts) -> dict[str, int]:
+    """How many rows lack each column that aren't without the whole group; columns that none lacks aren't named."""
+    return {name: number - counts.without for name, number in lacking.items() if number > counts.without}
 
 
 def _known(column: pa.ChunkedArray) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """How often groups are missing, and whether that is as it was in the training, which the threshold was chosen on"""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MORE_OFTEN, MORE_BY = 2.0, 0.05
-"""A group that is missing more than so many times as often as in the training, and by more than this share, is told."""
+"""What is missing more than so many times as often as in the training, and by more than this share, is told."""
 
 
 @dataclass(frozen=True)
@@ -16,21 +17,33 @@ class GroupCounts:
         without: of them, those without the whole group.
         not_finite: numbers that are infinite or NaN, or vectors with such values or nulls: all taken as missing.
         unknown: categories that the training doesn't know.
+        empty: of each column of numbers or categories that some lack who have the group: how many.
     """
 
     num_examples: int
     without: int
     not_finite: int = 0
     unknown: int = 0
+    empty: dict[str, int] = field(default_factory=dict)
 
     def __add__(self, other: "GroupCounts") -> "GroupCounts":
         """Of both."""
-        return GroupCounts(*(one + two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return GroupCounts(
+            self.num_examples + other.num_examples,
+            self.without + other.without,
+            self.not_finite + other.not_finite,
+            self.unknown + other.unknown,
+            dict(Counter(self.empty) + Counter(other.empty)),
+        )
 
     @property
     def share(self) -> float:
         """Of the examples that are without the group."""
         return self.without / max(1, self.num_examples)
+
+    def share_empty(self, column: str) -> float:
+        """Of the examples that have the group, those that lack a column of it."""
+        return self.empty.get(column, 0) / max(1, self.num_examples - self.without)
 
 
 def reasons(counts: Mapping[str, GroupCounts]) -> dict[str, int]:
@@ -49,10 +62,30 @@ def added(total: Mapping[str, GroupCounts], counts: Mapping[str, GroupCounts]) -
 
 
 def warnings_of(counts: Mapping[str, GroupCounts], trained: Mapping[str, GroupCounts]) -> list[str]:
-    """A line for each group that is missing far more often than in the training."""
-    return [
-        f"warning: {name} is missing in {100 * of.share:.1f} % of the examples, in the training in "
-        f"{100 * trained[name].share:.1f} %; what the threshold was chosen for may not hold"
-        for name, of in counts.items()
-        if of.share > MORE_OFTEN * trained[name].share and of.share > trained[name].share + MORE_BY
-    ]
+    """A line for each group that is missing far more often than in the training, or of which columns are."""
+    return [line for name, of in counts.items() for line in _warnings_of_group(name, of, trained[name])]
+
+
+def _warnings_of_group(name: str, of: GroupCounts, trained: GroupCounts) -> list[str]:
+    lines = [_warning(f"{name} is", of.share, trained.share)] if _is_more(of.share, trained.share) else []
+    emptier = {
+        column: of.share_empty(column)
+        for column in of.empty
+        if _is_more(of.share_empty(column), trained.share_empty(column))
+    }
+    if emptier:
+        worst = max(emptier, key=lambda column: (emptier[column], column))
+        others = f" and {len(emptier) - 1} more of its columns are" if len(emptier) > 1 else " is"
+        lines.append(_warning(f"column {worst!r} of {name}{others}", emptier[worst], trained.share_empty(worst)))
+    return lines
+
+
+def _is_more(now: float, trained: float) -> bool:
+    return now > MORE_OFTEN * trained and now > trained + MORE_BY
+
+
+def _warning(what: str, now: float, trained: float) -> str:
+    return (
+        f"warning: {what} missing in {100 * now:.1f} % of the examples, in the training in {100 * trained:.1f} %; what "
+        "the threshold was chosen for may not hold"
+    )

@@ -86,6 +86,7 @@ class _GroupCounts(Strict):
     without: int
     not_finite: int
     unknown: int
+    empty: dict[str, int]
 
 
 class _Days(Strict):
@@ -132,7 +133,7 @@ class _Card(Card):
         return self
 
 
-LAYOUT = Layout("fusion.json", "fused classifier", 2, _Card)
+LAYOUT = Layout("fusion.json", "fused classifier", 3, _Card)
 
 
 def load_model(folder: str | Path) -> FusedModel:

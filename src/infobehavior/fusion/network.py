@@ -45,6 +45,19 @@ class CategoryEmbeddings(nn.Module):
         """The embeddings of each row, one after the other."""
         return torch.cat([column(codes[:, place]) for place, column in enumerate(self.columns)], dim=1)
 
+    def average_unseen(self, shares: Sequence[Float[Tensor, " codes"]]) -> None:
+        """Let codes that training doesn't have be as the average of those that it has.
+
+        Nothing is learnt of them, so they would stay what they were by chance.
+
+        Args:
+            shares: of each column, how often training has each code, of 1.
+        """
+        with torch.no_grad():
+            for column, share in zip(self.columns, shares, strict=True):
+                assert isinstance(column, nn.Embedding)
+                column.weight[share == 0] = share @ column.weight
+
 
 class DynamicMasking(nn.Module):
     """Replaces whole groups by what stands for a missing one (4.4.2).

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from infobehavior.fusion.calibration import calibrate
 from infobehavior.fusion.config import Group, Network
 from infobehavior.fusion.features import GroupArray, GroupFeatures
-from infobehavior.fusion.network import FusionNetwork, GroupBatch, GroupShape
+from infobehavior.fusion.network import CategoryEmbeddings, FusionNetwork, GroupBatch, GroupShape
 from infobehavior.progress import progress
 
 Arrays = Mapping[str, GroupArray]
@@ -92,10 +92,12 @@ def train(
         torch.manual_seed(config.seed)
         network = make_network(features, groups, config)
         optimizer = torch.optim.AdamW(_parameters(network, config), weight_decay=config.weight_decay)
+        shares = {name: _shares(features[name].num_codes, training.arrays[name]) for name in network.names}
         losses: list[tuple[float, float]] = []
         best, best_epoch = copy.deepcopy(network.state_dict()), 0
         for epoch in range(config.max_epochs):
             seen = _train_epoch(network, optimizer, training, config, epoch)
+            _average_unseen(network, shares)
             losses.append((seen, calibrated_loss(logits(network, validation.arrays), validation.positive)))
             if losses[-1][1] <= min(loss for _, loss in losses):
                 best, best_epoch = copy.deepcopy(network.state_dict()), epoch
@@ -104,6 +106,22 @@ def train(
             advance(1, f"loss {losses[-1][1]:.4f}")
         network.load_state_dict(best)
     return Trained(network.eval(), losses, best_epoch)
+
+
+def _shares(num_codes: tuple[int, ...], array: GroupArray) -> list[Tensor]:
+    """Of each column of categories, how often examples that have the group have each code, of 1."""
+    codes = array.values[array.is_there]
+    return [
+        torch.from_numpy(np.bincount(codes[:, place], minlength=count) / max(1, len(codes))).float()
+        for place, count in enumerate(num_codes)
+    ]
+
+
+def _average_unseen(network: FusionNetwork, shares: Mapping[str, list[Tensor]]) -> None:
+    for name, encoder in zip(network.names, network.encoders, strict=True):
+        for layer in encoder.modules():
+            if isinstance(layer, CategoryEmbeddings):
+                layer.average_unseen(shares[name])
 
 
 def _parameters(network: FusionNetwork, config: Network) -> list[dict[str, Any]]:
