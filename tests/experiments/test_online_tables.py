@@ -168,7 +168,7 @@ def test_a_table_has_the_paper_s_rows_and_keeps_its_scores(data, monkeypatch):
 
     def judge(_, run):
         asked.append(run)
-        metrics = {"recall": 0.5 + run.seed / 10, "f1": 0.4, "average precision": 0.3}
+        metrics = {"recall": 0.5 + run.seed / 10, "f1": 0.4, "average precision": 0.3, "auc": 0.9}
         return {name: dict.fromkeys((KNOWN, NEW, NEW_HELD_OUT), metrics) for name in ("fusion", "gbdt")}
 
     monkeypatch.setattr(online_tables, "judge_run", judge)
