@@ -101,7 +101,7 @@ class _Contest:
         else:
             made = vectors(self.prepared, contestant, self.seconds, run.seed, self.work)
             measured, report = self._judge(task, windows, made, run), made.report
-        self._kept(task).add(run, measured, {"seconds_given": self.seconds, **report}, windows.of_part().size())
+        self._kept(task).add(run, measured, {"seconds_given": self.seconds, **report}, windows, bool(task.group))
 
     def _judge(self, task: Task, windows: Asked, made: Vectors, run: Run) -> Measured:
         """Metrics of vectors, by themselves or beside the hand-made features."""

