@@ -10,11 +10,12 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infobehavior.fusion.calibration import calibrate
 from infobehavior.fusion.config import Operating
 from infobehavior.fusion.operating_point import choose_threshold
 
@@ -68,9 +69,25 @@ def draw(num_accounts: int, size: str, bad_precision: float, seed: int) -> Valid
 
 
 def simulated(
-    num_accounts: int, size: str, precision: float, reached: str, num_validations: int, population: int = POPULATION
+    num_accounts: int,
+    size: str,
+    precision: float,
+    reached: str,
+    num_validations: int,
+    population: int = POPULATION,
+    method: Literal["isotonic", "none"] = "none",
 ) -> dict[float, Kept]:
-    """What becomes of validations, by the certainty that is asked for."""
+    """What becomes of validations, by the certainty that is asked for.
+
+    Args:
+        num_accounts: of each validation.
+        size: examples of a bad account.
+        precision: that is required.
+        reached: how well the population reaches it.
+        num_validations: how many.
+        population: its accounts.
+        method: of calibration, by the examples that the threshold is chosen by; Platt's, like none, keeps the order.
+    """
     bad_precision = REACHED[reached](precision)
     positive, scores, _ = draw(population, size, bad_precision, 0)
     order = np.argsort(-scores)
@@ -81,17 +98,18 @@ def simulated(
     for seed in range(1, num_validations + 1):
         validation = draw(num_accounts, size, bad_precision, seed)
         for certainty, outcomes in found.items():
-            point = choose_threshold(
-                *validation[:2], Operating(precision=precision, certainty=certainty), validation[2]
-            )
-            place = int(np.searchsorted(-scores[order], -point.threshold, side="right")) - 1
+            answers, raw, accounts = validation
+            calibration = calibrate(method, raw, answers)
+            rule = Operating(precision=precision, certainty=certainty)
+            point = choose_threshold(answers, calibration(raw), rule, accounts)
+            place = int(np.searchsorted(-calibration(scores[order]), -point.threshold, side="right")) - 1
             wrong = point.is_met and (place < 0 or precisions[place] < precision)
             outcomes.append((point.is_met, bool(wrong), recalls[place] if point.is_met and place >= 0 else 0.0))
     means = {certainty: np.mean(outcomes, axis=0) for certainty, outcomes in found.items()}
     return {certainty: Kept(claims, wrong, recall / possible) for certainty, (claims, wrong, recall) in means.items()}
 
 
-def lines(num_validations: int) -> Iterator[str]:
+def lines(num_validations: int, method: Literal["isotonic", "none"] = "none") -> Iterator[str]:
     """A table in Markdown: a row for each size of accounts and required precision."""
     told = ("wrong", "most", "of claims", "claims", "recall")
     columns = ["examples of a bad account", "precision", *(f"{one:g}: {name}" for one in CERTAINTIES for name in told)]
@@ -100,7 +118,7 @@ def lines(num_validations: int) -> Iterator[str]:
     for size in SIZES:
         for precision in PRECISIONS:
             kept = {
-                (reached, count): simulated(count, size, precision, reached, num_validations)
+                (reached, count): simulated(count, size, precision, reached, num_validations, method=method)
                 for reached in REACHED
                 for count in ACCOUNTS
             }
@@ -125,7 +143,9 @@ def main() -> int:
     """Print the table, a row as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--validations", type=int, default=150, help="of each setting")
-    for line in lines(parser.parse_args().validations):
+    parser.add_argument("--calibration", choices=["isotonic", "none"], default="none", help="Platt's is as none")
+    given = parser.parse_args()
+    for line in lines(given.validations, given.calibration):
         print(line, flush=True)
     return 0
 

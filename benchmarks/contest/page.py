@@ -117,7 +117,8 @@ t-test (Nadeau and Bengio, 2003), of linking of a paired t-test over 20 blocks o
 Holm* it is adjusted for the number of tests in the list in which it stands (Holm, 1979), and by that p a difference may
 be chance. Where there is one seed, neither p nor the spread holds anything of how much one training differs from
 another. The p of both together is of the average precision where that decides, else of AUC, and of any difference, not
-of the margin that is asked for. *Tied* are means that differ by less than 0.0005.
+of the margin that is asked for. *Tied* are means that differ by less than 0.0005. *Recall at* a precision is by the
+best threshold of the test fold itself, for all alike: a system that has to choose one beforehand finds less.
 
 Below each task's command are the commits by which vectors were made (of a combination, those of the representation) and
 by which rows were judged; the hand-made features beside a representation are those of the second. A commit that the

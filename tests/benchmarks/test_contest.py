@@ -24,7 +24,7 @@ from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION, late_fusion, m
 from contest.overview import overview
 from contest.tasks import CORPORA, NOT_UNSEEN, Corpus, Task
 from contest.why import why
-from machine import machine
+from machine import ROOT, machine
 from pydantic import ValidationError
 from scipy.stats import ttest_1samp
 
@@ -684,6 +684,12 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
     assert "| Hats, no masking | 0.5000 |" in text
     text = page_with_table(tmp_path, "table4.json", content | {"judged": 4})
     assert "|  | recall | auc |\n" in text, "by another rule for the threshold"
+
+
+def test_the_page_is_what_the_results_in_the_repository_make(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "PAGE", tmp_path / "results.md")
+    page.write_page()
+    assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text(), "--page-only writes it"
 
 
 def test_a_log_that_is_not_there_is_left_out(small_contest, tmp_path, monkeypatch, capsys):
