@@ -14,6 +14,7 @@ import pytest
 
 from infobehavior import InputError, aggregate, inspect
 from infobehavior.cli import main
+from infobehavior.embedding import table as embeddings_table
 from infobehavior.experiments import offline, tables
 from infobehavior.experiments.offline import judge, read_offline_data
 from infobehavior.experiments.tables import ABLATIONS, PAPER_TABLE_1, as_lines, table1, table2
@@ -136,6 +137,23 @@ def test_a_run_that_was_interrupted_goes_on(data, monkeypatch):
         table1(data, config(), range(1))
     assert len(table1(data, config(), range(1))) == 9
     assert len(judged) == 4  # the first of three isn't judged again
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_embeddings_that_were_interrupted_while_they_were_moved_are_made_again(data, monkeypatch):
+    expected = offline.representation(data, config(num_steps=1))
+    shutil.rmtree(data.folder / "embeddings")
+    with monkeypatch.context() as patched:
+        patched.setattr(embeddings_table, "move_into_place", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            offline.representation(data, config(num_steps=1))
+    [mark] = data.folder.glob("embeddings/*/_unfinished.json")
+    assert (mark.parent / "_definition.json").exists()
+    assert np.array_equal(offline.representation(data, config(num_steps=1)), expected)
+    assert not mark.exists()
 
 
 def test_scores_of_hand_made_features_are_made_again_when_their_text_changes(data, monkeypatch):

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from infobehavior.artefacts import (
     DEFINITION_FILE,
+    UNFINISHED_FILE,
     definition_hash,
     is_simulated,
     refuse_unwritable,
@@ -229,7 +230,8 @@ def representation(data: OfflineData, config: PretrainConfig) -> NDArray[np.floa
         until=str(data.trained_until),
         as_of=data.folder / UNSEEN_FILE if len(data.unseen) else None,
     )
-    if not (out / DEFINITION_FILE).exists() or read_embeddings(out).definition["model_id"] != model.model_id:
+    is_whole = (out / DEFINITION_FILE).exists() and not (out / UNFINISHED_FILE).exists()
+    if not is_whole or read_embeddings(out).definition["model_id"] != model.model_id:
         embed(data.minutes.path, folder, out, as_of=data.folder / EVALUATED_FILE)
     embedded = read_embeddings(out)
     if not embedded.windows["entity_id"].equals(data.windows["entity_id"]):
