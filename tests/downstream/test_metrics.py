@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from infobehavior.downstream import metrics
 from infobehavior.downstream.metrics import (
     _undersampled,
     best_f1_threshold,
@@ -69,6 +70,13 @@ def test_nmi_is_one_for_clusters_that_are_the_classes_and_near_zero_for_noise():
     mean, spread = clustering_nmi(random.normal(size=(200, 3)) + 20 * positive[:, None], positive, seed=0)
     assert (mean, spread) == (pytest.approx(1.0), pytest.approx(0.0))
     assert clustering_nmi(random.normal(size=(200, 3)), positive, seed=0)[0] < 0.1
+
+
+def test_the_spread_of_nmi_is_that_of_a_sample_of_five_seeds(monkeypatch):
+    found = iter([0.1, 0.2, 0.3, 0.4, 0.5])
+    monkeypatch.setattr(metrics, "normalized_mutual_info_score", lambda *_: next(found))
+    mean, spread = clustering_nmi(np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) < 5, seed=0)
+    assert (mean, spread) == (pytest.approx(0.3), pytest.approx(math.sqrt(0.1 / 4)))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e12])

@@ -95,7 +95,7 @@ def evaluate(
 
     Returns:
         The rows of ``metrics.json``: one per feature set and classifier; metrics are means over folds, and
-        ``<metric>_std`` is their standard deviation over folds (``nmi_std``: over seeds).
+        ``<metric>_std`` is their standard deviation over folds (``nmi_std``: over seeds), that of a sample (n - 1).
 
     Raises:
         InputError: the inputs don't belong together, the label is of no use, or `out` can't be written.
@@ -233,7 +233,7 @@ def _row(
     row: dict[str, Any] = {"features": pair[0], "classifier": pair[1], **common}
     for metric in METRICS:
         row[metric] = float(found.values(metric).mean())
-        row[f"{metric}_std"] = float(found.values(metric).std())
+        row[f"{metric}_std"] = float(found.values(metric).std(ddof=1))
     row["nmi"], row["nmi_std"] = nmi
     return row
 

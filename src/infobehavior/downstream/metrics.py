@@ -81,14 +81,14 @@ def clustering_nmi(
         exactly: whether positives that are more frequent than 1:20 are drawn, too, so that the ratio is the paper's.
 
     Returns:
-        Mean and standard deviation over 5 seeds of under-sampling and k-means.
+        Mean and standard deviation (of a sample, n - 1) over 5 seeds of under-sampling and k-means.
     """
     values = []
     for run in range(NMI_SEEDS):
         rows = _undersampled(positive, np.random.default_rng([seed, run]), exactly)
         clusters = _clusters(StandardScaler().fit_transform(features[rows].astype(np.float64)), seed + run)
         values.append(normalized_mutual_info_score(positive[rows], clusters))
-    return float(np.mean(values)), float(np.std(values))
+    return float(np.mean(values)), float(np.std(values, ddof=1))
 
 
 def _clusters(standardised: NDArray[np.float64], seed: int) -> NDArray[np.integer]:
