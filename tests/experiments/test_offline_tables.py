@@ -321,6 +321,17 @@ def test_bad_input_is_one_line(market, minutes, data, tmp_path, capsys):
         read_offline_data(
             minutes, market.labels, "label_abnormal", tmp_path / "out", window_days=WINDOW_DAYS, kinds=market.labels
         )
+    twice = pq.read_table(market.truth)
+    pq.write_table(pa.concat_tables([twice, twice.slice(3, 2)]), tmp_path / "twice.parquet")
+    with pytest.raises(InputError, match=r"twice.parquet has several rows of 2 entities, such as .*; keep one kind"):
+        read_offline_data(
+            minutes,
+            market.labels,
+            "label_abnormal",
+            tmp_path / "out",
+            window_days=WINDOW_DAYS,
+            kinds=tmp_path / "twice.parquet",
+        )
     arguments = ["table1", minutes, "--labels", market.labels, "--label", "label_abnormal", "--out", tmp_path / "out"]
     assert main([str(argument) for argument in [*arguments, "--seed", "1"]]) == 2
     assert "--seeds" in capsys.readouterr().err

@@ -208,7 +208,14 @@ def _kinds(path: Path, entity: pa.ChunkedArray) -> NDArray[np.str_]:
     table = read_table(path)
     if missing := [name for name in ("entity_id", "kind") if name not in table.column_names]:
         raise InputError(f"{path} has no column {missing[0]!r}; it has {', '.join(table.column_names)}")
-    place = pc.index_in(entity, table["entity_id"].cast(pa.string()).combine_chunks())
+    known = table["entity_id"].cast(pa.string()).combine_chunks()
+    counts = pc.value_counts(known.drop_null())
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        raise InputError(
+            f"{path} has several rows of {len(repeated):,} entities, such as {repeated[0]}; keep one kind of each"
+        )
+    place = pc.index_in(entity, known)
     return np.array(table["kind"].cast(pa.string()).take(place).fill_null("").to_pylist())
 
 
