@@ -62,10 +62,21 @@ def offline_section(content: dict[str, Any]) -> str:
     ]
     if table == "table2":
         about = f"Less *{rows[0].name}* of the same seed: mean ± standard deviation over {len(content['seeds'])} seeds."
-        changed = [about, "", *_changed([rows], _columns(rows)), ""]
+        changed = [*_without_tasks(content), about, "", *_changed([rows], _columns(rows)), ""]
     else:
         changed = []
     return "\n".join([*lines, *_markdown(rows), "", *changed, *(_markdown(counts) if counts else []), ""])
+
+
+def _without_tasks(content: dict[str, Any]) -> list[str]:
+    """What a row of Table 2 changes beside the pre-training, where embeddings hold what the tasks read off."""
+    if content["config"]["encoder"]["pooling"] == "cls":
+        return []
+    return [
+        "*no domain-related task* changes two things: the pre-training, and the embedding, in which readouts of these "
+        "tasks stand beside the global representation with this preset (`pooling`).",
+        "",
+    ]
 
 
 def _title(content: dict[str, Any]) -> str:

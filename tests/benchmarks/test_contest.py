@@ -33,6 +33,7 @@ from infobehavior.downstream.cross_validation import make_folds
 from infobehavior.experiments.tables import Row
 from infobehavior.fusion.config import Network
 from infobehavior.model.infobehavior import InfoBehavior
+from infobehavior.pretraining.config import preset
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 NUM_ACCOUNTS = 90
@@ -632,7 +633,7 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
         "rows": [asdict(row)],
         "data": ["10 accounts"],
         "seeds": [0, 1],
-        "config": {"num_steps": 7, "batch_size": 100, "precision": "float32", "num_threads": 1},
+        "config": preset("paper").model_dump(mode="json") | {"num_steps": 7, "batch_size": 100},
         "simulator": 2,
         "market": {"num_sellers": 1_000, "seed": 3, "abnormal_share": 0.0472},
         "preset": "paper",
@@ -652,6 +653,10 @@ def test_a_table_of_the_paper_is_on_the_page(small_contest, tmp_path):
     text = page_with_table(tmp_path, "table2.paper.json", table2)
     assert "Less *manual, LightGBM* of the same seed: mean ± standard deviation over 2 seeds." in text
     assert "| no overlap | -0.0500 ± 0.071 | +0.1000 ± 0.000 |" in text
+    assert "changes two things" not in text
+    recommended = table2 | {"config": preset("recommended").model_dump(mode="json"), "preset": "recommended"}
+    text = page_with_table(tmp_path, "table2.recommended.json", recommended)
+    assert text.count("*no domain-related task* changes two things: the pre-training, and the embedding") == 1
 
 
 def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
