@@ -156,6 +156,45 @@ def test_embeddings_that_were_interrupted_while_they_were_moved_are_made_again(d
     assert not mark.exists()
 
 
+def all_in_one_place(market, folder, since):
+    """Minutes of the same log, its rows in another order, if since a day everybody had been in one place."""
+    (folder / "events").mkdir(parents=True)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'Asia/Shanghai'")
+        location = f"CASE WHEN timestamp >= '{since}' THEN 'Beijing' ELSE location END AS location"
+        connection.execute(
+            f"COPY (SELECT * REPLACE ({location}) FROM '{market.events}/*.parquet' "
+            f"ORDER BY hash(timestamp, entity_id)) TO '{folder}/events/part-0.parquet'"
+        )
+    schema = inspect(market.events, columns={"time_zone": MARKET.time_zone}).schema
+    aggregate(folder / "events", schema, folder / "minutes")
+    return folder / "minutes"
+
+
+def judge_by_sum(features, *_, **__):
+    return {name: {"auc": float(features.sum()), "nmi": 0.0} for name in ("lr", "gbdt", "mlp", "clusters")}
+
+
+def test_the_same_events_in_another_order_are_the_same_data(market, data, tmp_path):
+    again = read(market, all_in_one_place(market, tmp_path, since="2100-01-01"), tmp_path / "out")
+    assert again.minutes.path != data.minutes.path
+    assert again.hash == data.hash
+
+
+def test_corrected_events_are_represented_and_judged_again(market, minutes, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "judge", judge_by_sum)
+    corrected = all_in_one_place(market, tmp_path, since="2019-08-13")
+    runs = [(minutes, "out"), (corrected, "out"), (corrected, "elsewhere"), (minutes, "out")]
+    given = [read(market, folder, tmp_path / out) for folder, out in runs]
+    assert all(one.minutes.hash == given[0].minutes.hash for one in given)
+    assert all(one.windows.equals(given[0].windows) for one in given)
+    before, after, elsewhere, again = (table1(one, config(num_steps=1), range(1)) for one in given)
+    assert after == elsewhere
+    assert again == before
+    changed = [one.name for one, other in zip(before, after, strict=True) if one.values != other.values]
+    assert changed == [row.name for row in before]
+
+
 def test_scores_of_hand_made_features_are_made_again_when_their_text_changes(data, monkeypatch):
     judged = []
 

@@ -1,5 +1,6 @@
 """A folder of minute tokens: what is in it, and which of its daily files a window needs."""
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -94,6 +95,21 @@ def read_definition(folder: Path) -> MinuteTable:
             f"{schema.hash}; aggregate again"
         )
     return MinuteTable(folder, schema, schema.hash, str(definition.get("entity_type")), days_of(folder))
+
+
+def hash_of_day(minutes: MinuteTable, day: date) -> str:
+    """Tells the minutes of a local day from others; equal events make equal bytes, in whatever order they came.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    try:
+        with minutes.file(day).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{minutes.file(day)} can't be read ({error.strerror or error}); run `infobehavior aggregate` again"
+        ) from None
 
 
 def num_events_of(file: Path) -> int | None:

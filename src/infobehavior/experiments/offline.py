@@ -23,7 +23,7 @@ from infobehavior.artefacts import (
     write_atomically,
 )
 from infobehavior.data.clock import local_date
-from infobehavior.data.minutes import MinuteTable, open_minutes
+from infobehavior.data.minutes import MinuteTable, hash_of_day, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE, end_of_day
 from infobehavior.data.store import entities_of
 from infobehavior.data.tables import read_table
@@ -90,12 +90,26 @@ class OfflineData:
         """The hand-made features of the third month, which no seed changes."""
         return as_matrix(manual_features(self.minutes, self.windows, self.window_minutes))
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Names the accounts, their months, labels and kinds."""
         kinds = None if self.kind is None else self.kind.tolist()
-        accounts = [self.windows["entity_id"].to_pylist(), self.positive.tolist(), kinds]
-        return definition_hash([self.minutes.hash, str(self.until), self.window_minutes, accounts])
+        return definition_hash([self.asked, self.window_minutes, self.positive.tolist(), kinds])
+
+    @cached_property
+    def asked(self) -> str:
+        """Names the accounts that are judged, the moment, and all minutes up to it."""
+        return definition_hash([self.windows["entity_id"].to_pylist(), str(self.until), self.minutes_up_to(self.until)])
+
+    def minutes_up_to(self, day: date) -> str:
+        """Names the minutes up to a day by their schema and contents: after a correction of the log they are others."""
+        contents = [[str(one), found] for one, found in self.contents.items() if one <= day]
+        return definition_hash([self.minutes.hash, contents])
+
+    @cached_property
+    def contents(self) -> dict[date, str]:
+        """What tells the minutes of a day from others, of each up to the last one that is looked at."""
+        return {day: hash_of_day(self.minutes, day) for day in self.minutes.days if day <= self.until}
 
     def lines(self) -> list[str]:
         """What is judged, for the terminal."""
@@ -222,13 +236,13 @@ def _kinds(path: Path, entity: pa.ChunkedArray) -> NDArray[np.str_]:
 def representation(data: OfflineData, config: PretrainConfig) -> NDArray[np.float32]:
     """Learn an encoder from the two months, and represent the third month of those who are judged.
 
-    What an earlier run made of the same data and configuration is used again.
+    What an earlier run made of the same minutes, accounts and configuration is used again.
 
     Args:
         data: the months.
         config: how to learn.
     """
-    folder, out = _folders(data, config)
+    folder = _model_folder(data, config)
     model = pretrain(
         data.minutes.path,
         folder,
@@ -237,24 +251,22 @@ def representation(data: OfflineData, config: PretrainConfig) -> NDArray[np.floa
         until=str(data.trained_until),
         as_of=data.folder / UNSEEN_FILE if len(data.unseen) else None,
     )
-    is_whole = (out / DEFINITION_FILE).exists() and not (out / UNFINISHED_FILE).exists()
-    if not is_whole or read_embeddings(out).definition["model_id"] != model.model_id:
+    out = data.folder / "embeddings" / definition_hash([folder.name, model.model_id, data.asked])
+    if not (out / DEFINITION_FILE).exists() or (out / UNFINISHED_FILE).exists():
         embed(data.minutes.path, folder, out, as_of=data.folder / EVALUATED_FILE)
     embedded = read_embeddings(out)
     if not embedded.windows["entity_id"].equals(data.windows["entity_id"]):
-        raise InputError(f"{out} has embeddings of other accounts; give another folder")
+        raise InputError(f"{out} has embeddings of other accounts than those that are judged; remove it and run again")
     return embedded.vectors
 
 
-def _folders(data: OfflineData, config: PretrainConfig) -> tuple[Path, Path]:
-    """Of a model and of its embeddings."""
-    name = definition_hash(config.model_dump(mode="json"))
-    return data.folder / "models" / name, data.folder / "embeddings" / name
+def _model_folder(data: OfflineData, config: PretrainConfig) -> Path:
+    return data.folder / "models" / definition_hash(config.model_dump(mode="json"))
 
 
 def tried_counts(data: OfflineData, config: PretrainConfig) -> list[Accuracy]:
     """How often the count tasks of a representation are right, on the third month of accounts it has never seen."""
-    return count_accuracy(_folders(data, config)[0], data.minutes.path, data.unseen, str(data.until))
+    return count_accuracy(_model_folder(data, config), data.minutes.path, data.unseen, str(data.until))
 
 
 def judge(
