@@ -17,7 +17,7 @@ from infobehavior.cli import main
 from infobehavior.embedding import table as embeddings_table
 from infobehavior.experiments import offline, tables
 from infobehavior.experiments.offline import judge, read_offline_data
-from infobehavior.experiments.tables import ABLATIONS, PAPER_TABLE_1, as_lines, table1, table2
+from infobehavior.experiments.tables import ABLATIONS, PAPER_TABLE_1, as_lines, count_rows, table1, table2
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.simulate import simulate
 from small_minutes import folder_bytes, tiny_config
@@ -193,6 +193,24 @@ def test_corrected_events_are_represented_and_judged_again(market, minutes, tmp_
     assert again == before
     changed = [one.name for one, other in zip(before, after, strict=True) if one.values != other.values]
     assert changed == [row.name for row in before]
+
+
+def test_runs_on_other_accounts_days_and_events_share_a_folder(market, minutes, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "judge", judge_by_sum)
+    corrected = all_in_one_place(market, tmp_path, since="2019-08-08")
+    runs = [(minutes, {}), (minutes, {"max_negatives": 20}), (minutes, {"until": "2019-08-14"}), (corrected, {})]
+    given = [read(market, folder, tmp_path / "out", **options) for folder, options in runs]
+    assert len({tuple(one.unseen) for one in given}) > 1
+    found = [table1(one, config(num_steps=1), range(1)) for one in given]
+    counts = [count_rows(one, config(num_steps=1), range(1)) for one in given if len(one.unseen)]
+    for place, (folder, options) in enumerate(runs):
+        alone = read(market, folder, tmp_path / str(place), **options)
+        assert table1(alone, config(num_steps=1), range(1)) == found[place]
+    assert len({str(rows) for rows in found}) == len(runs)
+    monkeypatch.setattr(offline, "embed", lambda *_, **__: pytest.fail("embedded again"))
+    monkeypatch.setattr(tables, "SCORES_FOLDER", "no scores are kept")
+    assert [table1(one, config(num_steps=1), range(1)) for one in given] == found
+    assert [count_rows(one, config(num_steps=1), range(1)) for one in given if len(one.unseen)] == counts
 
 
 def test_scores_of_hand_made_features_are_made_again_when_their_text_changes(data, monkeypatch):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,6 @@ from infobehavior.pretraining.pretrain import pretrain
 TEST_PARTS = 5
 """A fifth is for testing (4.2.1)."""
 
-EVALUATED_FILE = "evaluated.parquet"
-UNSEEN_FILE = "unseen.parquet"
 UNSEEN_SHARE = 0.02
 """Of those who are judged, so many take no part in pre-training: the count tasks are tried on them (4.2.5)."""
 
@@ -105,6 +103,28 @@ class OfflineData:
         """Names the minutes up to a day by their schema and contents: after a correction of the log they are others."""
         contents = [[str(one), found] for one, found in self.contents.items() if one <= day]
         return definition_hash([self.minutes.hash, contents])
+
+    @cached_property
+    def learnt(self) -> str:
+        """Names what an encoder may learn from: the minutes of the months before, without the unseen accounts."""
+        return definition_hash([self.minutes_up_to(self.trained_until), str(self.trained_until), self.unseen.tolist()])
+
+    @property
+    def evaluated_file(self) -> Path:
+        """The table of `windows`; of other accounts it has another name, so that runs beside it can go on."""
+        return self.folder / f"evaluated-{self.asked}.parquet"
+
+    @property
+    def unseen_file(self) -> Path:
+        """The table that keeps the unseen accounts out of the pre-training."""
+        return self.folder / f"unseen-{self.learnt}.parquet"
+
+    def write_tables(self) -> None:
+        """Write the tables that `pretrain` and `embed` are given."""
+        before_all = pa.array(np.zeros(len(self.unseen), np.int64), pa.timestamp("us", "UTC"))
+        never = pa.table({"entity_id": pa.array(self.unseen, self.windows["entity_id"].type), "as_of": before_all})
+        write_atomically(self.evaluated_file, partial(pq.write_table, self.windows))
+        write_atomically(self.unseen_file, partial(pq.write_table, never))
 
     @cached_property
     def contents(self) -> dict[date, str]:
@@ -188,12 +208,8 @@ def read_offline_data(
             "as_of": pa.array(np.full(len(drawn), end * MICROSECONDS_PER_MINUTE), pa.timestamp("us", "UTC")),
         }
     )
-    write_atomically(folder / EVALUATED_FILE, lambda path: pq.write_table(windows, path))
-    unseen = np.random.default_rng(1).random(len(windows)) < UNSEEN_SHARE
-    before_all = pa.array(np.zeros(len(windows), np.int64), pa.timestamp("us", "UTC"))
-    never = windows.set_column(1, "as_of", before_all).filter(pa.array(unseen))
-    write_atomically(folder / UNSEEN_FILE, lambda path: pq.write_table(never, path))
-    return OfflineData(
+    is_unseen = np.random.default_rng(1).random(len(windows)) < UNSEEN_SHARE
+    data = OfflineData(
         table,
         folder,
         last_day,
@@ -202,11 +218,13 @@ def read_offline_data(
         windows,
         positive[drawn],
         kind,
-        never["entity_id"].to_numpy(),
+        windows["entity_id"].to_numpy()[is_unseen],
         len(labelled) - len(found),
         len(found) - len(drawn),
         is_simulated(minutes, labels, *([] if kinds is None else [kinds])),
     )
+    data.write_tables()
+    return data
 
 
 def _drawn(positive: NDArray[np.bool_], max_negatives: int | None) -> NDArray[np.intp]:
@@ -249,11 +267,11 @@ def representation(data: OfflineData, config: PretrainConfig) -> NDArray[np.floa
         config=config,
         resume=True,
         until=str(data.trained_until),
-        as_of=data.folder / UNSEEN_FILE if len(data.unseen) else None,
+        as_of=data.unseen_file if len(data.unseen) else None,
     )
     out = data.folder / "embeddings" / definition_hash([folder.name, model.model_id, data.asked])
     if not (out / DEFINITION_FILE).exists() or (out / UNFINISHED_FILE).exists():
-        embed(data.minutes.path, folder, out, as_of=data.folder / EVALUATED_FILE)
+        embed(data.minutes.path, folder, out, as_of=data.evaluated_file)
     embedded = read_embeddings(out)
     if not embedded.windows["entity_id"].equals(data.windows["entity_id"]):
         raise InputError(f"{out} has embeddings of other accounts than those that are judged; remove it and run again")
@@ -261,7 +279,8 @@ def representation(data: OfflineData, config: PretrainConfig) -> NDArray[np.floa
 
 
 def _model_folder(data: OfflineData, config: PretrainConfig) -> Path:
-    return data.folder / "models" / definition_hash(config.model_dump(mode="json"))
+    """Named by whatever decides the training, so that a run on other data, which needs another model, is no trouble."""
+    return data.folder / "models" / definition_hash([data.learnt, config.model_dump(mode="json")])
 
 
 def tried_counts(data: OfflineData, config: PretrainConfig) -> list[Accuracy]:
