@@ -17,7 +17,6 @@ from contest.contestants import fastest_precision
 from contest.page import RESULTS, write_page
 from machine import ROOT, machine
 
-from infobehavior.artefacts import read_json, write_json
 from infobehavior.experiments.tables import TABLES, count_rows, write_table
 from infobehavior.market.simulate import VERSION
 from infobehavior.pretraining.config import PRESETS, preset
@@ -41,7 +40,6 @@ def main() -> int:
     seeds = range(given.seeds)
     rows = TABLES[given.table](data, config, seeds, given.workers)
     file = RESULTS / "tables" / f"{given.table}.{given.preset}.json"
-    write_table(file, data, config, seeds, rows, count_rows(data, config, seeds) if len(data.unseen) else [])
     told = {
         "machine": machine(),
         "market": MARKET.model_dump(mode="json"),
@@ -49,7 +47,7 @@ def main() -> int:
         "preset": given.preset,
         "table": given.table,
     }
-    write_json(file, {**read_json(file, "a table"), **told})
+    write_table(file, data, config, seeds, rows, count_rows(data, config, seeds) if len(data.unseen) else [], **told)
     write_page()
     return 0
 

@@ -1,6 +1,7 @@
 """Products that break the rules, by what was known when they were posted (4.3)."""
 
 import json
+import shutil
 from datetime import date
 from types import SimpleNamespace
 
@@ -124,6 +125,19 @@ def test_behavior_is_of_windows_that_end_before_the_day_of_the_product(data):
     assert {(one["entity_id"], one["as_of"]) for one in embedded.select(["entity_id", "as_of"]).to_pylist()} <= asked
     manual = pq.read_table(data.manual)
     assert {(one["entity_id"], one["as_of"]) for one in manual.select(["entity_id", "as_of"]).to_pylist()} == asked
+
+
+def test_behavior_is_made_again_for_other_minutes(market, data, tmp_path):
+    folder, made = market
+    minutes = shutil.copytree(folder / "minutes", tmp_path / "minutes")
+    again = read_online_data(made.products, minutes, folder / "model", folder / "table3", CATEGORIES)
+    assert (again.hash, again.embeddings, again.manual) == (data.hash, data.embeddings, data.manual)
+    file = sorted(minutes.glob("ds=*/*.parquet"))[40]
+    rows = pq.read_table(file, partitioning=None)
+    pq.write_table(rows.slice(0, len(rows) - 1), file)
+    other = read_online_data(made.products, minutes, folder / "model", folder / "table3", CATEGORIES)
+    assert len({data.hash, other.hash}) == len({data.embeddings, other.embeddings}) == 2
+    assert other.manual != data.manual
 
 
 def online_zone():

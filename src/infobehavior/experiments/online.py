@@ -26,7 +26,7 @@ from infobehavior.artefacts import (
 )
 from infobehavior.data.clock import MINUTES_PER_DAY, SECONDS_PER_MINUTE, day_bounds, day_of_number, local_minutes
 from infobehavior.data.events import connect, open_events, readable
-from infobehavior.data.minutes import MinuteTable, open_minutes
+from infobehavior.data.minutes import MinuteTable, hash_of_day, open_minutes
 from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
 from infobehavior.downstream.manual_features import features_hash, manual_features
 from infobehavior.downstream.metrics import best_f1_threshold, recall_at_precision
@@ -246,7 +246,8 @@ def read_online_data(
     windows = found.filter(pa.array(is_old | is_new)).select(["entity_id", "as_of"]).group_by(["entity_id", "as_of"])
     asked = windows.aggregate([]).sort_by([("entity_id", "ascending"), ("as_of", "ascending")])
     columns = [asked["entity_id"].cast(pa.string()).to_pylist(), asked["as_of"].cast(pa.int64()).to_pylist()]
-    key = definition_hash([encoder.model_id, table.hash, *columns])
+    contents = [hash_of_day(table, one) for one in table.days]
+    key = definition_hash([encoder.model_id, table.hash, contents, *columns])
     embeddings = _embedded(folder, key, asked, table, model)
     manual = _hand_made(folder, key, asked, table, encoder.config.window_minutes)
     hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in parts.values()]

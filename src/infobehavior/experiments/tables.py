@@ -238,8 +238,9 @@ def write_table(
     seeds: Sequence[int],
     rows: Sequence[Row],
     counts: Sequence[Row] = (),
+    **told: Any,
 ) -> None:
-    """The same as JSON, each value a seed, with what decided it."""
+    """The same as JSON, each value a seed, with what decided it, and what else is told."""
     content = {
         "simulated": data.simulated,
         "judged": JUDGED,
@@ -249,4 +250,4 @@ def write_table(
         "seeds": list(seeds),
         "rows": [asdict(row) for row in rows],
     }
-    write_json(path, content)
+    write_json(path, content | told)
