@@ -194,6 +194,30 @@ def test_moments_of_a_csv_may_have_zones(tmp_path):
     assert found(table, [(7, NOON), (7, NOON + TICK)])[0] == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("as_of", "said"),
+    [
+        (pa.array([NOON.replace(tzinfo=None)]), "as_of is TIMESTAMP, without a time zone"),
+        (pa.array([NOON.replace(tzinfo=None)], pa.timestamp("ns")), "as_of is TIMESTAMP_NS, without a time zone"),
+        (pa.array([NOON.date()]), "as_of is DATE, without a time zone"),
+        (pa.array(["2024-03-30 12:00"]), "as_of has 1 of 1 times without a time zone, such as '2024-03-30 12:00'"),
+    ],
+)
+def test_a_table_s_moments_without_a_zone_need_one(tmp_path, as_of, said):
+    """By a wrong zone, rows that came later would be joined, by up to fourteen hours."""
+    table = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"entity_id": [7], "as_of": as_of, "value": [1]}), table)
+    with pytest.raises(InputError, match=rf"t\.parquet.*: {said}; give time_zone in \[examples\]"):
+        found(table, [(7, NOON)], time_zone=None)
+    assert found(table, [(7, NOON)], time_zone="UTC") == ([1], 1)
+
+
+@pytest.mark.parametrize("as_of", [pa.array([NOON], pa.timestamp("us", "UTC")), pa.array(["2024-03-30T12:00:00Z"])])
+def test_moments_with_a_zone_need_no_other(tmp_path, as_of):
+    pq.write_table(pa.table({"entity_id": [7], "as_of": as_of, "value": [1]}), tmp_path / "t.parquet")
+    assert found(tmp_path / "t.parquet", [(7, NOON), (7, NOON - TICK)], time_zone=None) == ([1, None], 1)
+
+
 def test_dates_are_the_beginning_of_local_days(tmp_path):
     table = write([(7, date(2024, 3, 30), 1)], tmp_path / "t.parquet", as_of=pa.date32())
     midnight = datetime(2024, 3, 30, tzinfo=ZoneInfo("Europe/Berlin"))

@@ -31,11 +31,11 @@ from infobehavior.downstream.labels import binary_labels
 from infobehavior.errors import InputError
 from infobehavior.fusion.config import ExampleColumns, FusionConfig, Group, groups_without_columns
 from infobehavior.fusion.joining import Ages, Keys, embedding_space, joined
+from infobehavior.fusion.zones import require_zone
 
 Mask = NDArray[np.bool_]
 READ, USED, OUTSIDE = "examples read", "examples used", "outside of the days asked for"
 NO_MOMENT, OTHER_TASK = "whose moment is null", "of another task (where)"
-ENDS_WITH_ZONE = "[T :][0-9:.,]+ *(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$"
 OF_ALL = (READ, NO_MOMENT, OTHER_TASK)
 """What is counted of all examples, whatever days are asked for."""
 
@@ -263,7 +263,7 @@ def _read(
     for group, place in _placed(config):
         named[place] = group
     _require(source, [*named.values(), *columns.where])
-    _require_zone(connection, source, columns)
+    require_zone(connection, source, columns.moment, columns.time_zone, _where(columns))
     selected = ", ".join(
         f"{quoted(name)}{'::VARCHAR' if ours == 'entity' else ''} AS {quoted(ours)}" for ours, name in named.items()
     )
@@ -304,7 +304,7 @@ def days_of_examples(path: str | Path, config: FusionConfig, period: Period | No
     with connect() as connection:
         source = _open(connection, path)
         _require(source, [columns.moment, *columns.id, *columns.where])
-        _require_zone(connection, source, columns)
+        require_zone(connection, source, columns.moment, columns.time_zone, _where(columns))
         with readable(str(path)):
             ids = "".join(f", {quoted(name)} AS id_{place}" for place, name in enumerate(columns.id))
             found = connection.sql(
@@ -334,25 +334,6 @@ def _placed(config: FusionConfig) -> list[tuple[str, str]]:
 def _where(columns: ExampleColumns) -> str:
     wanted = [f"{quoted(name)}::VARCHAR = {quoted_text(value)}" for name, value in columns.where.items()]
     return " AND ".join(wanted) or "true"
-
-
-def _require_zone(connection: duckdb.DuckDBPyConnection, source: EventSource, columns: ExampleColumns) -> None:
-    """Refuse to guess what moments without a zone mean: by a wrong one, what came later could be joined."""
-    kind = source.columns[columns.moment]
-    if columns.time_zone is not None or kind in ZONED_TIME_TYPES:
-        return
-    what = f"is {kind}, without a time zone"
-    if kind == "VARCHAR":
-        moment = quoted(columns.moment)
-        without = f"{moment} IS NOT NULL AND NOT regexp_matches(trim({moment}), {quoted_text(ENDS_WITH_ZONE)})"
-        sql = f"SELECT count(*), min({moment}) FROM {source.sql} WHERE {_where(columns)} AND {without}"
-        num_without, first = only_row(connection, sql)
-        if num_without == 0:
-            return
-        what = f"has {num_without} of {source.num_rows} times without a time zone, such as {first!r}"
-    raise InputError(
-        f"{source.description}: {columns.moment} {what}; give time_zone in [examples], such as Asia/Shanghai"
-    )
 
 
 def _require(source: EventSource, names: list[str]) -> None:

@@ -28,6 +28,7 @@ from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
 from infobehavior.data.tables import column_moments
 from infobehavior.errors import InputError
 from infobehavior.fusion.config import ExampleColumns, Group
+from infobehavior.fusion.zones import require_zone
 
 KEYS = ("entity_id", "as_of")
 UNASKED = (*KEYS, "ds", "model_id")
@@ -70,8 +71,8 @@ def joined(
         The columns, in the order of the examples, and how old the rows of those that have one are, in microseconds.
 
     Raises:
-        InputError: the table can't be read, lacks a column, has several rows of an entity at one moment, or a key is
-            null.
+        InputError: the table can't be read, lacks a column, has several rows of an entity at one moment, a key is
+            null, or nothing says in which time zone an `as_of` is.
     """
     assert group.table is not None
     source = _open(connection, group, keys, examples.zone)
@@ -82,7 +83,7 @@ def joined(
         )
     with readable(str(group.table)):
         _refuse_nulls(connection, source)
-        moments = _moments(connection, source, examples.zone)
+        moments = _moments(connection, source, examples.time_zone)
         connection.register("asked", _asked(keys, group))
         found = connection.sql(_text(source, columns, moments, group)).to_arrow_table()
         connection.unregister("asked")
@@ -235,12 +236,13 @@ def _columns(source: EventSource, group: Group, name: str) -> list[str]:
     return columns
 
 
-def _moments(connection: duckdb.DuckDBPyConnection, source: EventSource, time_zone: str) -> str:
+def _moments(connection: duckdb.DuckDBPyConnection, source: EventSource, time_zone: str | None) -> str:
     """SQL of `as_of` in microseconds since the epoch."""
     if source.columns["as_of"] in ZONED_TIME_TYPES:
         return "epoch_us(source.as_of)"
+    require_zone(connection, source, "as_of", time_zone)
     distinct = connection.sql(f"SELECT DISTINCT as_of FROM {source.sql} WHERE as_of IS NOT NULL").to_arrow_table()
-    moments = column_moments(distinct["as_of"], time_zone, source.description)
+    moments = column_moments(distinct["as_of"], time_zone or "UTC", source.description)
     connection.register("moments_of_table", distinct.append_column("moment", moments))
     return "(SELECT m.moment FROM moments_of_table AS m WHERE m.as_of = source.as_of)"
 
