@@ -38,6 +38,14 @@ def faults(changes, tmp_path):
             {"groups.seller.min_age_hours": 30, "groups.seller.max_age_days": 1},
             "more than max_age_days: no row could be",
         ),
+        (
+            {"groups.seller.min_age_hours": 1e15},
+            "groups.seller.min_age_hours: Input should be less than or equal to 878400",
+        ),
+        (
+            {"groups.seller.min_age_hours": -1},
+            "groups.seller.min_age_hours: Input should be greater than or equal to 0",
+        ),
         ({"groups.seller.max_age_days": 0}, "groups.seller.max_age_days: Input should be greater than 0"),
         ({"groups.look.table": "t", "groups.look.columns": []}, "a table of categories needs columns"),
         ({"groups.listing.text_dim": 8}, "text_dim are for text, not for numbers"),

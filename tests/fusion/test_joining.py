@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infobehavior.data.events import connect
 from infobehavior.errors import InputError
-from infobehavior.fusion.config import ExampleColumns, Group
+from infobehavior.fusion.config import MOST_HOURS, ExampleColumns, Group
 from infobehavior.fusion.joining import Keys, age_lines, ages_in_days, embedding_space, joined
 
 NOON = datetime(2024, 3, 30, 12, tzinfo=UTC)
@@ -154,6 +154,12 @@ def test_a_row_is_there_some_hours_after_its_moment(tmp_path):
     rows = [(7, NOON), (7, NOON + HOURS / 2 - TICK), (7, NOON + HOURS / 2), (7, NOON - HOURS / 2 - TICK)]
     assert found(table, rows, min_age_hours=0.5) == ([2, 2, 1, None], 3)
     assert found(table, [(7, NOON)], min_age_hours=0.5, max_age_days=1 / 30)[0] == [None]
+
+
+def test_ages_of_a_hundred_years_and_more_are_no_trouble(tmp_path):
+    table = write(ONE, tmp_path / "t.parquet")
+    assert found(table, [(7, NOON + HOURS)], min_age_hours=MOST_HOURS) == ([None], 0)
+    assert found(table, [(7, NOON + HOURS)], max_age_days=1e300) == ([1], 1)
 
 
 def test_the_label_is_never_joined(tmp_path):

@@ -33,6 +33,8 @@ PREDICTION_COLUMNS = ("entity_id", "as_of", "probability", "is_flagged", "model_
 
 GROUP_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 TEXT_DIM = 256
+MOST_HOURS = 100 * 366 * 24
+"""A hundred years: moments that are moved by so much still fit in 64 bits."""
 
 
 class _Frozen(BaseModel):
@@ -52,8 +54,11 @@ class Group(_Frozen):
         "entity_id and as_of, such as embeddings",
     )
     max_age_days: PositiveFloat | None = Field(None, description="rows of the table that are older aren't joined")
-    min_age_hours: NonNegativeFloat = Field(
-        0.0, description="so long after its as_of a row of the table is there, such as when a night's run has ended"
+    min_age_hours: float = Field(
+        0.0,
+        ge=0,
+        le=MOST_HOURS,
+        description="so long after its as_of a row of the table is there, such as when a night's run has ended",
     )
     masking: float | None = Field(None, ge=0, lt=1, description="share of training rows that don't see the group")
     encoder: Literal["tfidf", "wordllama"] = Field(

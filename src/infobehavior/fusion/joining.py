@@ -35,6 +35,8 @@ UNASKED = (*KEYS, "ds", "model_id")
 """Columns of a table that aren't taken for features, unless they are named."""
 EMBEDDING = "embedding"
 MICROSECONDS_PER_DAY = 24 * 60 * MICROSECONDS_PER_MINUTE
+MOST_DAYS = 10_000 * 366
+"""No two moments are so far apart."""
 Ages = NDArray[np.int64]
 DAY_FOLDER = re.compile(r"ds=(\d{4}-\d{2}-\d{2})")
 
@@ -258,7 +260,8 @@ def _text(source: EventSource, columns: Sequence[str], moment: str, group: Group
     """First only keys are joined, as of each moment; then the rows that were found bring their columns."""
     oldest = "true"
     if group.max_age_days is not None:
-        oldest = f"latest.moment - latest.as_of <= {int(group.max_age_days * MICROSECONDS_PER_DAY)}"
+        max_age = int(min(group.max_age_days, MOST_DAYS) * MICROSECONDS_PER_DAY)
+        oldest = f"latest.moment - latest.as_of <= {max_age}"
     wanted = ", ".join(f"found.value_{place}" for place in range(len(columns)))
     selected = ", ".join(f"source.{quoted(column)} AS value_{place}" for place, column in enumerate(columns))
     return f"""
