@@ -215,6 +215,21 @@ def test_a_run_that_was_interrupted_is_brought_to_its_end(later, fused, predicti
     assert folder_bytes(out) == folder_bytes(predictions)
 
 
+def test_a_first_day_that_was_interrupted_leaves_no_table_to_read(later, fused, predictions, tmp_path, monkeypatch):
+    def dying(*_):
+        raise KeyboardInterrupt
+
+    day = days_of_examples(later, load_model(fused).config)[0].isoformat()
+    with monkeypatch.context() as patch:
+        patch.setattr("infobehavior.fusion.fuse.write_day", dying)
+        with pytest.raises(KeyboardInterrupt):
+            fuse_predict(later, fused, tmp_path / "out", since=day, until=day)
+    with pytest.raises(InputError, match=r"out has no day of predictions yet; run `infobehavior fuse predict` again"):
+        read_predictions(tmp_path / "out")
+    fuse_predict(later, fused, tmp_path / "out", since=day, until=day)
+    assert folder_bytes(tmp_path / "out" / f"ds={day}") == folder_bytes(predictions / f"ds={day}")
+
+
 def test_predictions_of_another_model_are_refused(later, listed, fused, predictions, seller_embeddings, tmp_path):
     fuse_train(listed, small_config(seller_embeddings, network={"seed": 1}), tmp_path / "other")
     before = folder_bytes(predictions)

@@ -75,11 +75,13 @@ def read_predictions(table: Path) -> pa.Table:
     """All predictions, by day.
 
     Raises:
-        InputError: it isn't a table of predictions, or is unfinished.
+        InputError: it isn't a table of predictions, is unfinished, or has no day yet.
     """
     told = read_json(table / DEFINITION_FILE, f"a folder of {KIND}")
     if not isinstance(told, dict) or told.get("kind") != KIND:
         raise InputError(f"{table} is not a folder of {KIND}")
     refuse_interrupted(table)
     files = sorted(table.glob(f"ds=*/{PARTITION_FILE}"))
+    if not files:  # the first day of all was interrupted, and one day needs no mark
+        raise InputError(f"{table} has no day of {KIND} yet; run `infobehavior fuse predict` again")
     return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
