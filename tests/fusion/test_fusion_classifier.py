@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -354,6 +356,31 @@ def test_all_rows_of_an_account_are_in_the_same_part(as_given):
     given = FusionClassifier(GROUPS, tiny_network(max_epochs=1))
     given.fit(TABLE, TABLE["risky"], is_validation=parts.validation)
     assert weights_of(given) == weights_of(model)
+
+
+def plain_numbers(names):
+    """In the order of the names; those who have none come last, each by itself."""
+    ordered = sorted({name for name in names if name is not None})
+    nobody = iter(range(len(ordered), len(ordered) + len(names)))
+    return [next(nobody) if name is None else ordered.index(name) for name in names]
+
+
+NAMES = ["b", None, "a", "", "ab", "a\0", "a", "ł", "\U0001f600", "\uffff", "10", "9", None, "B", "b", "x" * 5_000]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from(NAMES), max_size=20))
+@example([None, None])
+@example(NAMES)
+def test_accounts_are_numbered_by_their_names(names):
+    """Whatever the order of rows; ids may be long, and differ by what C takes for an end."""
+    assert numbered(pa.array(names, pa.string())).tolist() == plain_numbers(names)
+
+
+def test_one_long_id_takes_no_memory_of_the_others():
+    """Padded to the longest, these would take 40 GB."""
+    names = pa.array([*map(str, range(10_000)), "x" * 1_000_000])
+    assert len(np.unique(numbered(names))) == 10_001
 
 
 def test_accounts_that_do_not_fit_are_refused():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
@@ -19,11 +20,15 @@ class Parts:
 
 def numbered(entity: pa.Array) -> NDArray[np.int64]:
     """Equal numbers for rows of one entity, in the order of their names; a row without one (null) has its own."""
-    names = np.array(["" if name is None else name for name in entity.to_pylist()], dtype=object)
-    _, number = np.unique(names.astype(str), return_inverse=True)
+    encoded = entity.dictionary_encode()
+    order = pc.array_sort_indices(encoded.dictionary).to_numpy()
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
     is_null = np.asarray(entity.is_null())
-    number[is_null] = len(names) + np.arange(int(is_null.sum()))
-    return np.unique(number, return_inverse=True)[1].astype(np.int64)
+    number = np.empty(len(entity), np.int64)
+    number[~is_null] = place[encoded.indices.drop_null().to_numpy()]
+    number[is_null] = len(order) + np.arange(int(is_null.sum()))
+    return number
 
 
 def split_by_entity(number: NDArray[np.int64], positive: Mask, share: float, seed: int) -> Parts:
