@@ -731,7 +731,7 @@ BAD_EXAMPLES = {
     ),
     "few positives": (
         table_of([row | {"risky": int(row["product"] == 0)} for row in products()]),
-        "rows.parquet: the validation part has ",
+        "rows.parquet: all positive examples (1) are of one account",
     ),
     "nothing": (table_of([]), "rows.parquet has no rows"),
 }

@@ -270,7 +270,7 @@ FOUR = pa.table({"x": [1.0, 2.0, 3.0, 4.0], "t": ["a", "b", "a", "b"]})
         (number_group("x"), FOUR, [0, 1, 2, 3], r"y has 4 classes \(0, 1, 2, 3\); expected two"),
         (number_group("x"), FOUR, [0, 1, None, 1], "y has 1 of 4 answers that are null; leave these rows out"),
         (number_group("x"), FOUR, [0, 1, np.nan, 1], "y has 1 of 4 answers that are null; leave these rows out"),
-        (number_group("x"), FOUR, [0, 0, 0, 1], "1 of 4 examples are positive; expected 2 of each class"),
+        (number_group("x"), FOUR, [0, 0, 0, 1], "1 of 4 examples are positive: a fifth of each class"),
         (number_group("x"), FOUR, [0, 1, 0], r"y has shape \(3,\); expected \(4,\), an answer a row"),
         (number_group("x"), FOUR, [[0], [1], [0], [1]], r"y has shape \(4, 1\); expected \(4,\), an answer a row"),
         (number_group("0"), np.zeros(4), [0, 1, 0, 1], r"the given rows have shape \(4,\); expected a table"),
@@ -356,6 +356,37 @@ def test_all_rows_of_an_account_are_in_the_same_part(as_given):
     given = FusionClassifier(GROUPS, tiny_network(max_epochs=1))
     given.fit(TABLE, TABLE["risky"], is_validation=parts.validation)
     assert weights_of(given) == weights_of(model)
+
+
+def parts_of(num_positives, num_all, seed=0):
+    model = FusionClassifier(number_group("0"), tiny_network(seed=seed))
+    return model._parts(np.arange(num_all) < num_positives, None, None)
+
+
+@pytest.mark.parametrize("num_positives", [1, 2, 998, 999])
+def test_too_few_examples_of_a_class_for_two_parts(num_positives):
+    said = f"{num_positives} of 1000 examples are positive: .*; give 3 of each class or more, or say is_validation"
+    with pytest.raises(InputError, match=said):
+        parts_of(num_positives, 1_000)
+
+
+@pytest.mark.parametrize("num_all", [6, 9, 12, 16, 1_000])
+def test_three_examples_of_a_class_are_enough_for_two_parts(num_all):
+    """As is said where there are fewer; with any seed."""
+    for num_positives in (3, 4, num_all - 3):
+        for seed in range(5):
+            parts = parts_of(num_positives, num_all, seed)
+            positive = np.arange(num_all) < num_positives
+            assert all(len(set(positive[rows].tolist())) == 2 for rows in (parts.training, parts.validation))
+
+
+def test_one_positive_account_is_in_one_part_only():
+    """No seed helps, nor does another share."""
+    positive = np.array(TABLE["seller"]) == 8
+    model = FusionClassifier(GROUPS, tiny_network())
+    said = rf"all positive examples \({positive.sum()}\) are of one account, and an account is in one part only; give"
+    with pytest.raises(InputError, match=said):
+        model.fit(TABLE, positive, entity=TABLE["seller"])
 
 
 def plain_numbers(names):

@@ -190,15 +190,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if chosen.shape != positive.shape:
                 raise InputError(f"is_validation has shape {chosen.shape}; expected {positive.shape}, as y")
             return Parts(~chosen, chosen)
-        chosen = np.zeros(len(positive), np.bool_)
-        if min(positive.sum(), (~positive).sum()) < 2:
-            raise InputError(
-                f"{int(positive.sum())} of {len(positive)} examples are positive; expected 2 of each class"
-            )
-        wanted = max(2, math.ceil(VALIDATION_SHARE * len(positive)))
-        _, rows = train_test_split(np.arange(len(positive)), test_size=wanted, random_state=seed, stratify=positive)
-        chosen[rows] = True
-        return Parts(~chosen, chosen)
+        return _stratified(positive, seed)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether `fit` was called."""
@@ -280,14 +272,29 @@ def _answers(y: Any, num_rows: int) -> NDArray[Any]:
     return answers
 
 
+def _stratified(positive: Mask, seed: int) -> Parts:
+    """A fifth of each class for validation; of a class with 3 examples or more that is one at least."""
+    chosen = np.zeros(len(positive), np.bool_)
+    if min(positive.sum(), (~positive).sum()) >= 2:  # as train_test_split needs
+        wanted = max(2, math.ceil(VALIDATION_SHARE * len(positive)))
+        _, rows = train_test_split(np.arange(len(positive)), test_size=wanted, random_state=seed, stratify=positive)
+        chosen[rows] = True
+    if len(np.unique(positive[chosen])) < 2:
+        raise InputError(
+            f"{int(positive.sum())} of {len(positive)} examples are positive: a fifth of each class, which is for "
+            "validation, would have one class only; give 3 of each class or more, or say is_validation"
+        )
+    return Parts(~chosen, chosen)
+
+
 def _check_parts(positive: Mask, parts: Parts) -> None:
     for what, rows in (("training", parts.training), ("validation", parts.validation)):
         num_positives, num_rows = int(positive[rows].sum()), int(rows.sum())
         if num_positives in (0, num_rows):
             missing = "negative" if num_positives else "positive"
             raise InputError(
-                f"the {what} part has {num_rows} examples and no {missing} one; give more examples, another share of "
-                "validation or another seed"
+                f"the {what} part has {num_rows} examples and no {missing} one; give more examples, or choose the part "
+                "for validation in another way"
             )
 
 

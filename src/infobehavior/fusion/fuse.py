@@ -138,7 +138,8 @@ def fuse_train(
     for name, of in read.ages.items():
         if len(of) == 0:
             raise InputError(f"{examples}: {no_match(read.keys, resolved.groups[name], name, resolved.examples.zone)}")
-    parts = split(read, resolved.validation, resolved.network.seed)
+    with faults_of(examples):
+        parts = split(read, resolved.validation, resolved.network.seed)
     classifier = FusionClassifier(resolved.groups, resolved.network, gbdt=True)
     held_out, positive = rows_of(read.tables, parts.validation), read.positive[parts.validation]
     with faults_of(examples):
@@ -179,6 +180,9 @@ def split(examples: Examples, validation: Validation, seed: int) -> Parts:
     """Training and validation part.
 
     By entity, see `split_by_entity`; examples without one stand for themselves. By moment: the last examples.
+
+    Raises:
+        InputError: all positive examples are of one entity.
     """
     assert examples.positive is not None
     if validation.by == "moment":

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from infobehavior.errors import InputError
+
 Mask = NDArray[np.bool_]
 
 
@@ -39,9 +41,17 @@ def split_by_entity(number: NDArray[np.int64], positive: Mask, share: float, see
         positive: of each row.
         share: of the entities, for validation.
         seed: decides which.
+
+    Raises:
+        InputError: all positive rows are of one entity, which can be in one part only.
     """
     is_risky = np.zeros(int(number.max()) + 1, np.bool_)
     np.logical_or.at(is_risky, number, positive)
+    if is_risky.sum() == 1:
+        raise InputError(
+            f"all positive examples ({int(positive.sum())}) are of one account, and an account is in one part only; "
+            "give positive examples of 2 accounts at least"
+        )
     chosen = np.zeros_like(is_risky)
     random = np.random.default_rng(seed)
     for of_class in (True, False):
