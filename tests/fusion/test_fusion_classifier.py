@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -98,6 +100,19 @@ def test_tables_frames_and_dictionaries_of_groups_are_alike(model):
     other = FusionClassifier({name: group.model_dump() for name, group in GROUPS.items()}, tiny_network())
     assert weights_of(other.fit(frame, frame["risky"])) == weights_of(model)
     assert np.array_equal(other.predict_proba(frame), model.predict_proba(TABLE))
+
+
+def test_a_data_frame_of_polars_is_alike(model):
+    frame = pl.from_arrow(TABLE)
+    assert weights_of(fitted(frame)) == weights_of(model)
+    assert np.array_equal(model.predict_proba(frame), model.predict_proba(TABLE))
+    enough = [name for columns in COLUMNS.values() for name in columns]
+    assert np.array_equal(model.predict_proba(frame.select(enough)), model.predict_proba(TABLE))
+
+
+def test_columns_that_nobody_asks_for_may_repeat(model):
+    frame = pd.concat([TABLE.to_pandas(), pd.DataFrame({"task": ["other"] * len(TABLE)})], axis=1)
+    assert np.array_equal(model.predict_proba(frame), model.predict_proba(TABLE))
 
 
 def test_other_columns_may_hold_anything(model):
@@ -274,6 +289,14 @@ FOUR = pa.table({"x": [1.0, 2.0, 3.0, 4.0], "t": ["a", "b", "a", "b"]})
         (number_group("x"), FOUR, [0, 1, 0], r"y has shape \(3,\); expected \(4,\), an answer a row"),
         (number_group("x"), FOUR, [[0], [1], [0], [1]], r"y has shape \(4, 1\); expected \(4,\), an answer a row"),
         (number_group("0"), np.zeros(4), [0, 1, 0, 1], r"the given rows have shape \(4,\); expected a table"),
+        (number_group("x"), FOUR, [1, "a", "a", 1], r"y has answers of several types \(int, str\); give them one"),
+        (number_group("x"), FOUR, pd.Series([1, "a", "a", 1]), r"y has answers of several types \(int, str\)"),
+        (number_group("x"), FOUR, ["a", np.nan, "b", "a"], "y has 1 of 4 answers that are null"),
+        (number_group("0"), csr_array(np.eye(4)), [0, 1, 0, 1], r"are a sparse matrix; .*: give rows\.toarray\(\)"),
+        (number_group("x"), FOUR.append_column("x", FOUR["x"]), [0, 1, 0, 1], "there are 2 columns 'x'; expected one"),
+        (number_group("x"), pd.DataFrame(np.eye(4), columns=list("xxyz")), [0, 1, 0, 1], "there are 2 columns 'x'"),
+        (number_group("0"), pd.DataFrame(np.eye(4), columns=[0, "0", 2, 3]), [0, 1, 0, 1], "there are 2 columns '0'"),
+        (number_group("x"), pl.LazyFrame({"x": [1, 2, 3, 4]}), [0, 1, 0, 1], "are a LazyFrame; expected a data frame"),
         (
             {"a": {"kind": "representation", "table": "t"}},
             FOUR,

@@ -2,12 +2,14 @@
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Set
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted
@@ -67,7 +69,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Learn from examples; a part of them is for validation.
 
         Args:
-            X: a pandas data frame, an Arrow table or a matrix.
+            X: a data frame of pandas or polars, an Arrow table or a matrix.
             y: two classes; of sorted ones the last is positive.
             is_validation: True for examples of the validation part; by default a fifth of each class, by the seed.
             entity: the account behind each row, or null; all rows of an account are then in the same part.
@@ -78,7 +80,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         tables = split_groups(X, self.checked_groups())
         answers = _answers(y, len(next(iter(tables.values()))))
-        self.classes_ = np.unique(answers)
+        self.classes_ = _classes(answers)
         if len(self.classes_) != 2:
             shown = ", ".join(repr(name) for name in self.classes_[:5].tolist())
             raise InputError(f"y has {len(self.classes_)} classes ({shown}); expected two")
@@ -219,6 +221,7 @@ def split_groups(rows: Any, groups: Mapping[str, Group], *, may_lack_groups: boo
     Raises:
         InputError: a column isn't there, or a group is to be joined from a table.
     """
+    rows = _as_rows(rows)
     there = _column_names(rows)
     absent = groups_without_columns(groups, there) if may_lack_groups else []
     if absent and len(absent) < len(groups):
@@ -230,8 +233,30 @@ def split_groups(rows: Any, groups: Mapping[str, Group], *, may_lack_groups: boo
         if missing := [column for column in group.columns if column not in there]:
             shown = ", ".join(there[:NUM_SHOWN])
             raise InputError(f"there is no column {missing[0]!r} for group {name}; there are {shown}")
-    table = _as_table(rows, {column for group in groups.values() for column in group.columns})
+    wanted = {column for group in groups.values() for column in group.columns}
+    counts = Counter(there)
+    if twice := sorted(name for name in wanted if counts[name] > 1):
+        raise InputError(f"there are {counts[twice[0]]} columns {twice[0]!r}; expected one: rename or remove others")
+    table = _as_table(rows, wanted)
     return {name: table.select(list(group.columns)) for name, group in groups.items()}
+
+
+def _as_rows(rows: Any) -> Any:
+    """A data frame of polars as an Arrow table, others as they are.
+
+    Raises:
+        InputError: nobody can take a column out of it.
+    """
+    if issparse(rows):
+        raise InputError("the given rows are a sparse matrix; expected a table or a dense matrix: give rows.toarray()")
+    if isinstance(rows, pa.Table) or hasattr(rows, "iloc") or not hasattr(type(rows), "columns"):
+        return rows
+    table = rows.to_arrow() if hasattr(rows, "to_arrow") else None
+    if not isinstance(table, pa.Table):
+        raise InputError(
+            f"the given rows are a {type(rows).__name__}; expected a data frame, an Arrow table or a matrix"
+        )
+    return table
 
 
 def _column_names(rows: Any) -> list[str]:
@@ -249,7 +274,7 @@ def _as_table(rows: Any, wanted: Set[str]) -> pa.Table:
     """The wanted columns; the others of a data frame may hold what has no type."""
     if isinstance(rows, pa.Table):
         return rows
-    column = rows.iloc.__getitem__ if hasattr(rows, "columns") else np.asarray(rows).__getitem__
+    column = rows.iloc.__getitem__ if hasattr(rows, "iloc") else np.asarray(rows).__getitem__
     places = [(place, name) for place, name in enumerate(_column_names(rows)) if name in wanted]
     return pa.table({name: _as_array(column((slice(None), place)), name) for place, name in places})
 
@@ -265,11 +290,22 @@ def _answers(y: Any, num_rows: int) -> NDArray[Any]:
     answers = np.asarray(y)
     if answers.shape != (num_rows,):
         raise InputError(f"y has shape {answers.shape}; expected ({num_rows},), an answer a row")
+    if isinstance(y, list | tuple) and answers.dtype.kind == "U" and not all(isinstance(answer, str) for answer in y):
+        answers = np.asarray(y, dtype=object)  # beside texts, numpy makes texts of numbers and NaN
     # NaN and pandas' NA aren't equal to themselves.
     num_null = sum(answer is None or (answer == answer) is not True for answer in answers.tolist())
     if num_null:
         raise InputError(f"y has {num_null} of {num_rows} answers that are null; leave these rows out")
     return answers
+
+
+def _classes(answers: NDArray[Any]) -> NDArray[Any]:
+    """The distinct answers, in their order."""
+    try:
+        return np.unique(answers)
+    except TypeError:
+        kinds = ", ".join(sorted({type(answer).__name__ for answer in answers.tolist()}))
+        raise InputError(f"y has answers of several types ({kinds}); give them one") from None
 
 
 def _stratified(positive: Mask, seed: int) -> Parts:
