@@ -16,6 +16,7 @@ from infobehavior.artefacts import (
     read_json,
     refuse_another_run,
     refuse_interrupted,
+    unfinished,
     unfinished_day,
     write_atomically,
     write_json,
@@ -107,6 +108,19 @@ def test_an_unfinished_folder_is_refused_until_the_same_run_ends(tmp_path):
 def test_hashes_name_contents_whatever_their_order():
     assert definition_hash({"a": 1, "b": [2]}) == definition_hash({"b": [2], "a": 1})
     assert len({definition_hash(content) for content in ({"a": 1}, {"a": 2}, {"b": 1}, [1], "1", 1)}) == 6
+
+
+def test_a_run_of_days_may_be_taken_over_by_one_of_these_days_and_more(tmp_path):
+    days = [date(2024, 3, day) for day in (30, 31)]
+    with pytest.raises(KeyboardInterrupt), writing(tmp_path, "both days", days=days):
+        raise KeyboardInterrupt
+    assert unfinished(tmp_path) == "both days"
+    for others in ((), days[:1], [days[0], date(2024, 4, 1)]):
+        with pytest.raises(InputError, match="both days was interrupted"), writing(tmp_path, "others", days=others):
+            pytest.fail("another run must not begin")
+    with writing(tmp_path, "three days", days=[*days, date(2024, 4, 1)]):
+        assert unfinished(tmp_path) == "three days"
+    assert unfinished(tmp_path) is None
 
 
 @pytest.mark.parametrize("content", ['{"whit": "x"}', '["what"]', '{"what": "x", "day": "noon"}', "what"])

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -179,7 +179,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 @contextmanager
-def writing(folder: Path, what: str, day: date | None = None) -> Iterator[None]:
+def writing(folder: Path, what: str, day: date | None = None, days: Collection[date] = ()) -> Iterator[None]:
     """Mark a folder of several files as unfinished while it is written.
 
     The mark stays after a kill or an error, so that no reader takes a half for the whole; the same run again removes
@@ -189,12 +189,14 @@ def writing(folder: Path, what: str, day: date | None = None) -> Iterator[None]:
         folder: is created.
         what: what is being written, for the message and to know the same run again.
         day: the only day that is written, see `unfinished_day`.
+        days: all that are written, where a run of these days and of more may take the place of this one.
 
     Raises:
         InputError: another run was interrupted here.
     """
-    refuse_another_run(folder, what)
-    write_json(folder / UNFINISHED_FILE, {"what": what} | ({"day": day.isoformat()} if day else {}))
+    refuse_another_run(folder, what, days)
+    told = {"day": day.isoformat()} if day else {}
+    write_json(folder / UNFINISHED_FILE, {"what": what} | told | ({"days": sorted(map(str, days))} if days else {}))
     yield
     (folder / UNFINISHED_FILE).unlink()
 
@@ -205,14 +207,25 @@ def unfinished_day(folder: Path) -> date | None:
     return mark.day if mark else None
 
 
-def refuse_another_run(folder: Path, what: str) -> None:
+def unfinished(folder: Path) -> str | None:
+    """What is being written to a folder, or was interrupted; None if it is whole."""
+    mark = _read_mark(folder)
+    return mark.what if mark else None
+
+
+def refuse_another_run(folder: Path, what: str, days: Collection[date] = ()) -> None:
     """Refuse to write to a folder that another run left unfinished; only that one can bring it to its end.
+
+    Args:
+        folder: see `writing`.
+        what: likewise.
+        days: that will be written; a run that said which ones it writes is brought to its end by one of these and more.
 
     Raises:
         InputError: see above.
     """
     mark = _read_mark(folder)
-    if mark and mark.what != what:
+    if mark and mark.what != what and not (mark.days and set(mark.days) <= set(days)):
         raise InputError(
             f"{folder} is unfinished: {mark.what} was interrupted; run that again first, or remove the folder"
         )
@@ -245,6 +258,7 @@ class _Mark(BaseModel):
 
     what: str
     day: date | None = None
+    days: tuple[date, ...] = ()
 
 
 def _read_mark(folder: Path) -> _Mark | None:

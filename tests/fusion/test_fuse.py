@@ -38,7 +38,7 @@ from infobehavior.fusion.examples import Period, days_of_examples, read_examples
 from infobehavior.fusion.fuse import entity_numbers, example_numbers, fuse_predict, fuse_train, probabilities, split
 from infobehavior.fusion.model_folder import load_model
 from infobehavior.fusion.operating_point import OperatingPoint, choose_threshold
-from infobehavior.fusion.predictions import read_predictions
+from infobehavior.fusion.predictions import read_predictions, write_day
 from small_minutes import folder_bytes
 
 
@@ -189,8 +189,9 @@ def test_days_that_are_there_are_replaced_and_others_stay(later, fused, predicti
     assert {name for name in before if there[name] != before[name]} == {"ds=2024-03-30/predictions.parquet"}
 
 
-def test_a_run_that_was_interrupted_is_brought_to_its_end(later, fused, predictions, tmp_path, monkeypatch):
-    out, written = tmp_path / "table", []
+def interrupt(monkeypatch, *words, **days):
+    """Predict, and be killed before the second day is written."""
+    written = []
 
     def dying(*given):
         if written:
@@ -198,12 +199,15 @@ def test_a_run_that_was_interrupted_is_brought_to_its_end(later, fused, predicti
         written.append(given)
         write_day(*given)
 
-    from infobehavior.fusion.fuse import write_day
-
     with monkeypatch.context() as patch:
         patch.setattr("infobehavior.fusion.fuse.write_day", dying)
         with pytest.raises(KeyboardInterrupt):
-            fuse_predict(later, fused, out)
+            fuse_predict(*words, **days)
+
+
+def test_a_run_that_was_interrupted_is_brought_to_its_end(later, fused, predictions, tmp_path, monkeypatch):
+    out = tmp_path / "table"
+    interrupt(monkeypatch, later, fused, out)
     with pytest.raises(InputError, match="is unfinished"):
         read_predictions(out)
     first, second, *_, last = (day.isoformat() for day in days_of_examples(later, load_model(fused).config))
@@ -213,6 +217,36 @@ def test_a_run_that_was_interrupted_is_brought_to_its_end(later, fused, predicti
         read_predictions(out)
     fuse_predict(later, fused, out)
     assert folder_bytes(out) == folder_bytes(predictions)
+
+
+def test_an_open_end_may_have_moved_since_a_run_was_interrupted(later, fused, predictions, tmp_path, monkeypatch):
+    """The same command, when there are examples of more days."""
+    out, days = tmp_path / "table", days_of_examples(later, load_model(fused).config)
+    rows = [row for row in later_rows() if local_day(row["listed"]) < days[-1]]
+    interrupt(monkeypatch, write_rows(rows, tmp_path / "rows.parquet"), fused, out, since=str(days[0]))
+    summary = fuse_predict(later, fused, out, since=str(days[0]))
+    assert summary.days == tuple(days)
+    assert folder_bytes(out) == folder_bytes(predictions)
+
+
+def test_a_table_that_others_left_unfinished_is_told_by_a_day(later, fused, predictions, tmp_path, monkeypatch, capsys):
+    """The day is written: what was interrupted is not its fault."""
+    out, days = tmp_path / "table", [str(day) for day in days_of_examples(later, load_model(fused).config)]
+    interrupt(monkeypatch, later, fused, out, until=days[2])
+    words = ("fuse", "predict", later, "--model", fused, "--out", out, "--since", days[3], "--until", days[3])
+    code, said, _ = run(capsys, *words)
+    (line,) = (line for line in said.splitlines() if "can't be read yet" in line)
+    model_id = load_model(fused).model_id
+    assert line == (
+        f"warning: {out} can't be read yet: predictions of model {model_id} for {days[0]} to {days[2]} is still "
+        "running or was interrupted; run that again"
+    )
+    assert code == 0
+    assert folder_bytes(out / f"ds={days[3]}") == folder_bytes(predictions / f"ds={days[3]}")
+    assert not fuse_predict(later, fused, out, until=days[2]).warnings
+    assert read_predictions(out).num_rows == len(later_rows()) - sum(
+        str(local_day(row["listed"])) > days[3] for row in later_rows()
+    )
 
 
 def test_a_first_day_that_was_interrupted_leaves_no_table_to_read(later, fused, predictions, tmp_path, monkeypatch):

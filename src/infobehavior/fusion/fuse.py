@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infobehavior.artefacts import DEFINITION_FILE, write_json, writing
+from infobehavior.artefacts import DEFINITION_FILE, unfinished, write_json, writing
 from infobehavior.downstream.metrics import best_f1_threshold
 from infobehavior.errors import InputError
 from infobehavior.fusion.classifier import FusionClassifier, rows_of
@@ -250,6 +250,7 @@ class PredictSummary:
         groups: what of each was missing.
         ages: of the rows that were joined, by group: median and largest, in days.
         model: that predicted.
+        warnings: lines on the table.
     """
 
     out: Path
@@ -260,6 +261,7 @@ class PredictSummary:
     groups: dict[str, GroupCounts]
     ages: dict[str, dict[str, float]]
     model: FusedModel
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_met(self) -> bool:
@@ -279,6 +281,7 @@ class PredictSummary:
             *(f"{count} {reason}" for reason, count in reasons(self.groups).items()),
             *age_lines(self.ages, self.model.report["ages"]),
             *warnings_of(self.groups, self.model.trained_groups),
+            *self.warnings,
             f"fusion network: {self.model.points[FUSION].line}",
             f"{self.num_examples} predictions, {self.num_flagged} flagged, {len(self.days)} days: {self.out}",
         ]
@@ -312,8 +315,10 @@ def fuse_predict(
     """
     out = Path(out)
     fused, config = open_model(model, tables, without)
-    told = definition(fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION])
-    check_predictions(out, told)
+    described = definition(
+        fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION]
+    )
+    check_predictions(out, described)
     period = Period(since, until)
     config = without_missing_groups(examples, config)
     days = days_of_examples(examples, config, period)
@@ -324,7 +329,7 @@ def fuse_predict(
     ages: dict[str, list[Ages]] = {}
     num_flagged = 0
     with _marked(out, fused.model_id, days), progress("predicting", len(days)) as advance:
-        write_json(out / DEFINITION_FILE, told)
+        write_json(out / DEFINITION_FILE, described)
         for day in days:
             rows, of_groups, of_day = _predicted(examples, config, fused, day, counts)
             groups = added(groups, of_groups)
@@ -335,13 +340,26 @@ def fuse_predict(
     outside = counts[READ] - counts[USED] - sum(counts.get(reason, 0) for reason in OF_ALL if reason != READ)
     counts |= {OUTSIDE: outside} if outside else {}
     in_days = ages_in_days({name: np.concatenate(of) for name, of in ages.items()})
-    return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, groups, in_days, fused)
+    told = (*_warnings_of_table(out),)
+    return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, groups, in_days, fused, told)
 
 
 def _marked(out: Path, model_id: str, days: Sequence[date]) -> AbstractContextManager[None]:
-    """Marks a table in which several days are written as unfinished; one day is written at once, and needs no mark."""
+    """Marks a table in which several days are written as unfinished; one day is written at once, and needs no mark.
+
+    The mark of an interrupted run is taken over by one that writes its days too: examples of later days may have come
+    meanwhile.
+    """
     several = f"predictions of model {model_id} for {days[0]} to {days[-1]}"
-    return writing(out, several) if len(days) > 1 else nullcontext()
+    return writing(out, several, days=days) if len(days) > 1 else nullcontext()
+
+
+def _warnings_of_table(out: Path) -> list[str]:
+    """A day is written whatever became of others, but who reads the table is refused as long as those are missing."""
+    left = unfinished(out)
+    return [f"warning: {out} can't be read yet: {left} is still running or was interrupted; run that again"] * bool(
+        left
+    )
 
 
 def open_model(
