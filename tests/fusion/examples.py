@@ -89,6 +89,7 @@ def write_embeddings(folder: Path, *, model: str = MODEL, seed: int = 0, sellers
             "entity_id": list(sellers),
             "as_of": pa.array([as_of] * len(sellers), pa.timestamp("us", "UTC")),
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 4),
+            "model_id": [model] * len(sellers),
         }
         pq.write_table(pa.table(columns), path)
     definition = {"kind": "embeddings", "format": 1, "model_id": model, "embedding_dim": 4}

@@ -130,6 +130,7 @@ def test_rows_that_come_later_change_nothing(listed, fused, predictions, later, 
         "entity_id": list(range(40)),
         "as_of": pa.array([last] * 40, pa.timestamp("us", "UTC")),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(np.full(160, 9.0, np.float32)), 4),
+        "model_id": [MODEL] * 40,
     }
     pq.write_table(pa.table(columns), table / "ds=2024-04-01" / "late.parquet")
     fuse_predict(later, fused, tmp_path / "out", tables={"seller": table})
@@ -715,7 +716,7 @@ def test_where_nothing_is_flagged_no_precision_is_told(later, fused, tmp_path, m
     model = load_model(fused)
     never = OperatingPoint(0.999999, "a rule", True, "")
     model = dataclasses.replace(model, points=dict.fromkeys(model.points, never))
-    monkeypatch.setattr("infobehavior.fusion.evaluation.open_model", lambda *_: (model, model.config))
+    monkeypatch.setattr("infobehavior.fusion.evaluation.open_model", lambda *_: (model, model.config, []))
     lines = "\n".join(fuse_evaluate(later, fused, tmp_path / "report").lines())
     assert "fusion network, threshold 0.999999: 0 flagged, precision –, recall 0.000 (0.000 to " in lines
     row = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))["rows"][0]
@@ -1028,11 +1029,32 @@ def test_a_table_that_is_not_there_tonight(later, fused, tmp_path, capsys):
         "--table",
         f"seller={tmp_path / 'gone'}",
     )
-    expected = f"there is no table {tmp_path / 'gone'} for group seller; go on without it by --without"
+    expected = (
+        f"there is no table {tmp_path / 'gone'} for group seller; --table seller=PATH names another, and --without "
+        "seller goes on without\n"
+    )
     assert expected in fails(capsys, *(str(word) for word in gone))
     code, said, _ = run(capsys, *gone, "--without", "seller")
     assert code == 0
     assert "without seller, which counts as masked" in said
+
+
+def test_paths_of_tables_are_relative_to_the_working_directory(
+    listed, later, seller_embeddings, tmp_path, monkeypatch, capsys
+):
+    """Also those that a model keeps: who predicts elsewhere is told."""
+    (tmp_path / "fusion.toml").write_text(tomli_w.dumps(config_content(seller_embeddings.name)))
+    monkeypatch.chdir(seller_embeddings.parent)
+    fuse_train(listed, tmp_path / "fusion.toml", tmp_path / "model")
+    fuse_predict(later, tmp_path / "model", tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    missing = f"there is no table {seller_embeddings.name} for group seller in {tmp_path}, the working directory"
+    words = (later, "--model", tmp_path / "model", "--out", tmp_path / "there")
+    assert f"{missing}; --table seller=PATH names another" in fails(capsys, "fuse", "predict", *words)
+    line = fails(capsys, "fuse", "train", listed, "--config", tmp_path / "fusion.toml", "--out", tmp_path / "other")
+    assert line.endswith(f"{missing}\n")
+    fuse_predict(later, tmp_path / "model", tmp_path / "there", tables={"seller": seller_embeddings})
+    assert folder_bytes(tmp_path / "there") == folder_bytes(tmp_path / "here")
 
 
 def test_groups_that_can_not_be_left_out(later, fused, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from infobehavior.data.events import connect
 from infobehavior.errors import InputError
 from infobehavior.fusion.config import MOST_HOURS, ExampleColumns, Group
-from infobehavior.fusion.joining import Keys, age_lines, ages_in_days, embedding_space, joined
+from infobehavior.fusion.joining import Keys, age_lines, ages_in_days, joined
 
 NOON = datetime(2024, 3, 30, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -329,24 +329,3 @@ def test_an_unfinished_table_is_refused(tmp_path):
     (tmp_path / "_unfinished.json").write_text('{"what": "embeddings"}')
     with pytest.raises(InputError, match="is unfinished"):
         found(tmp_path, [(7, NOON)])
-
-
-@pytest.mark.parametrize(
-    ("definition", "space"),
-    [
-        ('{"model_id": "m"}', "m"),
-        ('{"model_id": "m", "aligned": {"old_model": "old"}}', "old"),
-        ("{}", None),
-    ],
-)
-def test_the_space_of_a_table(tmp_path, definition, space):
-    assert embedding_space(tmp_path) is None
-    (tmp_path / "_definition.json").write_text(definition)
-    assert embedding_space(tmp_path) == space
-
-
-@pytest.mark.parametrize("definition", ["[1]", "{", ""])
-def test_a_damaged_definition(tmp_path, definition):
-    (tmp_path / "_definition.json").write_text(definition)
-    with pytest.raises(InputError, match=r"_definition\.json is damaged"):
-        embedding_space(tmp_path)

@@ -1,4 +1,8 @@
-"""What a fused classifier is made of: groups of columns, the network, its training, and what is asked of it."""
+"""What a fused classifier is made of: groups of columns, the network, its training, and what is asked of it.
+
+A path of a table is relative to the working directory, of the training and of what comes after it: the model keeps it
+as it is given, and `--table GROUP=PATH` names another.
+"""
 
 import tomllib
 from collections.abc import Collection, Mapping
@@ -51,7 +55,7 @@ class Group(_Frozen):
     table: Path | None = Field(
         None,
         description="joined by entity and moment, instead of columns of the examples: a file or a folder with "
-        "entity_id and as_of, such as embeddings",
+        "entity_id and as_of, such as embeddings; relative to the working directory",
     )
     max_age_days: PositiveFloat | None = Field(None, description="rows of the table that are older aren't joined")
     min_age_hours: float = Field(

@@ -108,7 +108,7 @@ def fuse_evaluate(
     """
     out = Path(out)
     check_out(out, KIND)
-    fused, config = open_model(model, tables, without)
+    fused, config, warnings = open_model(model, tables, without)
     config = without_missing_groups(examples, config)
     read = read_examples(examples, config, labelled=True, period=Period(since, until), known_classes=fused.classes)
     with faults_of(examples):
@@ -121,6 +121,7 @@ def fuse_evaluate(
     }
     joined = [group.table for group in config.groups.values() if group.table]
     definition = {**_definition(read, fused, groups, since, until), "simulated": is_simulated(examples, *joined)}
+    definition["warnings"] = [*warnings, *definition["warnings"]]
     (out / DEFINITION_FILE).unlink(missing_ok=True)
     write_json(out / METRICS_FILE, {"rows": rows, "without": without})
     assert read.positive is not None

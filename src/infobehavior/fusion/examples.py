@@ -29,8 +29,8 @@ from infobehavior.data.moments import MICROSECONDS_PER_MINUTE
 from infobehavior.data.tables import column_moments
 from infobehavior.downstream.labels import binary_labels
 from infobehavior.errors import InputError
-from infobehavior.fusion.config import ExampleColumns, FusionConfig, Group, groups_without_columns
-from infobehavior.fusion.joining import Ages, Keys, embedding_space, joined
+from infobehavior.fusion.config import ExampleColumns, FusionConfig, groups_without_columns
+from infobehavior.fusion.joining import Ages, Keys, joined
 from infobehavior.fusion.zones import require_zone
 
 Mask = NDArray[np.bool_]
@@ -191,25 +191,6 @@ def _refuse_repeated(path: str | Path, raw: pa.Table, columns: ExampleColumns) -
             f"{path} has {pc.sum(repeated['count_all'])} of {len(raw)} examples whose id ({', '.join(columns.id)}) "
             f"another one has too, such as {example}; keep one of each, or name more columns in examples.id"
         )
-
-
-def embedding_spaces(groups: Mapping[str, Group], advice: str = "") -> dict[str, str]:
-    """Of each group that is joined from embeddings, which model's space they are in.
-
-    Args:
-        groups: by name.
-        advice: what to do if a table isn't there.
-
-    Raises:
-        InputError: a table isn't there, is unfinished or damaged.
-    """
-    for name, group in groups.items():
-        if group.table and not group.table.exists():
-            raise InputError(f"there is no table {group.table} for group {name}{advice}")
-    spaces = {
-        name: embedding_space(group.table) for name, group in groups.items() if group.table and group.table.is_dir()
-    }
-    return {name: space for name, space in spaces.items() if space}
 
 
 def with_tables(config: FusionConfig, tables: Mapping[str, Path]) -> FusionConfig:

@@ -25,7 +25,6 @@ from infobehavior.fusion.examples import (
     Examples,
     Period,
     days_of_examples,
-    embedding_spaces,
     read_examples,
     with_tables,
     without_groups,
@@ -39,6 +38,7 @@ from infobehavior.fusion.operating_point import choose_threshold
 from infobehavior.fusion.packing import FUSION, GBDT
 from infobehavior.fusion.parts import Parts, numbered, split_by_entity
 from infobehavior.fusion.predictions import check_predictions, definition, write_day
+from infobehavior.fusion.spaces import embedding_spaces, refuse_other_spaces, unknown_spaces
 from infobehavior.progress import progress
 
 
@@ -50,11 +50,13 @@ class TrainSummary:
         out: folder of the model.
         model: what is in it.
         counts: examples, by what became of them.
+        warnings: lines on what was joined.
     """
 
     out: Path
     model: FusedModel
     counts: dict[str, int]
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_met(self) -> bool:
@@ -73,6 +75,7 @@ class TrainSummary:
             *(f"{count} {reason}" for reason, count in self.counts.items()),
             *(f"{count} {reason}" for reason, count in reasons(self.model.trained_groups).items()),
             *age_lines(report["ages"]),
+            *self.warnings,
             trained_positive_line(self.model),
             f"{report['num_training']} trained on, {report['num_validation']} for validation; "
             f"{report['num_epochs']} epochs, the best is number {report['best_epoch'] + 1}",
@@ -158,7 +161,7 @@ def fuse_train(
         _report(read, parts, classifier),
     )
     model.save(Path(out))
-    return TrainSummary(Path(out), model, read.counts)
+    return TrainSummary(Path(out), model, read.counts, tuple(unknown_spaces(resolved.groups, spaces)))
 
 
 @contextmanager
@@ -250,7 +253,7 @@ class PredictSummary:
         groups: what of each was missing.
         ages: of the rows that were joined, by group: median and largest, in days.
         model: that predicted.
-        warnings: lines on the table.
+        warnings: lines on the table and on what was joined.
     """
 
     out: Path
@@ -314,7 +317,7 @@ def fuse_predict(
         InputError: something can't be read or written, or doesn't fit the model.
     """
     out = Path(out)
-    fused, config = open_model(model, tables, without)
+    fused, config, warnings = open_model(model, tables, without)
     described = definition(
         fused.model_id, config.examples.id, config.examples.label, fused.classes[1], fused.points[FUSION]
     )
@@ -340,7 +343,7 @@ def fuse_predict(
     outside = counts[READ] - counts[USED] - sum(counts.get(reason, 0) for reason in OF_ALL if reason != READ)
     counts |= {OUTSIDE: outside} if outside else {}
     in_days = ages_in_days({name: np.concatenate(of) for name, of in ages.items()})
-    told = (*_warnings_of_table(out),)
+    told = (*warnings, *_warnings_of_table(out))
     return PredictSummary(out, tuple(days), counts[USED], num_flagged, counts, groups, in_days, fused, told)
 
 
@@ -364,8 +367,8 @@ def _warnings_of_table(out: Path) -> list[str]:
 
 def open_model(
     model: str | Path, tables: Mapping[str, str | Path] | None, without: Collection[str]
-) -> tuple[FusedModel, FusionConfig]:
-    """A model, and its configuration with other tables for groups that are joined, and without some groups.
+) -> tuple[FusedModel, FusionConfig, list[str]]:
+    """A model, its configuration with other tables for groups that are joined and without some groups, and warnings.
 
     Raises:
         InputError: it can't be read, or a table's embeddings are in another space than those of the training.
@@ -373,13 +376,9 @@ def open_model(
     fused = load_model(model)
     config = with_tables(fused.config, {name: Path(table) for name, table in (tables or {}).items()})
     config = without_groups(config, without)
-    for name, space in embedding_spaces(config.groups, "; go on without it by --without").items():
-        if space != fused.spaces.get(name):
-            raise InputError(
-                f"group {name} was trained on embeddings of model {fused.spaces.get(name)}, but "
-                f"{config.groups[name].table} has those of {space}: `infobehavior align` them, or train again"
-            )
-    return fused, config
+    spaces = embedding_spaces(config.groups, is_trained=True)
+    refuse_other_spaces(config.groups, spaces, fused.spaces)
+    return fused, config, unknown_spaces(config.groups, spaces, fused.spaces)
 
 
 def _predicted(

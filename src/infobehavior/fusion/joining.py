@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infobehavior.artefacts import DEFINITION_FILE, read_json, refuse_interrupted
+from infobehavior.artefacts import DEFINITION_FILE, refuse_interrupted
 from infobehavior.data.clock import local_date
 from infobehavior.data.events import (
     ZONED_TIME_TYPES,
@@ -166,30 +166,13 @@ def _refuse_nulls(connection: duckdb.DuckDBPyConnection, source: EventSource) ->
             )
 
 
-def embedding_space(table: Path) -> str | None:
-    """Which model's space the vectors of a table are in; None if the table doesn't say so.
-
-    Raises:
-        InputError: the table is unfinished or damaged.
-    """
-    if not (table / DEFINITION_FILE).exists():
-        return None
-    definition = read_json(table / DEFINITION_FILE, "a table")
-    refuse_interrupted(table)
-    if not isinstance(definition, dict):
-        raise InputError(f"{table / DEFINITION_FILE} is damaged; make the table again")
-    aligned = definition.get("aligned")
-    space = aligned.get("old_model") if isinstance(aligned, dict) else definition.get("model_id")
-    return str(space) if space else None
-
-
 def _open(connection: duckdb.DuckDBPyConnection, group: Group, keys: Keys, time_zone: str) -> EventSource:
     table = group.table
     assert table is not None
     if not table.exists():
         raise InputError(f"there is no table {table}")
-    if table.is_dir():
-        embedding_space(table)  # refuses what is unfinished
+    if (table / DEFINITION_FILE).exists():
+        refuse_interrupted(table)
     files = find_files(table)
     if (table / DEFINITION_FILE).exists():  # one of ours, whose days are those of as_of
         files = _files_in_time(files, keys, group.max_age_days, time_zone)
