@@ -1057,6 +1057,25 @@ def test_paths_of_tables_are_relative_to_the_working_directory(
     assert folder_bytes(tmp_path / "there") == folder_bytes(tmp_path / "here")
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize("hours", [0, 24])
+def test_days_of_a_joined_table_are_told_to_be_their_beginnings(listed, seller_embeddings, tmp_path, ending, hours):
+    table = tmp_path / f"totals.{ending}"
+    days = [(START + timedelta(days=day)).date() for day in range(-1, 4)]
+    rows = [(seller, day, 1.0) for seller in range(40) for day in days]
+    columns = dict(zip(("entity_id", "as_of", "total"), map(list, zip(*rows, strict=True)), strict=True))
+    (pq.write_table if ending == "parquet" else pa.csv.write_csv)(pa.table(columns), table)
+    groups = {"totals": {"kind": "numbers", "table": str(table), "min_age_hours": hours}}
+    lines = fuse_train(listed, small_config(seller_embeddings, groups=groups), tmp_path / "model").lines()
+    expected = f"as_of of totals are dates: each counts as the beginning of that day in {TIME_ZONE}"
+    advice = "; if rows hold what came later on that day, set min_age_hours = 24"
+    assert lines.count(expected if hours else expected + advice) == 1
+
+
+def test_moments_of_a_joined_table_need_no_telling(listed, config_file, tmp_path):
+    assert not fuse_train(listed, config_file, tmp_path / "model").warnings
+
+
 def test_groups_that_can_not_be_left_out(later, fused, tmp_path):
     groups = list(load_model(fused).config.groups)
     with pytest.raises(InputError, match="there is no group nobody to leave out; there are "):

@@ -39,6 +39,7 @@ from infobehavior.fusion.packing import FUSION, GBDT
 from infobehavior.fusion.parts import Parts, numbered, split_by_entity
 from infobehavior.fusion.predictions import check_predictions, definition, write_day
 from infobehavior.fusion.spaces import embedding_spaces, refuse_other_spaces, unknown_spaces
+from infobehavior.fusion.zones import date_lines
 from infobehavior.progress import progress
 
 
@@ -161,7 +162,8 @@ def fuse_train(
         _report(read, parts, classifier),
     )
     model.save(Path(out))
-    return TrainSummary(Path(out), model, read.counts, tuple(unknown_spaces(resolved.groups, spaces)))
+    warnings = (*unknown_spaces(resolved.groups, spaces), *date_lines(resolved.groups, resolved.examples.zone))
+    return TrainSummary(Path(out), model, read.counts, warnings)
 
 
 @contextmanager

@@ -1,9 +1,25 @@
-"""Moments without a time zone, of examples and of joined tables: nobody guesses which one was meant"""
+"""Moments that don't say all, of examples and of joined tables: those without a time zone, and days without a time"""
+
+from collections.abc import Mapping
+from pathlib import Path
 
 import duckdb
 
-from infobehavior.data.events import ZONED_TIME_TYPES, EventSource, only_row, quoted, quoted_text
+from infobehavior.data.events import (
+    ZONED_TIME_TYPES,
+    EventSource,
+    connect,
+    only_row,
+    open_events,
+    quoted,
+    quoted_text,
+    readable,
+)
 from infobehavior.errors import InputError
+from infobehavior.fusion.config import Group
+
+HOURS_PER_DAY = 24
+LETTERS_OF_A_DAY = len("2024-03-31")
 
 ENDS_WITH_ZONE = "[T :][0-9:.,]+ *(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$"
 
@@ -36,3 +52,33 @@ def require_zone(
             return
         what = f"has {num_without} of {source.num_rows} times without a time zone, such as {first!r}"
     raise InputError(f"{source.description}: {column} {what}; give time_zone in [examples], such as Asia/Shanghai")
+
+
+def date_lines(groups: Mapping[str, Group], time_zone: str) -> list[str]:
+    """A line for each joined table whose `as_of` are days: their beginning is meant, and often their end is held.
+
+    Args:
+        groups: by name.
+        time_zone: of the days.
+    """
+    return [
+        f"as_of of {name} are dates: each counts as the beginning of that day in {time_zone}{_advice(group)}"
+        for name, group in groups.items()
+        if group.table and _has_dates(group.table)
+    ]
+
+
+def _advice(group: Group) -> str:
+    if group.min_age_hours >= HOURS_PER_DAY:
+        return ""
+    return f"; if rows hold what came later on that day, set min_age_hours = {HOURS_PER_DAY}"
+
+
+def _has_dates(table: Path) -> bool:
+    """Whether a table's moments are days; those of a CSV are text."""
+    with connect() as connection, readable(str(table)):
+        source = open_events(connection, table)
+        if source.columns["as_of"] != "VARCHAR":
+            return source.columns["as_of"] == "DATE"
+        longest = only_row(connection, f"SELECT max(length(trim(as_of))) FROM {source.sql}")[0]
+    return bool(longest <= LETTERS_OF_A_DAY)
