@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infobehavior import InputError, aggregate, inspect, pretrain
+from infobehavior.artefacts import UNFINISHED_FILE, move_into_place
 from infobehavior.cli import main
 from infobehavior.data.clock import day_bounds
 from infobehavior.experiments import online, online_tables
@@ -35,7 +36,7 @@ from infobehavior.experiments.online import (
 from infobehavior.experiments.online_tables import SETTINGS, online_table
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.simulate import simulate
-from small_minutes import tiny_config
+from small_minutes import folder_bytes, tiny_config
 
 ZONE = "Asia/Shanghai"
 MARKET = MarketConfig(
@@ -224,6 +225,39 @@ def test_the_command_writes_the_table(market, monkeypatch, capsys):
     assert printed.startswith("simulated: the last part begins 2019-09-10\n")
     assert content["simulated"] is True
     assert content["data"][0].startswith("simulated: ")
+
+
+def test_a_model_that_has_seen_the_test_or_does_not_say_is_refused():
+    begins = date(2019, 9, 10)
+    for told, said in (
+        ({}, "the model doesn't say until when it learnt, and the test begins with 2019-09-10"),
+        ({"trained_until": None}, "the model doesn't say until when it learnt"),
+        ({"trained_until": "2019-09-10T00:00:01+08:00"}, "learnt from events until 2019-09-10T00:00:01"),
+    ):
+        with pytest.raises(InputError, match=f"{said}.*: pre-train (it|one) with --until 2019-09-09"):
+            online._refuse_seen(SimpleNamespace(pretraining=told), begins, ZONE)
+    online._refuse_seen(SimpleNamespace(pretraining={"trained_until": "2019-09-10T00:00:00+08:00"}), begins, ZONE)
+
+
+def test_embeddings_that_were_interrupted_while_they_were_moved_are_made_again(market, data, tmp_path, monkeypatch):
+    folder, made = market
+    given, moved = (made.products, folder / "minutes", folder / "model", tmp_path, CATEGORIES), []
+
+    def dying(*paths):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(paths)
+        move_into_place(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("infobehavior.embedding.table.move_into_place", dying)
+        with pytest.raises(KeyboardInterrupt):
+            read_online_data(*given)
+    embeddings = tmp_path / data.embeddings.name
+    assert (embeddings / UNFINISHED_FILE).exists()
+    assert len(list(embeddings.glob("ds=*/*.parquet"))) == 1
+    assert read_online_data(*given).embeddings == embeddings
+    assert folder_bytes(embeddings) == folder_bytes(data.embeddings)
 
 
 def test_products_of_another_time_or_form_are_told(market, tmp_path):

@@ -265,9 +265,14 @@ def read_online_data(
 
 
 def _refuse_seen(encoder: InfoBehavior, test_since: date, time_zone: str) -> None:
-    """Refuse a model that has seen the days of the test."""
+    """Refuse a model that has seen the days of the test, or of which nobody knows."""
     until = encoder.pretraining.get("trained_until")
-    if until and datetime.fromisoformat(until).timestamp() > day_bounds(test_since, time_zone)[0] * SECONDS_PER_MINUTE:
+    if not until:
+        raise InputError(
+            f"the model doesn't say until when it learnt, and the test begins with {test_since}: pre-train one with "
+            f"--until {test_since - timedelta(days=1)}"
+        )
+    if datetime.fromisoformat(until).timestamp() > day_bounds(test_since, time_zone)[0] * SECONDS_PER_MINUTE:
         raise InputError(
             f"the model learnt from events until {until}, and the test begins with {test_since}: pre-train it with "
             f"--until {test_since - timedelta(days=1)}"
