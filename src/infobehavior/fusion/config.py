@@ -2,7 +2,8 @@
 
 A path of a table is relative to the working directory, of the training and of what comes after it: the model keeps it
 as it is given, and `--table GROUP=PATH` names another. An `as_of` that is a date counts as the beginning of that day: a
-table that has the totals of a day under its date needs `min_age_hours = 24`, or examples of that day see its end.
+table that has the totals of a day under its date needs `min_age_hours = 24` (25 where clocks change), or examples of
+that day see its end.
 """
 
 import tomllib

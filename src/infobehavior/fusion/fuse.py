@@ -362,9 +362,9 @@ def _marked(out: Path, model_id: str, days: Sequence[date]) -> AbstractContextMa
 def _warnings_of_table(out: Path) -> list[str]:
     """A day is written whatever became of others, but who reads the table is refused as long as those are missing."""
     left = unfinished(out)
-    return [f"warning: {out} can't be read yet: {left} is still running or was interrupted; run that again"] * bool(
-        left
-    )
+    if left is None:
+        return []
+    return [f"warning: {out} can't be read yet: {left} is still running or was interrupted; run that again"]
 
 
 def open_model(
