@@ -106,10 +106,25 @@ def plain_isotonic(logits, positive):
 
 @given(scored())
 def test_isotonic_is_the_plain_reference(drawn):
+    """In the middle of each step; between two of them it is between theirs."""
     logits, positive = drawn
-    found = calibrate("isotonic", logits, positive)(logits)
-    expected = plain_isotonic(logits, positive)
-    assert found == pytest.approx(np.array([expected[score] for score in logits]), abs=1e-9)
+    calibration = calibrate("isotonic", logits, positive)
+    step_of = plain_isotonic(logits, positive)
+    scores_of_step = {}
+    for score in logits.tolist():
+        scores_of_step.setdefault(step_of[score], []).append(score)
+    for step, scores in scores_of_step.items():
+        expected = (step * len(logits) + 0.5) / (len(logits) + 1)
+        assert calibration(np.array([sum(scores) / len(scores)])) == pytest.approx(expected, abs=1e-9)
+    found = calibration(logits)
+    assert found == pytest.approx(np.clip(found, 0.25 / (len(logits) + 1), 1 - 0.25 / (len(logits) + 1)))
+
+
+@given(scored())
+def test_isotonic_ties_no_scores_of_the_validation_part(drawn):
+    logits, positive = drawn
+    distinct = np.unique(logits)
+    assert (np.diff(calibrate("isotonic", logits, positive)(distinct)) > 0).all()
 
 
 @given(scored(), st.lists(st.floats(-20, 20), min_size=2))

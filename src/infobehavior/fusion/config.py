@@ -123,7 +123,7 @@ class Network(_Frozen):
         description="in how many copies a positive counts in training (4.2.3), or as many as make the classes equal",
     )
     calibration: Literal["platt", "isotonic", "none"] = Field(
-        "platt", description="what turns scores into probabilities, on the validation part"
+        "platt", description="what turns scores into probabilities, on the validation part; all keep their order"
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="decides all that is random")
     num_threads: PositiveInt = Field(1, description="of torch; the last digits depend on it")
