@@ -86,7 +86,7 @@ paper's 76,000 steps, or fewer: `infobehavior-paper` is its recipe, not its mode
   8ab3ef2 were made in float32.
 - `manual + …`: the hand-made features beside a representation.
 - `fused: manual + …`: the same as two groups of the fusion network (4.4.2), whose validation part, a fifth of the
-  training fold, isn't learnt from afterwards.
+  training fold, isn't learnt from afterwards. These logs have no text or pictures for a third group.
 - `late: manual + …`: two models, LightGBM on the hand-made features and logistic regression on the representation, and
   the mean of their log-odds. Of eight ways tried on the validation part of four tasks (bots of 30 days, bots and
   company accounts without location, the market of choice) it had the highest average precision in the mean over tasks,
