@@ -455,7 +455,8 @@ def chances_of_a_new_category(seed):
     risky = (color == "red") & (size > -1)
     groups = {"look": {"kind": "categories", "columns": ["color", "size of"]}}
     table = pa.table({"color": color, "size of": np.where(size > 0, "large", "small"), "risky": risky})
-    model = FusionClassifier(groups, tiny_network(max_epochs=30, seed=seed)).fit(table, risky)
+    network = tiny_network(max_epochs=30, group_dim=32, hidden_dim=32, seed=seed)
+    model = FusionClassifier(groups, network).fit(table, risky)
     colors = ["blue", "green", None, "red"]
     return model, model.predict_proba(pa.table({"color": colors, "size of": ["large"] * 4}))[:, 1]
 
