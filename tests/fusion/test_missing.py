@@ -50,3 +50,12 @@ def test_a_column_that_is_missing_more_often_is_told():
         "warning: column 'views' of price is missing in 6.0 %"
     )
     assert not warnings_of({"price": GroupCounts(100, 0, empty={"views": 5, "rare": 100})}, trained)
+
+
+def test_categories_that_are_unknown_more_often_are_told():
+    trained = {"look": GroupCounts(100, 20, unknown=2)}
+    (told,) = warnings_of({"look": GroupCounts(50, 10, unknown=40)}, trained)
+    assert told.startswith(
+        "warning: look has 40 values in 50 examples that training doesn't know, in the training 2 in 100; what the"
+    )
+    assert not warnings_of({"look": GroupCounts(100, 20, unknown=4)}, trained)

@@ -8,6 +8,9 @@ MORE_OFTEN, MORE_BY = 2.0, 0.05
 """What is missing more than so many times as often as in the training, and by more than this share, is told."""
 
 
+UNSURE = "what the threshold was chosen for may not hold"
+
+
 @dataclass(frozen=True)
 class GroupCounts:
     """What of a group is missing.
@@ -41,6 +44,11 @@ class GroupCounts:
         """Of the examples that are without the group."""
         return self.without / max(1, self.num_examples)
 
+    @property
+    def share_unknown(self) -> float:
+        """Unknown categories for each example that has the group."""
+        return self.unknown / max(1, self.num_examples - self.without)
+
     def share_empty(self, column: str) -> float:
         """Of the examples that have the group, those that lack a column of it."""
         return self.empty.get(column, 0) / max(1, self.num_examples - self.without)
@@ -62,7 +70,7 @@ def added(total: Mapping[str, GroupCounts], counts: Mapping[str, GroupCounts]) -
 
 
 def warnings_of(counts: Mapping[str, GroupCounts], trained: Mapping[str, GroupCounts]) -> list[str]:
-    """A line for each group that is missing far more often than in the training, or of which columns are."""
+    """A line for each group that is missing or unknown far more often than in the training, or of which columns are."""
     return [line for name, of in counts.items() for line in _warnings_of_group(name, of, trained[name])]
 
 
@@ -77,6 +85,11 @@ def _warnings_of_group(name: str, of: GroupCounts, trained: GroupCounts) -> list
         worst = max(emptier, key=lambda column: (emptier[column], column))
         others = f" and {len(emptier) - 1} more of its columns are" if len(emptier) > 1 else " is"
         lines.append(_warning(f"column {worst!r} of {name}{others}", emptier[worst], trained.share_empty(worst)))
+    if _is_more(of.share_unknown, trained.share_unknown):
+        lines.append(
+            f"warning: {name} has {of.unknown} values in {of.num_examples} examples that training doesn't know, in the "
+            f"training {trained.unknown} in {trained.num_examples}; {UNSURE}"
+        )
     return lines
 
 
@@ -85,7 +98,5 @@ def _is_more(now: float, trained: float) -> bool:
 
 
 def _warning(what: str, now: float, trained: float) -> str:
-    return (
-        f"warning: {what} missing in {100 * now:.1f} % of the examples, in the training in {100 * trained:.1f} %; what "
-        "the threshold was chosen for may not hold"
-    )
+    shares = f"{100 * now:.1f} % of the examples, in the training in {100 * trained:.1f} %"
+    return f"warning: {what} missing in {shares}; {UNSURE}"
