@@ -687,6 +687,10 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
     assert "| Hats, + manual behavior features, LightGBM | +0.0500 ± 0.071 | +0.0500 ± 0.071 | – |" in text
     assert "| Hats, content 0.3 | +0.0000 |" in text
     assert "| Hats, no masking | 0.5000 |" in text
+    assert "No threshold reached" not in text
+    never = Row("Hats, basic feature set, LightGBM", {"recall by threshold": [0.0, 0.0]}, {})
+    text = page_with_table(tmp_path, "table4.json", content | {"rows": [asdict(never)], "masking": []})
+    assert "No threshold reached the precision on a validation part, so nothing is flagged by one" in text
     text = page_with_table(tmp_path, "table4.json", content | {"judged": 4})
     assert "|  | recall | auc |\n" in text, "by another rule for the threshold"
 
