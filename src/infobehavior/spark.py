@@ -4,6 +4,7 @@ Spark moves bytes and runs Python, no more: it never sees a column, so no type, 
 change a result.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -87,6 +88,7 @@ def spark_context(master: str | None = None) -> Iterator["SparkContext"]:
 
 @contextmanager
 def _lost_java_told() -> Iterator[None]:
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs a traceback before it raises what is told below
     try:
         yield
     except _java_errors() as error:

@@ -977,7 +977,7 @@ def test_a_group_that_is_missing_more_often_than_in_the_training_is_told(later, 
     assert "120 values of look that training doesn't know" in lines
     assert "120 values of listing that are infinite or NaN, which count as missing" in lines
     told = {line.split()[1] for line in lines if line.startswith("warning: ")}
-    assert told == {"title", "listing"}
+    assert told == {"title", "listing", "look"}
     assert not any(line.startswith("warning") for line in command(later, fused, tmp_path / "usual").lines())
     if command is fuse_evaluate:
         assert "warning: title is missing in 50.0 % of the examples" in page_of(tmp_path / "out").text
