@@ -96,13 +96,13 @@ def simulated(
     possible = recalls[precisions >= precision].max(initial=0.0)
     found: dict[float, list[tuple[bool, bool, float]]] = {certainty: [] for certainty in CERTAINTIES}
     for seed in range(1, num_validations + 1):
-        validation = draw(num_accounts, size, bad_precision, seed)
+        answers, raw, accounts = draw(num_accounts, size, bad_precision, seed)
+        calibration = calibrate(method, raw, answers)
+        validated, ranked = calibration(raw), calibration(scores[order])
         for certainty, outcomes in found.items():
-            answers, raw, accounts = validation
-            calibration = calibrate(method, raw, answers)
             rule = Operating(precision=precision, certainty=certainty)
-            point = choose_threshold(answers, calibration(raw), rule, accounts)
-            place = int(np.searchsorted(-calibration(scores[order]), -point.threshold, side="right")) - 1
+            point = choose_threshold(answers, validated, rule, accounts)
+            place = int(np.searchsorted(-ranked, -point.threshold, side="right")) - 1
             wrong = point.is_met and (place < 0 or precisions[place] < precision)
             outcomes.append((point.is_met, bool(wrong), recalls[place] if point.is_met and place >= 0 else 0.0))
     means = {certainty: np.mean(outcomes, axis=0) for certainty, outcomes in found.items()}
