@@ -27,6 +27,7 @@ from contest.judging import VERSION, Asked, Measured, Part, asked, classify, cla
 from contest.kept import Kept, Run
 from contest.late import LATE, classify_late
 from contest.page import RESULTS, write_page
+from contest.squares import QUADRATIC, SQUARES, WITH_SQUARES
 from contest.tasks import CORPORA, TASKS, Task
 from contest.trials import TRIALS
 from infobehavior.artefacts import definition_hash
@@ -113,6 +114,8 @@ class _Contest:
             manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
             of_other = None if run.name == LATE + MANUAL else features
             return classify_late(windows, manual.of_window, of_other, run.seed, grouped=bool(task.group))
+        if run.name.startswith(SQUARES):
+            return classify(windows, features, run.seed, bool(task.group), {WITH_SQUARES: QUADRATIC})
         if run.name.startswith(BOTH):
             manual = vectors(self.prepared, MANUAL, self.seconds, run.seed, self.work)
             features = np.hstack([manual.of_window, features])

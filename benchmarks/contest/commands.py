@@ -8,25 +8,28 @@ from contest.found import Found
 from contest.fused import FUSED
 from contest.judging import Part
 from contest.late import LATE
+from contest.squares import SQUARES
 from contest.tasks import Task
 from contest.trials import TRIALS
 
 
 def rows_of(contestant: str, task: Task) -> list[str]:
-    """What a task measures of a contestant: itself, and together with the hand-made features."""
+    """What a task measures of a contestant: itself, with its squares, and together with the hand-made features."""
     if contestant in (SUPERVISED, *TRIALS):
         rows = [contestant]
     elif contestant == MANUAL:
-        rows = [MANUAL, LATE + MANUAL]
+        rows = [MANUAL, SQUARES + MANUAL, LATE + MANUAL]
     else:
         fused = [FUSED + contestant] if contestant in PRESETS else []
-        rows = [contestant, BOTH + contestant, *fused, LATE + BOTH + contestant]
-    return [row for row in rows if task.label or not row.startswith((SUPERVISED, FUSED, LATE))]
+        rows = [contestant, SQUARES + contestant, BOTH + contestant, *fused, LATE + BOTH + contestant]
+    return [row for row in rows if task.label or not row.startswith((SUPERVISED, SQUARES, FUSED, LATE))]
 
 
 def contestant_of(row: str) -> str:
     """Whose vectors are in a row, beside the hand-made features."""
-    return row.removeprefix(LATE).removeprefix(FUSED).removeprefix(BOTH)
+    for before in (SQUARES, LATE, FUSED, BOTH):
+        row = row.removeprefix(before)
+    return row
 
 
 def commands(found: Found, part: Part, names: Sequence[str]) -> list[str]:

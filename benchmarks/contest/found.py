@@ -8,6 +8,7 @@ from contest.contestants import BOTH, MANUAL, PEERS, PRESETS, SUPERVISED
 from contest.fused import FUSED, NETWORKS
 from contest.judging import ITSELF, LINKING, UNLABELLED, USED
 from contest.late import LATE, LATE_TITLES
+from contest.squares import QUADRATIC, SQUARES, WITH_SQUARES
 from contest.tasks import Task
 from infobehavior.downstream.classifiers import CLASSIFIERS
 
@@ -32,8 +33,10 @@ class Found:
     def names(self) -> list[str]:
         """Those who took part, in the order of the contest."""
         order = [MANUAL, *PRESETS, *PEERS, SUPERVISED]
-        both, fused, late = ([before + name for name in order] for before in (BOTH, FUSED, LATE + BOTH))
-        every = [*order, *both, *fused, LATE + MANUAL, *late]
+        squares, both, fused, late = (
+            [before + name for name in order] for before in (SQUARES, BOTH, FUSED, LATE + BOTH)
+        )
+        every = [*order, *squares, *both, *fused, LATE + MANUAL, *late]
         return [name for name in every if name in self.content["runs"]]
 
     def values(self, name: str, classifier: str, metric: str, seeds: list[str] | None = None) -> list[float]:
@@ -71,7 +74,7 @@ class Found:
     def classifiers(self, name: str = MANUAL) -> list[str]:
         """Those that were used on someone's vectors."""
         measured = next(iter(self.content["runs"][name].values()))["measured"]
-        every = (*USED, LINKING, UNLABELLED, ITSELF, *NETWORKS, *LATE_TITLES)
+        every = (*USED, WITH_SQUARES, LINKING, UNLABELLED, ITSELF, *NETWORKS, *LATE_TITLES)
         return [classifier for classifier in every if classifier in measured]
 
     def overtime(self, name: str) -> float:
@@ -86,7 +89,7 @@ def title_of(classifier: str) -> str:
     """Of what stands in the column of classifiers."""
     if classifier in CLASSIFIERS:
         return CLASSIFIERS[classifier].title
-    return LATE_TITLES.get(classifier, classifier)
+    return {WITH_SQUARES: QUADRATIC.title, **LATE_TITLES}.get(classifier, classifier)
 
 
 def cell(values: list[float], out_of: int = 0) -> str:

@@ -7,20 +7,21 @@ from contest.contestants import BOTH, MANUAL, PEERS, SUPERVISED
 from contest.found import RECOMMENDED, Found
 from contest.judging import ITSELF, LINKING, RANK, USED
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
+from contest.squares import SQUARES, WITH_SQUARES
 from contest.tables import head
 
 PAPER = "infobehavior-paper"
-BY_ITSELF = (MANUAL, RECOMMENDED, PAPER, *PEERS, SUPERVISED)
+BY_ITSELF = (MANUAL, RECOMMENDED, SQUARES + RECOMMENDED, PAPER, *PEERS, SUPERVISED)
 ALONE, TOGETHER = "manual, mean of two models", "manual and infobehavior-recommended, mean of two models"
 METRICS = {"auc": "AUC; of linking MRR", "average_precision": "average precision"}
 
 _ABOUT = """\
 ## At a glance
 
-Means over folds and seeds of the test part, by logistic regression for ours, and for the others by the better of
-logistic regression and LightGBM *on the test part*. `supervised-gru` is one training on the first fold, so its figure
-isn't of the same accounts as the others' means. Spreads, what may be chance and everything else are below. Empty: not
-measured, or not asked.
+Means over folds and seeds of the test part, by logistic regression for ours (`squares: …`: on values and squares), and
+for the others by the best of logistic regression, the same on values and squares, and LightGBM *on the test part*.
+`supervised-gru` is one training on the first fold, so its figure isn't of the same accounts as the others' means.
+Spreads, what may be chance and everything else are below. Empty: not measured, or not asked.
 """
 
 
@@ -39,25 +40,29 @@ def _row(found: Found, metric: str) -> str:
     asked = metric if found.task.label else RANK
     if metric != "auc" and asked == RANK:
         return ""
-    cells = [_cell(found, name, _classifiers(found, name), asked) for name in BY_ITSELF]
+    cells = [_cell(found, _ways(found, name), asked) for name in BY_ITSELF]
     cells += [
-        _cell(found, LATE + MANUAL, (MANUAL_ALONE,), asked),
-        _cell(found, LATE + BOTH + RECOMMENDED, (WITH_REPRESENTATION,), asked),
+        _cell(found, [(LATE + MANUAL, MANUAL_ALONE)], asked),
+        _cell(found, [(LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION)], asked),
     ]
     positives = f"{found.content['positives']:,} of " if found.task.label else ""
     size = f"{positives}{found.content['accounts']:,}"
     return f"| {found.task.title} | {size} | {' | '.join(cells)} |"
 
 
-def _classifiers(found: Found, name: str) -> Sequence[str]:
-    """Among which the better one is shown."""
+def _ways(found: Found, name: str) -> Sequence[tuple[str, str]]:
+    """Rows and classifiers of which the best is shown."""
     if not found.task.label:
-        return (LINKING,)
+        return [(name, LINKING)]
     if name == SUPERVISED:
-        return (ITSELF,)
-    return USED[:1] if name in (RECOMMENDED, PAPER) else USED
+        return [(name, ITSELF)]
+    if name.startswith(SQUARES):
+        return [(name, WITH_SQUARES)]
+    if name in (RECOMMENDED, PAPER):
+        return [(name, USED[0])]
+    return [*((name, classifier) for classifier in USED), (SQUARES + name, WITH_SQUARES)]
 
 
-def _cell(found: Found, name: str, classifiers: Sequence[str], metric: str) -> str:
-    means = [mean(values) for one in classifiers if (values := found.values(name, one, metric))]
+def _cell(found: Found, ways: Sequence[tuple[str, str]], metric: str) -> str:
+    means = [mean(values) for name, one in ways if (values := found.values(name, one, metric))]
     return f"{max(means):.3f}" if means else ""

@@ -21,6 +21,7 @@ from contest.judging import (
     auc_with,
 )
 from contest.late import LATE
+from contest.squares import SQUARES
 from contest.tables import head
 from contest.tasks import NOT_UNSEEN, Task
 from contest.trials import TRIALS
@@ -92,7 +93,7 @@ def _results(found: Found) -> list[str]:
         steps = ", ".join(f"{run['report'].get('steps', 0):,}" for run in runs)
         spent = ", ".join(filter(None, (_spent(run["report"]) for run in runs)))
         dim = report.get("dim", "") if task.label else report.get("global_dim", report.get("dim", ""))
-        trained = " | " if name in (MANUAL, LATE + MANUAL) else f"{steps} | {spent}"
+        trained = " | " if name in (MANUAL, SQUARES + MANUAL, LATE + MANUAL) else f"{steps} | {spent}"
         for classifier in found.classifiers(name):
             cells = (cell(found.values(name, classifier, metric)) for metric in metrics)
             lines.append(f"| {name} | {len(runs)} | {trained} | {dim} | {title_of(classifier)} | {' | '.join(cells)} |")

@@ -8,6 +8,7 @@ from contest.found import RECOMMENDED, Found, title_of
 from contest.goals import METRICS, Goal
 from contest.judging import FEW_LABELS, THIRDS, USED, auc_with
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
+from contest.squares import SQUARES, WITH_SQUARES
 from contest.trials import TRIALS
 
 SHARES = {f"with {share * 100:.0f} % of the labels": auc_with(share) for share in sorted(FEW_LABELS)} | {
@@ -30,19 +31,24 @@ def why(every: Sequence[Found], goals: Sequence[Goal], validated: Sequence[Found
 def _against(found: Found, rival: str) -> str:
     """Where ours is ahead of a rival."""
     linear, other = USED
-    parts = [_differences(found, rival, columns, linear) for columns in (SHARES, ACTIVITY)]
-    parts.append(_differences(found, rival, {f"with all if ours has {title_of(other)}": "auc"}, other))
+    parts = [_differences(found, rival, columns, RECOMMENDED, linear) for columns in (SHARES, ACTIVITY)]
+    parts += [
+        _differences(
+            found, rival, {"with all if ours has squares as well": "auc"}, SQUARES + RECOMMENDED, WITH_SQUARES
+        ),
+        _differences(found, rival, {f"with all if ours has {title_of(other)}": "auc"}, RECOMMENDED, other),
+    ]
     return f"Against {rival}: {'; '.join(filter(None, parts))}."
 
 
-def _differences(found: Found, rival: str, columns: dict[str, str], of_ours: str) -> str:
-    """Of AUC, with a classifier on ours and the one that is the rival's best there."""
-    seeds = found.common_seeds(RECOMMENDED, rival)
+def _differences(found: Found, rival: str, columns: dict[str, str], row: str, of_ours: str) -> str:
+    """Of AUC, in a row of ours with a classifier, and with the better of two that the rival has there."""
+    seeds = found.common_seeds(row, rival)
     told = []
     for title, column in columns.items():
         ours, *theirs = (
             found.values(name, classifier, column, seeds)
-            for name, classifier in ((RECOMMENDED, of_ours), *((rival, one) for one in USED))
+            for name, classifier in ((row, of_ours), *((rival, one) for one in USED))
         )
         if ours and all(theirs):
             told.append(f"{mean(ours) - max(map(mean, theirs)):+.3f} {title}")
@@ -87,7 +93,7 @@ _ABOUT = """\
 ## Why goals are missed
 
 For each task with a missed goal, where ours is ahead (+) and where behind (-): AUC with logistic regression on the
-representation, less that of the rival with the better of its two classifiers there. Many of these differences of means
-are smaller than the spread between folds (see the tables), and they tell where ours falls short, not why: causes would
-need trials.
+values of the representation, less that of the rival with the better of logistic regression and LightGBM there. Many of
+these differences of means are smaller than the spread between folds (see the tables), and they tell where ours falls
+short, not why: causes would need trials.
 """

@@ -22,6 +22,7 @@ from contest.goals import beside_lines, goal_lines, goals_of, holm
 from contest.judging import LINKING, RANK, Asked, asked, classify, link, p_value, p_value_of_blocks
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION, late_fusion, mean_of_two
 from contest.overview import overview
+from contest.squares import QUADRATIC, SQUARES, WITH_SQUARES, with_squares
 from contest.tasks import CORPORA, NOT_UNSEEN, Corpus, Task
 from contest.why import why
 from machine import ROOT, machine
@@ -279,6 +280,42 @@ def test_the_fusion_network_is_judged_on_the_same_folds_by_a_threshold_of_the_pa
     assert measured["fusion"]["auc"] != measured["fusion, no masking"]["auc"]
 
 
+def test_with_squares_a_linear_model_sees_what_is_far_from_the_usual_either_way():
+    random = np.random.default_rng(0)
+    features = random.normal(5.0, 2.0, size=(600, 3))
+    positive = np.abs(features[:, 0] - 5.0) > 2.0
+    who = asked_about(600, positive=positive)
+    of_values = classify(who, features, 0, False, {"lr": CLASSIFIERS["lr"]})["lr"]
+    of_squares = classify(who, features, 0, False, {WITH_SQUARES: QUADRATIC})[WITH_SQUARES]
+    assert np.mean(of_values["auc"]) < 0.65
+    assert np.mean(of_squares["auc"]) > 0.95
+    assert with_squares(np.array([[-2.0, 9.0]])).tolist() == [[-2.0, 9.0, 4.0, 16.0]]
+
+
+def test_the_scale_of_squares_is_that_of_the_rows_that_are_learnt_from():
+    random = np.random.default_rng(0)
+    part = Part(random.normal(size=(100, 2)), random.random(100) < 0.5, np.ones(100))
+    far = Part(part.features + 1_000.0, part.positive, part.weights)
+    assert QUADRATIC.choose(part, far, 0).held_out_scores.shape == (100,)
+    alone = QUADRATIC.fit(part, 1.0, 0)(far.features[:1])
+    assert alone == pytest.approx(QUADRATIC.fit(part, 1.0, 0)(far.features)[:1]), "whatever else is asked about"
+
+
+def test_goals_take_ours_with_squares_where_they_were_measured_and_a_rival_in_its_best_way():
+    runs = {MANUAL: measured_run(lr={"auc": 0.7}, gbdt={"auc": 0.8}), RECOMMENDED: measured_run(lr={"auc": 0.81})}
+    found = Found(BAD, {"runs": runs})
+    [goal] = goals_of(found, None)
+    assert goal.stands == "reached"
+    assert "with logistic regression 0.810, of manual with LightGBM 0.800" in goal.claim
+    runs[SQUARES + RECOMMENDED] = measured_run(**{WITH_SQUARES: {"auc": 0.79}})
+    [goal] = goals_of(found, None)
+    assert goal.stands == "missed", "though values alone are ahead: which way counts was decided beforehand"
+    assert "with logistic regression on values and squares 0.790 (on values alone 0.810), of manual" in goal.claim
+    runs[SQUARES + MANUAL] = measured_run(**{WITH_SQUARES: {"auc": 0.85}})
+    [goal] = goals_of(found, None)
+    assert "of manual with Logistic regression on values and squares 0.850" in goal.claim
+
+
 def test_no_model_of_two_is_believed_without_bound():
     certain, doubtful = np.array([0.0, 1.0, 0.0]), np.array([0.5, 0.5, 1.0])
     assert mean_of_two(certain, doubtful) == pytest.approx([1 / 1001, 1000 / 1001, 0.5], rel=1e-3)
@@ -298,14 +335,14 @@ def test_both_together_are_one_way_that_is_fixed_and_manual_alone_its_best():
     found = Found(BAD, {"runs": runs})
     [side_by_side] = goals_of(found, None)
     assert side_by_side.stands == "missed", "logistic regression, where nothing of the validation part is known"
-    assert "alone, by the better of two classifiers, 0.800 and 0.300" in side_by_side.claim
+    assert "alone, by the best of 2 ways, 0.800 and 0.300" in side_by_side.claim
     [side_by_side] = goals_of(found, found)
     assert side_by_side.stands == "reached", "LightGBM is better on the validation part"
     runs[LATE + BOTH + RECOMMENDED] = measured_run(**{WITH_REPRESENTATION: {"auc": 0.83, "average_precision": 0.32}})
     runs[LATE + MANUAL] = measured_run(**{MANUAL_ALONE: {"auc": 0.81, "average_precision": 0.31}})
     [fixed] = goals_of(found, found)
     assert "AUC 0.830 and average precision 0.320" in fixed.claim, "though LightGBM on both has more"
-    assert "alone, by the best of two classifiers and their mean, 0.810 and 0.310" in fixed.claim
+    assert "alone, by the best of 3 ways, 0.810 and 0.310" in fixed.claim
     assert fixed.stands == "reached"
     runs[LATE + MANUAL] = measured_run(**{MANUAL_ALONE: {"auc": 0.825, "average_precision": 0.31}})
     [by_two_models] = goals_of(found, found)
@@ -318,11 +355,14 @@ def test_the_first_table_has_ours_by_logistic_regression_and_others_by_their_bet
     labelled = Found(BAD, {"runs": runs, "accounts": 1_200, "positives": 30})
     linking = Found(LINKED, {"runs": {MANUAL: measured_run(**{LINKING: {RANK: 0.2}})}, "accounts": 7})
     lines = overview([labelled, linking])
-    assert f"| {BAD.title} | 30 of 1,200 | 0.850 | 0.800 |  |  |  |  |  |  |  |" in lines
-    assert f"| {BAD.title} | 30 of 1,200 | 0.500 | 0.300 |  |  |  |  |  |  |  |" in lines
+    assert f"| {BAD.title} | 30 of 1,200 | 0.850 | 0.800 |  |  |  |  |  |  |  |  |" in lines
+    assert f"| {BAD.title} | 30 of 1,200 | 0.500 | 0.300 |  |  |  |  |  |  |  |  |" in lines
     assert [line for line in lines if LINKED.title in line] == [
-        f"| {LINKED.title} | 7 | 0.200 |  |  |  |  |  |  |  |  |"
+        f"| {LINKED.title} | 7 | 0.200 |  |  |  |  |  |  |  |  |  |"
     ]
+    for name, auc in ((MANUAL, 0.86), (RECOMMENDED, 0.87)):
+        runs[SQUARES + name] = measured_run(**{WITH_SQUARES: {"auc": auc, "average_precision": 0.1}})
+    assert f"| {BAD.title} | 30 of 1,200 | 0.860 | 0.800 | 0.870 |  |  |  |  |  |  |  |" in overview([labelled])
     assert overview([]) == []
 
 
@@ -346,7 +386,13 @@ def test_each_command_makes_its_rows_and_no_other_seed():
         f"{start} 9 10 --contestant coles-gru",
     ]
     found = Found(BAD, {"runs": runs})
-    assert not_measured(found, list(runs)) == [LATE + MANUAL, "coles-gru", LATE + BOTH + "coles-gru"]
+    assert not_measured(found, list(runs)) == [
+        SQUARES + MANUAL,
+        LATE + MANUAL,
+        "coles-gru",
+        SQUARES + "coles-gru",
+        LATE + BOTH + "coles-gru",
+    ]
     assert not_measured(Found(LINKED, {"runs": runs}), [MANUAL, BOTH + "coles-gru"]) == ["coles-gru"]
 
 
@@ -496,10 +542,10 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     run(data, tmp_path, *chosen, monkeypatch=monkeypatch)
     assert "bad (test), seed 1, manual + infobehavior-recommended, lr: auc" in capsys.readouterr().out
     runs = json.loads((tmp_path / "results" / "test" / "bad.json").read_text())["runs"]
-    of_ours = {before + "infobehavior-recommended" for before in ("", BOTH, FUSED, LATE + BOTH)}
-    assert set(runs) == {MANUAL, LATE + MANUAL, *of_ours}
+    of_ours = {before + "infobehavior-recommended" for before in ("", SQUARES, BOTH, FUSED, LATE + BOTH)}
+    assert set(runs) == {MANUAL, SQUARES + MANUAL, LATE + MANUAL, *of_ours}
     linked = json.loads((tmp_path / "results" / "test" / "linked.json").read_text())["runs"]
-    assert not any(name.startswith(LATE) for name in linked)
+    assert not any(name.startswith((LATE, SQUARES)) for name in linked)
     assert all(set(of_seed) == {"0", "1"} for of_seed in runs.values())
     assert len({of_seed["0"]["split"] for of_seed in runs.values()}) == 1
     text = (tmp_path / "results.md").read_text()
