@@ -110,7 +110,7 @@ def _alone(found: Found, name: str, seeds: Sequence[str]) -> list[_Way]:
 
 
 def _beats(found: Found, rival: str, seeds: list[str]) -> Goal:
-    """With logistic regression, on squares too if that was measured; a rival in the way that is its best."""
+    """With logistic regression, that with squares if it was measured; a rival in the way that is its best."""
     linear, *others = _alone(found, RECOMMENDED, seeds)
     way = next((other for other in others if other.classifier == WITH_SQUARES), linear)
     ours = _values(way, found, "auc", seeds)

@@ -18,8 +18,8 @@ METRICS = {"auc": "AUC; of linking MRR", "average_precision": "average precision
 _ABOUT = """\
 ## At a glance
 
-Means over folds and seeds of the test part, by logistic regression for ours (`squares: …`: on values and squares), and
-for the others by the best of logistic regression, the same on values and squares, and LightGBM *on the test part*.
+Means over folds and seeds of the test part, by logistic regression for ours (`squares: …`: with squares if better), and
+for the others by the best of logistic regression, with squares and without, and LightGBM *on the test part*.
 `supervised-gru` is one training on the first fold, so its figure isn't of the same accounts as the others' means.
 Spreads, what may be chance and everything else are below. Empty: not measured, or not asked.
 """

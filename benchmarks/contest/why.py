@@ -34,7 +34,7 @@ def _against(found: Found, rival: str) -> str:
     parts = [_differences(found, rival, columns, RECOMMENDED, linear) for columns in (SHARES, ACTIVITY)]
     parts += [
         _differences(
-            found, rival, {"with all if ours has squares as well": "auc"}, SQUARES + RECOMMENDED, WITH_SQUARES
+            found, rival, {"with all if ours has squares if better": "auc"}, SQUARES + RECOMMENDED, WITH_SQUARES
         ),
         _differences(found, rival, {f"with all if ours has {title_of(other)}": "auc"}, RECOMMENDED, other),
     ]

@@ -292,13 +292,27 @@ def test_with_squares_a_linear_model_sees_what_is_far_from_the_usual_either_way(
     assert with_squares(np.array([[-2.0, 9.0]])).tolist() == [[-2.0, 9.0, 4.0, 16.0]]
 
 
+def test_whether_squares_are_seen_is_chosen_by_the_held_out_part():
+    random = np.random.default_rng(0)
+    features, noise = random.normal(size=(600, 20)), random.normal(size=600)
+    train, held_out = np.arange(200), np.arange(200, 600)
+    either_way, one_way = np.abs(features[:, 0]) > 1.0, features[:, :4].sum(axis=1) + noise > 0
+    for positive, sees_squares in ((either_way, True), (one_way, False)):
+        part = Part(features, positive, np.ones(600))
+        choice = QUADRATIC.choose(part.rows(train), part.rows(held_out), 0)
+        assert choice.setting[0] is sees_squares
+        assert choice.loss == pytest.approx(part.rows(held_out).loss(choice.held_out_scores))
+        if not sees_squares:
+            linear = CLASSIFIERS["lr"].choose(part.rows(train), part.rows(held_out), 0)
+            assert choice.setting[1] == linear.setting
+
+
 def test_the_scale_of_squares_is_that_of_the_rows_that_are_learnt_from():
     random = np.random.default_rng(0)
     part = Part(random.normal(size=(100, 2)), random.random(100) < 0.5, np.ones(100))
-    far = Part(part.features + 1_000.0, part.positive, part.weights)
-    assert QUADRATIC.choose(part, far, 0).held_out_scores.shape == (100,)
-    alone = QUADRATIC.fit(part, 1.0, 0)(far.features[:1])
-    assert alone == pytest.approx(QUADRATIC.fit(part, 1.0, 0)(far.features)[:1]), "whatever else is asked about"
+    far = part.features + 1_000.0
+    scores = QUADRATIC.fit(part, (True, 1.0), 0)
+    assert scores(far[:1]) == pytest.approx(scores(far)[:1]), "whatever else is asked about"
 
 
 def test_goals_take_ours_with_squares_where_they_were_measured_and_a_rival_in_its_best_way():
@@ -310,10 +324,10 @@ def test_goals_take_ours_with_squares_where_they_were_measured_and_a_rival_in_it
     runs[SQUARES + RECOMMENDED] = measured_run(**{WITH_SQUARES: {"auc": 0.79}})
     [goal] = goals_of(found, None)
     assert goal.stands == "missed", "though values alone are ahead: which way counts was decided beforehand"
-    assert "with logistic regression on values and squares 0.790 (on values alone 0.810), of manual" in goal.claim
+    assert "with logistic regression (with squares if better) 0.790 (on values alone 0.810), of manual" in goal.claim
     runs[SQUARES + MANUAL] = measured_run(**{WITH_SQUARES: {"auc": 0.85}})
     [goal] = goals_of(found, None)
-    assert "of manual with Logistic regression on values and squares 0.850" in goal.claim
+    assert "of manual with Logistic regression (with squares if better) 0.850" in goal.claim
 
 
 def test_no_model_of_two_is_believed_without_bound():
