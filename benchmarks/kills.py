@@ -26,6 +26,7 @@ from pathlib import Path
 import deltalake
 import duckdb
 import pyarrow.compute as pc
+from ending import exit_with
 from machine import ROOT, in_words, machine
 
 from infobehavior.artefacts import read_json, write_json, write_text
@@ -385,4 +386,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

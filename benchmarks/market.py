@@ -6,11 +6,11 @@ Nothing is learnt from the market here: the difficulty is set by features that c
 """
 
 import argparse
-import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from ending import exit_with
 from machine import ROOT, in_words, machine
 
 import infobehavior
@@ -116,4 +116,4 @@ def _cell(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -8,12 +8,12 @@ some sellers are abnormal from the second month on, so that there are violations
 
 import argparse
 import logging
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 
 from contest.contestants import fastest_precision
 from contest.page import RESULTS, write_page
+from ending import exit_with
 from machine import ROOT, machine
 
 import infobehavior
@@ -80,4 +80,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

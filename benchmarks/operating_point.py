@@ -7,12 +7,12 @@ doesn't have the required precision at the threshold that was chosen.
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from ending import exit_with
 from numpy.typing import NDArray
 
 from infobehavior.fusion.calibration import calibrate
@@ -151,4 +151,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

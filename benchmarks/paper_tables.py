@@ -10,11 +10,11 @@ with products in bfloat16 where the processor has it.
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
 from contest.contestants import fastest_precision
 from contest.page import RESULTS, write_page
+from ending import exit_with
 from machine import ROOT, machine
 
 from infobehavior.experiments.tables import TABLES, count_rows, write_table
@@ -65,4 +65,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

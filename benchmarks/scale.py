@@ -7,12 +7,12 @@ account does is assumed and said. A rate that is measured anew changes the page 
 """
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ending import exit_with
 from machine import ROOT
 
 from infobehavior.artefacts import read_json, write_text
@@ -384,4 +384,4 @@ in one account takes seconds (performance.md, "Growth").
 """
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

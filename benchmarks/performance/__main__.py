@@ -12,14 +12,13 @@ import argparse
 import importlib
 import json
 import logging
-import sys
 import time
 from pathlib import Path
 
+from ending import exit_with
 from machine import ROOT, in_words, machine
 
 from infobehavior.artefacts import write_atomically, write_json
-from infobehavior.errors import InputError
 from infobehavior.threads import spin_briefly
 from performance.measure import MISSED, REACHED
 
@@ -108,8 +107,4 @@ _NOT_MEASURED = """\
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"performance: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    exit_with(main)
