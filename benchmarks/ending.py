@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from infobehavior.errors import InputError, one_line
 
 
-def exit_with(main: Callable[[], int]) -> None:
+def exit_with(main: Callable[[], int]) -> NoReturn:
     """End the process with what `main` returns; where something that was given can't be used, with one line and 2."""
     try:
         code = main()

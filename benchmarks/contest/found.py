@@ -85,6 +85,24 @@ class Found:
         return mean(took) - 1 if took else 0.0
 
 
+@dataclass(frozen=True)
+class Way:
+    """Rows of someone with a classifier.
+
+    Attributes:
+        name: of the rows.
+        classifier: its key.
+    """
+
+    name: str
+    classifier: str
+
+
+def ways_alone(name: str) -> list[Way]:
+    """The ways of someone's vectors by themselves, logistic regression first."""
+    return [*(Way(name, classifier) for classifier in USED), Way(SQUARES + name, WITH_SQUARES)]
+
+
 def title_of(classifier: str) -> str:
     """Of what stands in the column of classifiers."""
     if classifier in CLASSIFIERS:

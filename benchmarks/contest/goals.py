@@ -7,10 +7,10 @@ from statistics import mean
 from typing import Literal
 
 from contest.contestants import BOTH, MANUAL, PEERS
-from contest.found import NOTABLE, RECOMMENDED, Found, title_of
+from contest.found import NOTABLE, RECOMMENDED, Found, Way, title_of, ways_alone
 from contest.judging import FOLDS, LINKING, RANK, USED, p_value, p_value_of_blocks
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
-from contest.squares import SQUARES, WITH_SQUARES
+from contest.squares import WITH_SQUARES
 from contest.tasks import NOT_UNSEEN
 
 LEVEL = 0.05
@@ -90,23 +90,9 @@ def _standing(ours: float, theirs: float) -> Standing:
     return "reached" if ours > theirs else "missed"
 
 
-@dataclass(frozen=True)
-class _Way:
-    """Rows of someone with a classifier.
-
-    Attributes:
-        name: of the rows.
-        classifier: its key.
-    """
-
-    name: str
-    classifier: str
-
-
-def _alone(found: Found, name: str, seeds: Sequence[str]) -> list[_Way]:
+def _alone(found: Found, name: str, seeds: Sequence[str]) -> list[Way]:
     """The ways of someone's vectors by themselves that have all of these seeds, logistic regression first."""
-    ways = [*(_Way(name, classifier) for classifier in USED), _Way(SQUARES + name, WITH_SQUARES)]
-    return [way for way in ways if set(seeds) <= set(found.common_seeds(way.name))]
+    return [way for way in ways_alone(name) if set(seeds) <= set(found.common_seeds(way.name))]
 
 
 def _beats(found: Found, rival: str, seeds: list[str]) -> Goal:
@@ -134,10 +120,10 @@ def _links_better(found: Found, rival: str, seeds: list[str]) -> Goal:
     return Goal(found.task.name, rival, claim, _standing(*means), p, _marks(found, rival))
 
 
-_LATE = _Way(LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION), _Way(LATE + MANUAL, MANUAL_ALONE)
+_LATE = Way(LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION), Way(LATE + MANUAL, MANUAL_ALONE)
 
 
-def _together_and_alone(found: Found, validated: Found | None) -> tuple[_Way, list[_Way], list[str]] | None:
+def _together_and_alone(found: Found, validated: Found | None) -> tuple[Way, list[Way], list[str]] | None:
     """What stands for both together, the ways of manual features alone, and the seeds that all of them have.
 
     Both together are the mean of two models, which the validation part decided once for all tasks, and then manual
@@ -147,7 +133,7 @@ def _together_and_alone(found: Found, validated: Found | None) -> tuple[_Way, li
     if seeds := found.common_seeds(together.name, alone.name, MANUAL):
         return together, [*_alone(found, MANUAL, seeds), alone], seeds
     if seeds := found.common_seeds(BOTH + RECOMMENDED, MANUAL):
-        return _Way(BOTH + RECOMMENDED, _chosen(validated)), _alone(found, MANUAL, seeds), seeds
+        return Way(BOTH + RECOMMENDED, _chosen(validated)), _alone(found, MANUAL, seeds), seeds
     return None
 
 
@@ -159,7 +145,7 @@ def _chosen(validated: Found | None) -> str:
     return max(USED, key=lambda classifier: mean(validated.values(name, classifier, "auc")))
 
 
-def _adds(found: Found, together: _Way, alone: list[_Way], seeds: list[str]) -> Goal:
+def _adds(found: Found, together: Way, alone: list[Way], seeds: list[str]) -> Goal:
     """Both together against manual features in the way that is their best, of each metric and of the test part."""
     pairs = {
         metric: (_best([together], found, metric, seeds), _best(alone, found, metric, seeds)) for metric in METRICS
@@ -177,12 +163,12 @@ def _adds(found: Found, together: _Way, alone: list[_Way], seeds: list[str]) -> 
     return Goal(found.task.name, BOTH, claim, stands, p_value(*decisive, FOLDS), _marks(found, BOTH))
 
 
-def _best(ways: list[_Way], found: Found, metric: str, seeds: list[str]) -> list[float]:
+def _best(ways: list[Way], found: Found, metric: str, seeds: list[str]) -> list[float]:
     """The values of the way whose mean is the highest."""
     return max((_values(way, found, metric, seeds) for way in ways), key=mean)
 
 
-def _values(way: _Way, found: Found, metric: str, seeds: Sequence[str]) -> list[float]:
+def _values(way: Way, found: Found, metric: str, seeds: Sequence[str]) -> list[float]:
     """Of all folds of these seeds."""
     return found.values(way.name, way.classifier, metric, list(seeds))
 
@@ -234,7 +220,7 @@ def _beside(found: Found) -> Iterator[Beside]:
             (BOTH, USED, "side by side, of each metric by the better of two classifiers"),
         ):
             if seeds := found.common_seeds(before + RECOMMENDED, before + peer):
-                ours, theirs = ([_Way(before + who, one) for one in classifiers] for who in (RECOMMENDED, peer))
+                ours, theirs = ([Way(before + who, one) for one in classifiers] for who in (RECOMMENDED, peer))
                 pairs = {
                     metric: (_best(ours, found, metric, seeds), _best(theirs, found, metric, seeds))
                     for metric in METRICS

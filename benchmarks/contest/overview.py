@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from statistics import mean
 
 from contest.contestants import BOTH, MANUAL, PEERS, SUPERVISED
-from contest.found import RECOMMENDED, Found
-from contest.judging import ITSELF, LINKING, RANK, USED
+from contest.found import RECOMMENDED, Found, Way, ways_alone
+from contest.judging import ITSELF, LINKING, RANK
 from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
 from contest.squares import SQUARES, WITH_SQUARES
 from contest.tables import head
@@ -42,27 +42,27 @@ def _row(found: Found, metric: str) -> str:
         return ""
     cells = [_cell(found, _ways(found, name), asked) for name in BY_ITSELF]
     cells += [
-        _cell(found, [(LATE + MANUAL, MANUAL_ALONE)], asked),
-        _cell(found, [(LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION)], asked),
+        _cell(found, [Way(LATE + MANUAL, MANUAL_ALONE)], asked),
+        _cell(found, [Way(LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION)], asked),
     ]
     positives = f"{found.content['positives']:,} of " if found.task.label else ""
     size = f"{positives}{found.content['accounts']:,}"
     return f"| {found.task.title} | {size} | {' | '.join(cells)} |"
 
 
-def _ways(found: Found, name: str) -> Sequence[tuple[str, str]]:
+def _ways(found: Found, name: str) -> Sequence[Way]:
     """Rows and classifiers of which the best is shown."""
     if not found.task.label:
-        return [(name, LINKING)]
+        return [Way(name, LINKING)]
     if name == SUPERVISED:
-        return [(name, ITSELF)]
+        return [Way(name, ITSELF)]
     if name.startswith(SQUARES):
-        return [(name, WITH_SQUARES)]
+        return [Way(name, WITH_SQUARES)]
     if name in (RECOMMENDED, PAPER):
-        return [(name, USED[0])]
-    return [*((name, classifier) for classifier in USED), (SQUARES + name, WITH_SQUARES)]
+        return ways_alone(name)[:1]
+    return ways_alone(name)
 
 
-def _cell(found: Found, ways: Sequence[tuple[str, str]], metric: str) -> str:
-    means = [mean(values) for name, one in ways if (values := found.values(name, one, metric))]
+def _cell(found: Found, ways: Sequence[Way], metric: str) -> str:
+    means = [mean(values) for way in ways if (values := found.values(way.name, way.classifier, metric))]
     return f"{max(means):.3f}" if means else ""
