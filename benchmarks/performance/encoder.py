@@ -176,15 +176,28 @@ def _differences(ours: InfoBehavior, batch: WindowBatch) -> dict[str, float]:
     found = {}
     for dtype, limit in MAX_DIFFERENCE.items():
         model = copy.deepcopy(ours).to(dtype).eval()
-        (our_outputs, our_gradients), (outputs, gradients) = (
-            _outputs_and_gradients(encoder, model, batch) for encoder in (model, PaddedInfoBehavior(model).eval())
-        )
+        with _whole_float32():
+            (our_outputs, our_gradients), (outputs, gradients) = (
+                _outputs_and_gradients(encoder, model, batch) for encoder in (model, PaddedInfoBehavior(model).eval())
+            )
         name = str(dtype).removeprefix("torch.")
         found[f"outputs, {name}"] = _relative(our_outputs, outputs)
         found[f"gradients, {name}"] = _relative(our_gradients, gradients)
         assert found[f"outputs, {name}"] < limit, found
     assert found["gradients, float64"] < MAX_DIFFERENCE[torch.float64], found
     return found
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """On GPUs PyTorch convolves float32 with ten of its 23 bits, unless it is told otherwise."""
+    setting = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = setting.fp32_precision
+    setting.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before
 
 
 def _outputs_and_gradients(
