@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from infobehavior import InfoBehavior, embed, pretrain
+from infobehavior import embed, pretrain
 from infobehavior.downstream.embeddings import read_embeddings
 from infobehavior.errors import InputError
 from infobehavior.pretraining.config import PRESETS
@@ -73,9 +73,10 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_bytes(minutes, tmp_path,
             raise KeyboardInterrupt
         return step(self, number, *args)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Training, "step", stopping)
+    monkeypatch.setattr(Training, "step", stopping)
+    with pytest.raises(KeyboardInterrupt):
         pretrain(minutes.path, tmp_path / "stopped", config=config)
+    monkeypatch.undo()
     assert trained(minutes, tmp_path / "stopped", config) == undisturbed
 
 
@@ -106,6 +107,10 @@ def test_kept_spans_make_the_same_bytes_or_are_refused(minutes, tmp_path):
     try:
         embed(minutes.path, model, tmp_path / "kept", date=DAY, device="cuda", keep_spans=True)
     except InputError as error:
-        assert "depend on what else is in its batch" in str(error)
+        refusal = str(error)
     else:
+        refusal = None
+    if refusal is None:
         assert np.array_equal(vectors(tmp_path / "kept"), vectors(tmp_path / "anew"))
+    else:
+        assert "depend on what else is in its batch" in refusal

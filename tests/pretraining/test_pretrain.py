@@ -13,7 +13,8 @@ from infobehavior.data.clock import MINUTES_PER_DAY, local_minutes
 from infobehavior.errors import InputError
 from infobehavior.model.infobehavior import CONFIG_FILE
 from infobehavior.pretraining.pretrain import TRAINING_LOG
-from infobehavior.pretraining.training import prepare_training
+from infobehavior.pretraining.processes import Processes
+from infobehavior.pretraining.training import Training, prepare_training
 from small_minutes import (
     FIRST_DAY,
     NUM_DAYS,
@@ -91,6 +92,25 @@ def test_a_device_that_is_not_there_is_refused(minutes, tmp_path):
     with pytest.raises(InputError, match="there is no device cuda:64"):
         pretrain(minutes.path, tmp_path, config=tiny_config(device="cuda:64"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_gpu_a_step_is_read_while_the_one_before_is_computed(minutes, monkeypatch):
+    training = prepare_training(minutes.path, tiny_config(), None, None)
+    assert list(training.read_ahead(range(2, 5))) == [None, None, None]
+    begun = []
+
+    def read(_, step):
+        begun.append(step)
+        return f"what step {step} reads"
+
+    monkeypatch.setattr(Training, "read", read)
+    on_gpu = replace(training, processes=Processes(torch.device("cuda")))
+    given = on_gpu.read_ahead(range(2, 5))
+    assert list(given) == ["what step 2 reads", "what step 3 reads", "what step 4 reads"]
+    assert begun == [2, 3, 4]
+    assert list(on_gpu.read_ahead(range(5, 5))) == []
+    several = replace(training, processes=Processes(torch.device("cuda"), 0, 2))
+    assert list(several.read_ahead(range(2))) == [None, None]
 
 
 def test_training_lowers_the_loss(minutes, tmp_path):

@@ -23,7 +23,7 @@ from infobehavior.model.device import find_device
 from infobehavior.model.float32_products import rows_are_independent
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.model.reproducible import reproducible
-from infobehavior.model.span_pooling import WINDOWS_AT_ONCE
+from infobehavior.model.span_pooling import windows_at_once
 from infobehavior.progress import progress
 
 MINUTES_PER_BATCH = 10_000
@@ -212,7 +212,7 @@ def _refuse_dependent_rows(model: InfoBehavior) -> None:
     """
     grid, kernel = model.grid, model.span_cnn.kernel().flatten(0, 1)
     spans_of_minute = -(-grid.span_minutes // grid.stride_minutes)
-    max_windows = WINDOWS_AT_ONCE + grid.span_minutes
+    max_windows = windows_at_once(kernel.device) + grid.span_minutes
     max_spans = max(spans_of_minute * MINUTES_PER_BATCH, grid.num_spans)
     are_independent = rows_are_independent(lambda rows: rows @ kernel, max_windows, len(kernel), kernel.device)
     for layer in (model.span_projection, model.span_mean):

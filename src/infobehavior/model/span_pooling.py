@@ -18,6 +18,13 @@ LENGTH_GROWTH = 1.1
 WINDOWS_AT_ONCE = 16_384
 """Windows that are convolved at once, so that what is needed on the way stays in the processor's cache."""
 
+WINDOWS_AT_ONCE_ON_GPU = 1 << 18
+"""Likewise on a GPU, which would wait for many small chunks to be handed to it."""
+
+ROWS_OF_NOTHING_ON_GPU = 4_096
+"""On a GPU sums into one row wait for each other where they are to be the same bytes each time. So the gradients of
+what lies before spans, which nobody reads, go to many rows."""
+
 MINUTES_OF_LONG_SPANS = 32
 """From this average on, only windows that were the strongest take part in the backward pass."""
 
@@ -41,6 +48,11 @@ def strongest_windows(
         minutes, kernel = (x.to(torch.get_autocast_dtype(x.device.type)) for x in (minutes, kernel))
     strongest: Tensor = _StrongestWindows.apply(minutes, span_lengths, kernel)  # type: ignore[no-untyped-call]
     return strongest
+
+
+def windows_at_once(device: torch.device) -> int:
+    """How many windows are convolved at once."""
+    return WINDOWS_AT_ONCE if device.type == "cpu" else WINDOWS_AT_ONCE_ON_GPU
 
 
 class _StrongestWindows(torch.autograd.Function):
@@ -71,15 +83,18 @@ class _StrongestWindows(torch.autograd.Function):
         and_nothing, flat_kernel = _and_nothing(minutes), kernel.flatten(0, 1)
         # Sums over many chunks, which bfloat16 would round away.
         precise = torch.promote_types(minutes.dtype, torch.float32)
-        of_minutes, of_kernel = (torch.zeros_like(x, dtype=precise) for x in (and_nothing, flat_kernel))
+        rows_of_nothing = 1 if minutes.device.type == "cpu" else ROWS_OF_NOTHING_ON_GPU
+        of_minutes = minutes.new_zeros(len(minutes) + rows_of_nothing, minutes.shape[1], dtype=precise)
+        of_kernel = torch.zeros_like(flat_kernel, dtype=precise)
         for chunk in ctx.chunks:
             minute, place = _winning(chunk, winner.index_select(0, chunk.span))
             of_convolved = gradient.new_zeros(len(minute), kernel.shape[2])
             of_convolved.scatter_(0, place, gradient.index_select(0, chunk.span))
             of_kernel += _windows(and_nothing, minute).T @ of_convolved
             of_windows = (of_convolved @ flat_kernel.T).view(-1, minutes.shape[1])
-            of_minutes.index_add_(0, minute.flatten(), of_windows.to(precise))
-        return of_minutes[:-1].to(minutes.dtype), None, of_kernel.view_as(kernel).to(kernel.dtype)
+            row = _spread_nothing(minute.flatten(), len(minutes), rows_of_nothing)
+            of_minutes.index_add_(0, row, of_windows.to(precise))
+        return of_minutes[: len(minutes)].to(minutes.dtype), None, of_kernel.view_as(kernel).to(kernel.dtype)
 
 
 @dataclass(frozen=True)
@@ -111,6 +126,14 @@ class _Chunk:
 def _and_nothing(minutes: Float[Tensor, "minutes minute_dim"]) -> Float[Tensor, "minutes_and_one minute_dim"]:
     """Minutes and, after them, the zeros that lie before each span."""
     return torch.cat([minutes, minutes.new_zeros(1, minutes.shape[1])])
+
+
+def _spread_nothing(minute: Int[Tensor, " places"], num_minutes: int, rows_of_nothing: int) -> Int[Tensor, " places"]:
+    """The row of each minute; what stands for nothing has each of the rows after them in turn."""
+    if rows_of_nothing == 1:
+        return minute
+    in_turn = torch.arange(len(minute), device=minute.device) % rows_of_nothing
+    return torch.where(minute < num_minutes, minute, num_minutes + in_turn)
 
 
 def _windows(
@@ -147,13 +170,14 @@ def _strongest(
 
 
 def _chunks(span_lengths: Int[Tensor, " spans"], widest: int) -> Iterator[_Chunk]:
-    """Cut the spans, in order of length, into chunks of about WINDOWS_AT_ONCE windows."""
+    """Cut the spans, in order of length, into chunks of about as many windows as the device takes at once."""
     lengths = span_lengths.cpu().numpy()
+    at_once = windows_at_once(span_lengths.device)
     first_minute = np.cumsum(lengths) - lengths
     order = np.argsort(lengths, kind="stable")
     padded = _padded_lengths(lengths[order])
     first_window = np.cumsum(padded) - padded
-    for chunk in np.split(np.arange(len(order)), np.flatnonzero(np.diff(first_window // WINDOWS_AT_ONCE)) + 1):
+    for chunk in np.split(np.arange(len(order)), np.flatnonzero(np.diff(first_window // at_once)) + 1):
         span, last = order[chunk], lengths[order[chunk]] - 1
         minute = _minutes_of_windows(first_minute[span], last, padded[chunk], widest)
         minute = np.pad(minute, ((0, rounded_rows(len(minute)) - len(minute)), (0, 0)), constant_values=-1)

@@ -138,8 +138,9 @@ def _train(training: Training, out: Path, log: list[dict[str, float]]) -> None:
         _keep(training, out, log)
     started, before = time.monotonic(), len(log)
     with progress("pre-training", config.num_steps - before, told=is_first) as advance:
-        for step in range(before, config.num_steps):
-            log.append(training.step(step))
+        steps = range(before, config.num_steps)
+        for step, given in zip(steps, training.read_ahead(steps), strict=True):
+            log.append(training.step(step, given))
             pairs_per_second = (len(log) - before) * config.batch_size / (time.monotonic() - started)
             advance(note=f"loss {log[-1]['loss']:.3f}, {pairs_per_second:.0f} pairs/s")
             if (step + 1) % config.checkpoint_every == 0:

@@ -3,9 +3,11 @@
 import hashlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +118,33 @@ class Training:
         own = pair_months(given.batch, encoded.float(), given.masked, given.labels, self.model.readouts)
         return whole_step(own, given.share, self.processes)
 
-    def step(self, step: int) -> dict[str, float]:
+    def read_ahead(self, steps: range) -> Iterator[StepInput | None]:
+        """What each step reads: while a GPU computes one step, a thread reads the next. None where a step is to read.
+
+        The processor, where it computes, has no time for both; and several processes, which talk while they read, must
+        all say the same in the same order.
+        """
+        if self.device.type == "cpu" or self.processes.size > 1:
+            yield from repeat(None, len(steps))
+            return
+        with ThreadPoolExecutor(1) as reader:
+            coming = [reader.submit(self.read, step) for step in steps[:1]]
+            for step in steps:
+                given = coming.pop().result()
+                coming += [reader.submit(self.read, following) for following in range(step + 1, steps.stop)[:1]]
+                yield given
+
+    def step(self, step: int, given: StepInput | None = None) -> dict[str, float]:
         """Take one step: equation 6, clipping, AdamW; gives each task's loss.
+
+        Args:
+            step: which one, counted from 0.
+            given: what `read` gave of it, if it has been read.
 
         Of several processes each makes all losses of the whole step, of which it encodes a part; the sum of their
         gradients is that of the whole. So all take the same step.
         """
-        config, given = self.config, self.read(step)
+        config, given = self.config, given or self.read(step)
         # Dropout of the first of several processes is drawn as that of one alone: a last 0 changes no draw.
         torch.manual_seed(int(seeded(config.seed, 3, step, self.processes.rank).integers(2**62)))
         months = self.encode(given)
