@@ -37,7 +37,8 @@ def in_words(described: dict[str, Any]) -> str:
     memory = f"{described['memory_bytes'] / 1e9:.0f} GB, " if "memory_bytes" in described else ""
     cores = f"{described['cores']} cores ({described['processor']}; {memory}{wait})"
     commit = f", commit {described['commit']}" if "commit" in described else ""
-    return f"{cores}, {versions}{commit}"
+    gpu = f"one {described['card']} and " if "card" in described else ""
+    return f"{gpu}{cores}, {versions}{commit}"
 
 
 def _processor() -> str:

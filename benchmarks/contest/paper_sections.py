@@ -48,8 +48,9 @@ def offline_section(content: dict[str, Any]) -> str:
     rows, counts = ([Row(**row) for row in content[name]] for name in ("rows", "counts"))
     steps, preset, table = content["config"]["num_steps"], content["preset"], content["table"]
     precision, threads = content["config"]["precision"], content["config"]["num_threads"]
+    device = "" if content["config"]["device"] == "cpu" else f" --device {content['config']['device']}"
     lines = [
-        f"{_title(content)}, preset `{preset}`",
+        f"{_title(content)}, preset `{preset}`, {steps:,} steps",
         "",
         f"{_market(content)}; products of the encoder are in {precision}.",
         " ".join(f"{line}." for line in content["data"]),
@@ -61,7 +62,7 @@ def offline_section(content: dict[str, Any]) -> str:
         "kind of positives against all negatives; `normal` are sellers labelled abnormal by mistake, and few.",
         "",
         f"`PYTHONPATH=benchmarks python benchmarks/paper_tables.py --table {table} --preset {preset} "
-        f"--num-steps {steps} --seeds {len(content['seeds'])} --num-threads {threads}`, simulated, "
+        f"--num-steps {steps} --seeds {len(content['seeds'])} --num-threads {threads}{device}`, simulated, "
         f"{in_words(content['machine'])}.",
         "",
     ]

@@ -271,7 +271,7 @@ def representation(data: OfflineData, config: PretrainConfig) -> NDArray[np.floa
     )
     out = data.folder / "embeddings" / definition_hash([folder.name, model.model_id, data.asked])
     if not (out / DEFINITION_FILE).exists() or (out / UNFINISHED_FILE).exists():
-        embed(data.minutes.path, folder, out, as_of=data.evaluated_file)
+        embed(data.minutes.path, folder, out, as_of=data.evaluated_file, device=config.device)
     embedded = read_embeddings(out)
     if not embedded.windows["entity_id"].equals(data.windows["entity_id"]):
         raise InputError(f"{out} has embeddings of other accounts than those that are judged; remove it and run again")
