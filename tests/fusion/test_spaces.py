@@ -67,9 +67,11 @@ def as_one_file(table):
 FORMS = [as_folder_of_day, as_file_of_day, as_plain_folder, as_one_file]
 
 
+@pytest.mark.parametrize("kind", ["representation", "vector"])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_space_is_known_in_whatever_form_a_table_is_given(tmp_path, form):
-    assert space_of(form(write_embeddings(tmp_path / "sellers"))) == MODEL
+def test_the_space_is_known_in_whatever_form_a_table_is_given(tmp_path, form, kind):
+    """A group of vectors without columns takes the embeddings too."""
+    assert space_of(form(write_embeddings(tmp_path / "sellers")), kind=kind) == MODEL
 
 
 @pytest.mark.parametrize("form", FORMS[:2])
@@ -89,8 +91,9 @@ def test_rows_of_several_models_are_refused(tmp_path):
     with pytest.raises(InputError, match=said):
         space_of(table)
     assert space_of(table, kind="numbers", columns=("score",)) is None  # there it may mean anything
-    with pytest.raises(InputError, match=said):
-        space_of(table, kind="vector", columns=("embedding",))
+    for columns in ((), ("embedding",)):
+        with pytest.raises(InputError, match=said):
+            space_of(table, kind="vector", columns=columns)
 
 
 @pytest.mark.parametrize("command", [fuse_predict, fuse_evaluate])
@@ -101,6 +104,39 @@ def test_embeddings_of_another_model_are_refused_in_any_form(later, fused, tmp_p
     with pytest.raises(InputError, match=said + "`infobehavior align` them, or train again"):
         command(later, fused, tmp_path / "out", tables={"seller": table})
     assert not (tmp_path / "out").exists()
+
+
+def as_vectors(table):
+    """A configuration that takes embeddings for any vectors, as it takes those of pictures."""
+    return small_config(table, groups={"seller": {"kind": "vector", "table": str(table)}})
+
+
+@pytest.fixture(scope="module")
+def fused_vectors(listed, tmp_path_factory):
+    """Trained on one file, which tells of the model in its rows alone."""
+    folder = tmp_path_factory.mktemp("vectors")
+    fuse_train(listed, as_vectors(as_one_file(write_embeddings(folder / "sellers"))), folder / "model")
+    return folder / "model"
+
+
+@pytest.mark.parametrize("command", [fuse_predict, fuse_evaluate])
+@pytest.mark.parametrize("form", FORMS)
+def test_embeddings_of_another_model_are_refused_as_any_vectors_too(later, fused_vectors, tmp_path, command, form):
+    table = form(write_embeddings(tmp_path / "sellers", model=OTHER))
+    with pytest.raises(InputError, match=f"group seller was trained on embeddings of model {MODEL}, but .* of {OTHER}"):
+        command(later, fused_vectors, tmp_path / "out", tables={"seller": table})
+
+
+def test_vectors_of_no_model_of_ours_are_joined_as_they_are(listed, later, tmp_path):
+    """Such as those of pictures: a line tells that another model's wouldn't be noticed, and that is all."""
+    table = without_models(write_embeddings(tmp_path / "sellers"))
+    pq.write_table(pq.read_table(table).rename_columns({"embedding": "picture"}), table)
+    trained = fuse_train(listed, as_vectors(table), tmp_path / "model")
+    predicted = fuse_predict(later, tmp_path / "model", tmp_path / "out")
+    for lines in (trained.lines(), predicted.lines()):
+        assert lines.count(UNKNOWN.replace("embeddings", "vectors")) == 1
+    assert trained.model.spaces == {}
+    assert predicted.num_examples == 120
 
 
 def without_models(table):

@@ -51,9 +51,10 @@ def refuse_other_spaces(groups: Mapping[str, Group], spaces: Mapping[str, str], 
 
 
 def unknown_spaces(groups: Mapping[str, Group], *known: Mapping[str, str]) -> list[str]:
-    """A line for each group of embeddings of which it isn't known, now or in the training, which model made them."""
+    """A line for each group of vectors of which it isn't known, now or in the training, which model made them."""
     return [
-        f"warning: nothing tells which model made the embeddings of {name}, so those of another one aren't noticed"
+        f"warning: nothing tells which model made the {'vectors' if group.kind == 'vector' else 'embeddings'} of {name}, "
+        "so those of another one aren't noticed"
         for name, group in groups.items()
         if group.table and (_has_vectors(group) or any(name in spaces for spaces in known))
         if not all(name in spaces for spaces in known)
@@ -92,7 +93,8 @@ def _space(table: Path, group: Group) -> str | None:
 
 
 def _has_vectors(group: Group) -> bool:
-    return group.kind == "representation" or EMBEDDING in group.columns
+    """What other columns hold, such as numbers, `model_id` may tell nothing of."""
+    return group.kind in ("representation", "vector") or EMBEDDING in group.columns
 
 
 def _space_of_day(path: Path) -> str | None:
