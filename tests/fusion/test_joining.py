@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infobehavior.data.events import connect
+from infobehavior.data.tables import column_moments
 from infobehavior.errors import InputError
 from infobehavior.fusion.config import MOST_HOURS, ExampleColumns, Group
 from infobehavior.fusion.joining import Keys, age_lines, ages_in_days, joined
@@ -192,6 +193,41 @@ def test_moments_without_a_zone_are_local(tmp_path, time_zone, kind):
     expected = plain_join([(7, instant, place) for place, instant in enumerate(instants)], rows)
     values, _ = found(table, rows, time_zone=time_zone)
     assert [None if value is None else int(value) for value in values] == expected
+
+
+def local_rows(path, local, time_zone="Europe/Berlin"):
+    """A row at a local time; and which of some instants, ten minutes apart, it is joined to."""
+    if path.suffix == ".csv":
+        path.write_text(f"entity_id,as_of,value\n7,{local},1\n")
+    else:
+        write([(7, local, 1)], path, as_of=pa.timestamp("us"))
+    first = local.replace(tzinfo=UTC) - 4 * HOURS
+    instants = [first + place * HOURS / 6 for place in range(30)]
+    values, _ = found(path, [(7, instant) for instant in instants], time_zone=time_zone)
+    return [instant for instant, value in zip(instants, values, strict=True) if value is not None]
+
+
+def readings(local, time_zone="Europe/Berlin"):
+    """The instants that a local time may mean."""
+    return [local.replace(tzinfo=ZoneInfo(time_zone), fold=fold).astimezone(UTC) for fold in (0, 1)]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize("minute", [0, 30, 50])
+@pytest.mark.parametrize("day", [date(2024, 10, 27), date(2024, 3, 31), date(2024, 5, 5)])
+def test_a_row_is_never_joined_before_the_later_of_what_its_moment_may_mean(tmp_path, ending, minute, day):
+    """Clocks in Berlin showed two o'clock twice in October, and skipped it in March."""
+    local = datetime(day.year, day.month, day.day, 2, minute)
+    assert local_rows(tmp_path / f"t.{ending}", local)[0] == max(readings(local))
+
+
+def test_in_the_hour_that_clocks_show_twice_an_example_comes_before_a_row(tmp_path):
+    """Of one local time, which nobody can tell from the other."""
+    local = datetime(2024, 10, 27, 2, 30)
+    moments = column_moments(pa.chunked_array([pa.array([local])]), "Europe/Berlin", "rows")
+    earlier, later = readings(local)
+    assert moments.to_pylist() == [micros(earlier)]
+    assert local_rows(tmp_path / "t.parquet", local)[0] == later == earlier + HOURS
 
 
 def test_moments_of_a_csv_may_have_zones(tmp_path):

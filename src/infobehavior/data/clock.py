@@ -174,23 +174,35 @@ def _midnight(day: date, time_zone: str) -> int:
     return wall - _whole_minutes(_naive(wall).replace(tzinfo=ZoneInfo(time_zone)).utcoffset())
 
 
-def parse_moment(value: object, time_zone: str) -> int:
+def parse_moment(value: object, time_zone: str, *, latest: bool = False) -> int:
     """Read a moment as epoch microseconds.
 
     Args:
         value: ISO 8601 text, a date (its local midnight), or a datetime; without a zone it is local time.
         time_zone: IANA name.
+        latest: whether a local time that a clock shows twice is the later one, rather than the earlier one; a time that
+            it skips is read with the offset before the jump in any case, which is the later reading.
 
     Raises:
         InputError: the text is not a moment, or it is of another type.
+
+    Example:
+        >>> first, last = (parse_moment("2024-10-27 02:30", "Europe/Berlin", latest=latest) for latest in (False, True))
+        >>> (last - first) // MICROSECONDS
+        3600
     """
     moment = _from_text(value) if isinstance(value, str) else value
     if not isinstance(moment, date):
         raise InputError(f"expected a date, a time or text, got {_TYPE_NAMES.get(type(value), type(value).__name__)}")
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=ZoneInfo(time_zone))
+    if moment.tzinfo is not None:
+        return _microseconds(moment)
+    moment = moment.replace(tzinfo=ZoneInfo(time_zone))
+    return max(_microseconds(moment.replace(fold=fold)) for fold in (0, 1)) if latest else _microseconds(moment)
+
+
+def _microseconds(moment: datetime) -> int:
     return (moment.astimezone(UTC).replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
 
 

@@ -45,13 +45,14 @@ def _read_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> pa.Table
         raise InputError(f"can't read {path} as Parquet: {first_line(error)}") from None
 
 
-def column_moments(column: pa.ChunkedArray, time_zone: str, where: str) -> pa.Array:
+def column_moments(column: pa.ChunkedArray, time_zone: str, where: str, *, latest: bool = False) -> pa.Array:
     """Microseconds since the epoch of each value, null for null; few are distinct, so each distinct one is read once.
 
     Args:
         column: times with or without a zone, dates, or text.
         time_zone: of times without one.
         where: the table, for messages.
+        latest: which of the moments that one local time may mean, see `parse_moment`.
 
     Raises:
         InputError: a value isn't a moment, or lies outside the years 2 to 9998.
@@ -60,14 +61,14 @@ def column_moments(column: pa.ChunkedArray, time_zone: str, where: str) -> pa.Ar
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
     chunks = column.dictionary_encode().unify_dictionaries().chunks
     values = chunks[0].dictionary.to_pylist() if chunks else []
-    moments = pa.array([as_moment(value, time_zone, where) for value in values], pa.int64())
+    moments = pa.array([as_moment(value, time_zone, where, latest=latest) for value in values], pa.int64())
     return pa.concat_arrays([moments.take(chunk.indices) for chunk in chunks]) if chunks else moments
 
 
-def as_moment(value: object, time_zone: str, where: str) -> int:
+def as_moment(value: object, time_zone: str, where: str, *, latest: bool = False) -> int:
     """Microseconds since the epoch of one value; see `column_moments`."""
     try:
-        moment = parse_moment(value, time_zone)
+        moment = parse_moment(value, time_zone, latest=latest)
     except (ValueError, OverflowError) as error:
         raise InputError(f"{where}: as_of can't be read as a moment: {error}") from None
     if not EARLIEST_MOMENT <= moment < LATEST_MOMENT:

@@ -222,12 +222,16 @@ def _columns(source: EventSource, group: Group, name: str) -> list[str]:
 
 
 def _moments(connection: duckdb.DuckDBPyConnection, source: EventSource, time_zone: str | None) -> str:
-    """SQL of `as_of` in microseconds since the epoch."""
+    """SQL of `as_of` in microseconds since the epoch.
+
+    A local time that clocks show twice is the later one here, and the earlier one in examples: never is a row joined
+    that came after its example.
+    """
     if source.columns["as_of"] in ZONED_TIME_TYPES:
         return "epoch_us(source.as_of)"
     require_zone(connection, source, "as_of", time_zone)
     distinct = connection.sql(f"SELECT DISTINCT as_of FROM {source.sql} WHERE as_of IS NOT NULL").to_arrow_table()
-    moments = column_moments(distinct["as_of"], time_zone or "UTC", source.description)
+    moments = column_moments(distinct["as_of"], time_zone or "UTC", source.description, latest=True)
     connection.register("moments_of_table", distinct.append_column("moment", moments))
     return "(SELECT m.moment FROM moments_of_table AS m WHERE m.as_of = source.as_of)"
 
