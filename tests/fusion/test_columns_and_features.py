@@ -178,6 +178,31 @@ def test_the_largest_numbers_do_not_overflow():
     assert array.values[0, 0] > 1
 
 
+SIZES = [1e-310, 1e-200, 1e-99, 1e-30, 1e-13, 1e-5, 1.0, 1e30, 1e99, 1e200, 1e308]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_column_s_unit_decides_nothing(size):
+    """Also where its numbers' squares, or they themselves, are too small or too large for 64 bits."""
+    numbers = np.random.default_rng(0).uniform(-1, 1, 50)
+    plain = fitted("numbers", column(numbers.tolist())).transform(column(numbers.tolist()), "g").values
+    given = column((numbers * size).tolist())
+    np.testing.assert_allclose(fitted("numbers", given).transform(given, "g").values, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0.0, 5e-324, *SIZES])
+def test_a_column_that_varies_by_rounding_alone_does_not_vary(size):
+    """The mean of equal numbers is another one in the last digits."""
+    features = fitted("numbers", column([0.1 * size] * 10_007))
+    assert np.isinf(features.standard.scale).all()
+    assert not features.transform(column([0.1 * size, size, 0.0]), "g").values.any()
+
+
+def test_the_smallest_numbers_do_not_divide_by_zero():
+    given = column([0.0] * 9 + [5e-324])
+    assert np.isfinite(fitted("numbers", given).transform(given, "g").values).all()
+
+
 def test_vectors_are_standardised_and_missing_ones_are_zero():
     table = column([[1.0, 5.0], None, [3.0, 5.0]])
     array = fitted("vector", table).transform(table, "g")

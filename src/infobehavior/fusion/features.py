@@ -31,7 +31,9 @@ Tensors = dict[str, NDArray[Any]]
 FURTHEST = 10.0
 """Standard deviations from the mean; what is further away counts as so far."""
 HUGE = 1e100
-"""The squares of larger numbers may overflow."""
+"""The squares of larger numbers may overflow, and those of numbers below its inverse be zero."""
+LEAST_VARIATION = 1e-12
+"""Of a column's largest number; a smaller standard deviation may come from rounding."""
 ROWS_AT_A_TIME = 8_192
 """Of a matrix, while each row is in 64 bits."""
 UNKNOWN, NO_VALUE, FIRST_KNOWN = 0, 1, 2
@@ -112,8 +114,8 @@ class GroupFeatures(ABC):
 class Standard:
     """Mean and standard deviation of each column.
 
-    A column that doesn't vary has an infinite deviation, so that it is 0 whatever comes later: nothing is learnt of it,
-    and the weights of a network that were never used are chance.
+    A column that doesn't vary, but for rounding, has an infinite deviation, so that it is 0 whatever comes later:
+    nothing is learnt of it, and the weights of a network that were never used are chance.
     """
 
     mean: NDArray[np.float64]
@@ -124,10 +126,10 @@ class Standard:
         """Of what isn't NaN in each column."""
         count = np.maximum(_summed(matrix, lambda rows: ~np.isnan(rows)), 1)
         largest = np.maximum.reduce([np.abs(_zeroed(rows)).max(axis=0, initial=0) for rows in _blocks(matrix)])
-        unit = np.where(largest > HUGE, largest, 1.0)
+        unit = np.where((largest > HUGE) | ((largest > 0) & (largest < 1 / HUGE)), largest, 1.0)
         mean = _summed(matrix, lambda rows: _zeroed(rows) / unit) / count
-        scale = np.sqrt(_summed(matrix, lambda rows: _zeroed(rows / unit - mean) ** 2) / count)
-        return cls(mean * unit, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale * unit, np.inf))
+        scale = np.sqrt(_summed(matrix, lambda rows: _zeroed(rows / unit - mean) ** 2) / count) * unit
+        return cls(mean * unit, np.where(scale > LEAST_VARIATION * largest, scale, np.inf))
 
     def transform(self, matrix: NDArray[np.floating[Any]]) -> Floats:
         """Standardised, within `FURTHEST`; NaN stays."""
