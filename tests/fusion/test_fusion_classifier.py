@@ -310,6 +310,98 @@ def test_what_can_not_be_learnt_from(groups, rows, answers, said):
         FusionClassifier(groups, tiny_network()).fit(rows, answers)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [np.bool_(False), np.bool_(True)],
+        [np.int64(0), np.int64(1)],
+        [np.float64(0), np.float64(1)],
+        [np.str_("a"), np.str_("b")],
+        [False, np.bool_(True)],
+        [0, np.uint8(1)],
+    ],
+)
+@pytest.mark.parametrize("null", [None, np.nan, np.float32(np.nan), pd.NA])
+def test_answers_may_be_scalars_of_numpy(given, null):
+    """They are the values of Python that they are equal to."""
+    answers = np.empty(40, dtype=object)
+    answers[:] = given * 20
+    rows = pa.table({"x": [0.0, 1.0] * 20})
+    model = FusionClassifier(number_group("x"), tiny_network(max_epochs=1)).fit(rows, answers)
+    assert model.classes_.tolist() == [value.item() if isinstance(value, np.generic) else value for value in given]
+    assert not any(isinstance(name, np.generic) for name in model.classes_.tolist())
+    answers[3] = null
+    with pytest.raises(InputError, match="y has 1 of 40 answers that are null; leave these rows out"):
+        FusionClassifier(number_group("x"), tiny_network()).fit(rows, answers)
+
+
+MASKED = np.ma.masked_array([0, 1, 0, 1], mask=[False, True, False, False])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"X": np.ma.masked_array(np.eye(4), mask=np.eye(4) > 0)},
+            r"the given rows are a masked array, whose mask would be lost: give rows\.astype\(float\)\.filled\(np\.nan\)",
+        ),
+        ({"y": MASKED}, "y is a masked array, whose mask would be lost: leave the rows out that it masks"),
+        ({"entity": MASKED}, r"entity is a masked array, whose mask would be lost: give entity\.tolist\(\)"),
+        ({"is_validation": MASKED}, r"is_validation is a masked array, .*: give is_validation\.filled\(False\)"),
+    ],
+)
+def test_masked_arrays_are_refused(given, said):
+    with pytest.raises(InputError, match=said):
+        FusionClassifier(number_group("0"), tiny_network()).fit(**({"X": np.eye(4), "y": [0, 1, 0, 1]} | given))
+
+
+def test_a_masked_array_is_refused_at_prediction_too():
+    """As it is advised there, what is masked is missing."""
+    rows = np.arange(40.0)[:, None]
+    model = FusionClassifier(number_group("0"), tiny_network(max_epochs=1)).fit(rows, rows[:, 0] > 20)
+    given = np.ma.masked_array([[1], [2]], mask=[[True], [False]])
+    with pytest.raises(InputError, match="the given rows are a masked array"):
+        model.predict_proba(given)
+    expected = model.predict_proba(np.array([[np.nan], [2.0]]))
+    assert np.array_equal(model.predict_proba(given.astype(float).filled(np.nan)), expected)
+
+
+LARGE = [2**63, 2**64, -(2**63) - 1, 10**75]
+
+
+@pytest.mark.parametrize("large", LARGE)
+@pytest.mark.parametrize("kind", ["numbers", "categories", "text"])
+def test_whole_numbers_of_more_than_64_bits(kind, large):
+    """They are as their digits are, as text."""
+    values = [large, 5, None, large, large, 5, 7, 5] * 5
+    texts = [None if value is None else str(value) for value in values]
+    frames = [pd.DataFrame({"x": pd.Series(given, dtype=object)}) for given in (values, texts)]
+    group = {"kind": kind, "columns": ["x"]} | ({"text_dim": 2} if kind == "text" else {})
+    answers = [value == large for value in values]
+    first, second = (FusionClassifier({"g": group}, tiny_network()).fit(frame, answers) for frame in frames)
+    assert weights_of(first) == weights_of(second)
+    assert np.array_equal(first.predict_proba(frames[0]), second.predict_proba(frames[1]))
+
+
+@pytest.mark.parametrize("others", [["a"], [True], [1.5], [10**5_000], [object()]])
+def test_whole_numbers_of_more_than_64_bits_beside_something_else(others):
+    frame = pd.DataFrame({"x": pd.Series([2**63, 2**64, 1, *others], dtype=object)})
+    with pytest.raises(InputError, match="column 'x' "):
+        FusionClassifier(number_group("x"), tiny_network()).fit(frame, [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("first", [2**63, 2**64])
+def test_ids_of_accounts_may_have_more_than_64_bits(first):
+    """As they may in a table of examples, where they are read as text."""
+    ids = [None if seller is None else first + seller for seller in TABLE["seller"].to_pylist()]
+    as_given = [ids, [None if name is None else str(name) for name in ids]]
+    if first == 2**63:
+        as_given += [np.array(ids, np.uint64), pd.Series(ids, dtype="uint64"), pa.array(ids, pa.uint64())]
+    models = [FusionClassifier(GROUPS, tiny_network(max_epochs=1)) for _ in as_given]
+    weights = [weights_of(model.fit(TABLE, TABLE["risky"], entity=of)) for model, of in zip(models, as_given)]
+    assert all(of == weights[0] for of in weights)
+
+
 def test_a_column_of_a_frame_that_has_no_type():
     frame = pd.DataFrame({"x": [1.0, "two", None, {3}]})
     with pytest.raises(InputError, match="column 'x'"):

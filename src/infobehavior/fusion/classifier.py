@@ -28,6 +28,8 @@ from infobehavior.model.reproducible import reproducible
 
 VALIDATION_SHARE = 0.2
 NUM_SHOWN = 20
+MOST = 10**76
+"""The largest whole numbers that Arrow's decimals can hold have as many digits."""
 
 
 class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -183,11 +185,13 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if is_validation is not None and entity is not None:
             raise InputError("is_validation and entity are given; expected one of them")
         if entity is not None:
+            _refuse_masked(entity, "entity is", "give entity.tolist(), where None stands for no account")
             names = _as_array(np.asarray(entity, dtype=object), "entity")
             if len(names) != len(positive):
                 raise InputError(f"entity has {len(names)} rows; expected {len(positive)}, as y")
             return split_by_entity(numbered(names.cast(pa.string())), positive, VALIDATION_SHARE, seed)
         if is_validation is not None:
+            _refuse_masked(is_validation, "is_validation is", "give is_validation.filled(False)")
             chosen = np.asarray(is_validation, dtype=np.bool_)
             if chosen.shape != positive.shape:
                 raise InputError(f"is_validation has shape {chosen.shape}; expected {positive.shape}, as y")
@@ -249,6 +253,8 @@ def _as_rows(rows: Any) -> Any:
     """
     if issparse(rows):
         raise InputError("the given rows are a sparse matrix; expected a table or a dense matrix: give rows.toarray()")
+    advice = "give rows.astype(float).filled(np.nan), where NaN stands for what is missing"
+    _refuse_masked(rows, "the given rows are", advice)
     if isinstance(rows, pa.Table) or hasattr(rows, "iloc") or not hasattr(type(rows), "columns"):
         return rows
     table = rows.to_arrow() if hasattr(rows, "to_arrow") else None
@@ -257,6 +263,12 @@ def _as_rows(rows: Any) -> Any:
             f"the given rows are a {type(rows).__name__}; expected a data frame, an Arrow table or a matrix"
         )
     return table
+
+
+def _refuse_masked(values: Any, what: str, advice: str) -> None:
+    """Numpy makes an array of it that shows what the mask hides."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(f"{what} a masked array, whose mask would be lost: {advice}")
 
 
 def _column_names(rows: Any) -> list[str]:
@@ -282,21 +294,49 @@ def _as_table(rows: Any, wanted: Set[str]) -> pa.Table:
 def _as_array(column: Any, name: str) -> pa.Array:
     try:
         return pa.array(column, from_pandas=True)
+    except OverflowError:
+        return _as_digits(column, name)
     except pa.ArrowException as error:
         raise InputError(f"column {name!r} can't be read: {one_line(error)}; give it one type") from None
 
 
+def _as_digits(column: Any, name: str) -> pa.Array:
+    """Whole numbers of more than 64 bits, such as ids, as text, as all ids and categories are in the end."""
+    values = [None if _is_null(value) else value for value in column]
+    if not all(value is None or _is_whole(value) for value in values):
+        raise InputError(f"column {name!r} has whole numbers of more than 64 bits beside other values; make it text")
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number, of no more digits than a column of decimals can have."""
+    is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_number and -MOST < value < MOST
+
+
 def _answers(y: Any, num_rows: int) -> NDArray[Any]:
+    _refuse_masked(y, "y is", "leave the rows out that it masks")
     answers = np.asarray(y)
     if answers.shape != (num_rows,):
         raise InputError(f"y has shape {answers.shape}; expected ({num_rows},), an answer a row")
     if isinstance(y, list | tuple) and answers.dtype.kind == "U" and not all(isinstance(answer, str) for answer in y):
         answers = np.asarray(y, dtype=object)  # beside texts, numpy makes texts of numbers and NaN
-    # NaN and pandas' NA aren't equal to themselves.
-    num_null = sum(answer is None or (answer == answer) is not True for answer in answers.tolist())
+    if answers.dtype == object:
+        answers = np.fromiter((_plain(answer) for answer in answers), dtype=object, count=num_rows)
+    num_null = sum(map(_is_null, answers.tolist()))
     if num_null:
         raise InputError(f"y has {num_null} of {num_rows} answers that are null; leave these rows out")
     return answers
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of numpy as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_null(value: Any) -> bool:
+    """True for None, NaN, NaT and pandas' NA, which aren't equal to themselves."""
+    return value is None or _plain(value == value) is not True
 
 
 def _classes(answers: NDArray[Any]) -> NDArray[Any]:
