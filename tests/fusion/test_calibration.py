@@ -1,5 +1,6 @@
 import math
 from bisect import bisect_right
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -20,6 +21,24 @@ def scored(draw, scores=SCORES):
     positive = np.array([answer for _, answer in values])
     positive[:2] = True, False
     return logits, positive
+
+
+@st.composite
+def neighbouring(draw):
+    """Logits of which many are equal, and many differ in the last digit alone."""
+    places = st.tuples(st.sampled_from([-3.0, 0.0, 0.1, 0.3, 5.0]), st.integers(-3, 3), st.integers(1, 4))
+    drawn = draw(st.lists(places, min_size=2, max_size=12, unique_by=lambda place: place[:2]))
+    logits = np.repeat([beside(base, ulps) for base, ulps, _ in drawn], [count for *_, count in drawn])
+    positive = np.array(draw(st.lists(st.booleans(), min_size=len(logits), max_size=len(logits))))
+    positive[:2] = True, False
+    return logits, positive
+
+
+def beside(number, ulps):
+    """So many numbers of 64 bits further."""
+    for _ in range(abs(ulps)):
+        number = np.nextafter(number, np.copysign(np.inf, ulps))
+    return number
 
 
 def platt_loss(slope, intercept, logits, positive):
@@ -112,10 +131,10 @@ def test_isotonic_is_the_plain_reference(drawn):
     step_of = plain_isotonic(logits, positive)
     scores_of_step = {}
     for score in logits.tolist():
-        scores_of_step.setdefault(step_of[score], []).append(score)
+        scores_of_step.setdefault(step_of[score], []).append(Fraction(score))
     for step, scores in scores_of_step.items():
         expected = (step * len(logits) + 0.5) / (len(logits) + 1)
-        assert calibration(np.array([sum(scores) / len(scores)])) == pytest.approx(expected, abs=1e-9)
+        assert calibration(np.array([float(sum(scores) / len(scores))])) == pytest.approx(expected, abs=1e-9)
     found = calibration(logits)
     assert found == pytest.approx(np.clip(found, 0.25 / (len(logits) + 1), 1 - 0.25 / (len(logits) + 1)))
 
@@ -127,11 +146,26 @@ def test_isotonic_ties_no_scores_of_the_validation_part(drawn):
     assert (np.diff(calibrate("isotonic", logits, positive)(distinct)) > 0).all()
 
 
-@given(scored(), st.lists(st.floats(-20, 20), min_size=2))
+@given(scored() | neighbouring(), st.lists(st.floats(-20, 20) | st.sampled_from([-np.inf, np.inf]), min_size=2))
 def test_isotonic_turns_no_order_around(drawn, others):
-    found = calibrate("isotonic", *drawn)(np.sort(others))
-    assert (np.diff(found) >= -1e-15).all()
-    assert ((found >= 0) & (found <= 1)).all()
+    logits, positive = drawn
+    near = [beside(logit, ulps) for logit in np.unique(logits) for ulps in (-1, 0, 1)]
+    calibration = calibrate("isotonic", logits, positive)
+    found = calibration(np.sort([*near, *others]))
+    assert (np.diff(found) >= 0).all()
+    assert ((found > 0) & (found < 1)).all()
+    assert (np.diff(calibration.x) > 0).all()
+    assert (np.diff(calibration.y) > 0).all()
+
+
+@pytest.mark.parametrize("count", range(2, 50))
+def test_equal_scores_have_the_share_of_their_step(count):
+    """The sum of so many tenths over their number isn't always a tenth."""
+    hits = [0, count // 2, count]
+    logits = np.repeat([0.1, 0.5, 0.9], count)
+    positive = np.concatenate([np.arange(count) < of_step for of_step in hits])
+    found = calibrate("isotonic", logits, positive)(np.array([0.1, 0.5, 0.9]))
+    assert found == pytest.approx([(3 * of_step + 0.5) / (3 * count + 1) for of_step in hits], abs=1e-12)
 
 
 def test_without_calibration_it_is_the_logistic_function():

@@ -36,7 +36,8 @@ class Calibration:
     def __call__(self, logits: Floats) -> Floats:
         """Probabilities of the positive class."""
         if self.method == "isotonic":
-            return np.asarray(np.interp(logits, self.x, self.y))
+            next_place = np.minimum(np.searchsorted(self.x, logits, side="right"), len(self.x) - 1)
+            return np.minimum(np.interp(logits, self.x, self.y), self.y[next_place])  # rounding may lead beyond
         slope, intercept = self.x if self.method == "platt" else (1.0, 0.0)
         return np.asarray(expit(slope * logits + intercept))
 
@@ -66,17 +67,27 @@ def _isotonic(logits: Floats, positive: Mask) -> tuple[Floats, Floats]:
 
     Plain isotonic regression gives all scores of a step one probability, and steps end where the answers of the
     validation part happen to turn. A threshold that is chosen by the same answers could then only stand at such lucky
-    places, and would claim a precision too often. So nothing is tied, at both ends neither.
+    places, and would claim a precision too often. So nothing is tied, at both ends neither, but for scores that are
+    nearer to each other than probabilities can be.
     """
-    fitted = IsotonicRegression(y_min=0, y_max=1).fit_transform(logits, positive)
+    rank = np.unique(logits, return_inverse=True)[1]  # scikit-learn takes scores for equal that hardly differ
+    fitted = IsotonicRegression(y_min=0, y_max=1).fit_transform(rank.astype(np.float64), positive)
     step, place, count = np.unique(fitted, return_inverse=True, return_counts=True)
-    middle = np.bincount(place, weights=logits) / count
+    middle = np.clip(np.bincount(place, weights=logits) / count, *_ends(place, logits))
     share = (step * len(logits) + 0.5) / (len(logits) + 1)  # never 0 or 1, and there is room beside the outermost
     margin = 0.25 / (len(logits) + 1)
     x = np.array([logits.min(), *middle, logits.max()])
     y = np.array([share[0] - margin, *share, share[-1] + margin])
     rises = np.concatenate([[x[0] < middle[0]], np.ones(len(middle), np.bool_), [middle[-1] < x[-1]]])
     return x[rises], y[rises]
+
+
+def _ends(place: NDArray[np.intp], logits: Floats) -> tuple[Floats, Floats]:
+    """The lowest and the highest logit of each step; the mean of equal ones is beside them in the last digit."""
+    lowest, highest = np.full(place.max() + 1, np.inf), np.full(place.max() + 1, -np.inf)
+    np.minimum.at(lowest, place, logits)
+    np.maximum.at(highest, place, logits)
+    return lowest, highest
 
 
 def _platt(logits: Floats, positive: Mask) -> tuple[float, float]:
