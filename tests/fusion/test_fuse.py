@@ -32,13 +32,14 @@ from infobehavior.artefacts import MARKET_FILE, UNFINISHED_FILE, write_json
 from infobehavior.cli import main
 from infobehavior.downstream.metrics import best_f1_threshold
 from infobehavior.errors import InputError
-from infobehavior.fusion.config import checked_config
+from infobehavior.fusion.config import Group, checked_config
 from infobehavior.fusion.evaluation import fuse_evaluate
 from infobehavior.fusion.examples import Period, days_of_examples, read_examples
 from infobehavior.fusion.fuse import entity_numbers, example_numbers, fuse_predict, fuse_train, probabilities, split
 from infobehavior.fusion.model_folder import load_model
 from infobehavior.fusion.operating_point import OperatingPoint, choose_threshold
 from infobehavior.fusion.predictions import read_predictions, write_day
+from infobehavior.fusion.zones import date_lines
 from small_minutes import folder_bytes
 
 
@@ -1057,23 +1058,63 @@ def test_paths_of_tables_are_relative_to_the_working_directory(
     assert folder_bytes(tmp_path / "there") == folder_bytes(tmp_path / "here")
 
 
+def totals_of_days(path, kind, late=timedelta(0)):
+    """A row of each seller a day, in Parquet or CSV; `late` after midnight are all rows of the last day."""
+    days = [(START + timedelta(days=day)).replace(hour=0, tzinfo=None) for day in range(-1, 4)]
+    rows = [(seller, day + late * (day == days[-1]), seller % 7) for seller in range(40) for day in days]
+    columns = dict(zip(("entity_id", "as_of", "total"), map(list, zip(*rows, strict=True)), strict=True))
+    table = pa.table(columns | {"as_of": pa.array(columns["as_of"], pa.timestamp("us")).cast(kind)})
+    (pq.write_table if path.suffix == ".parquet" else pa.csv.write_csv)(table, path)
+    return path
+
+
+def told_of_dates(summary):
+    return [line for line in summary.lines() if "are dates" in line]
+
+
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 @pytest.mark.parametrize("hours", [0, 24])
-def test_days_of_a_joined_table_are_told_to_be_their_beginnings(listed, seller_embeddings, tmp_path, ending, hours):
-    table = tmp_path / f"totals.{ending}"
-    days = [(START + timedelta(days=day)).date() for day in range(-1, 4)]
-    rows = [(seller, day, 1.0) for seller in range(40) for day in days]
-    columns = dict(zip(("entity_id", "as_of", "total"), map(list, zip(*rows, strict=True)), strict=True))
-    (pq.write_table if ending == "parquet" else pa.csv.write_csv)(pa.table(columns), table)
+def test_days_of_a_joined_table_are_told_to_be_their_beginnings(
+    listed, later, seller_embeddings, tmp_path, ending, hours
+):
+    """By all commands, since those after the training may have another table."""
+    table = totals_of_days(tmp_path / f"totals.{ending}", pa.date32())
     groups = {"totals": {"kind": "numbers", "table": str(table), "min_age_hours": hours}}
-    lines = fuse_train(listed, small_config(seller_embeddings, groups=groups), tmp_path / "model").lines()
+    trained = fuse_train(listed, small_config(seller_embeddings, groups=groups), tmp_path / "model")
     expected = f"as_of of totals are dates: each counts as the beginning of that day in {TIME_ZONE}"
     advice = "; if rows hold what came later on that day, set min_age_hours = 24"
-    assert lines.count(expected if hours else expected + advice) == 1
+    assert told_of_dates(trained) == [expected if hours else expected + advice]
+    for command in (fuse_predict, fuse_evaluate):
+        assert told_of_dates(command(later, tmp_path / "model", tmp_path / command.__name__)) == told_of_dates(trained)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("s"), pa.timestamp("ns"), pa.string()])
+def test_midnights_without_a_zone_are_dates_if_all_moments_are(tmp_path, ending, kind):
+    group = Group(kind="numbers", table=totals_of_days(tmp_path / f"totals.{ending}", kind))
+    assert len(date_lines({"totals": group}, TIME_ZONE)) == 1
+    totals_of_days(group.table, kind, late=timedelta(seconds=1))
+    assert date_lines({"totals": group}, TIME_ZONE) == []
+
+
+@pytest.mark.parametrize("moment", ["2024-03-30T00:00Z", "2024-03-30 00:00:00+00:00", "2024-03-30 10:00"])
+def test_texts_that_are_no_midnights_without_a_zone(tmp_path, moment):
+    pq.write_table(pa.table({"entity_id": [1], "as_of": [moment], "total": [1]}), tmp_path / "t.parquet")
+    assert date_lines({"totals": Group(kind="numbers", table=tmp_path / "t.parquet")}, TIME_ZONE) == []
 
 
 def test_moments_of_a_joined_table_need_no_telling(listed, config_file, tmp_path):
     assert not fuse_train(listed, config_file, tmp_path / "model").warnings
+
+
+@pytest.mark.parametrize("command", [fuse_predict, fuse_evaluate])
+def test_a_later_table_without_moments_is_refused(later, fused, tmp_path, command):
+    pq.write_table(pa.table({"entity_id": [1], "embedding": [[1.0]]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet has no column 'as_of'"):
+        command(later, fused, tmp_path / "out", tables={"seller": tmp_path / "t.parquet"})
+    pq.write_table(pa.table({"entity_id": [1], "as_of": pa.array([None], pa.string())}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet.* has no column 'embedding'"):
+        command(later, fused, tmp_path / "out", tables={"seller": tmp_path / "t.parquet"})
 
 
 def test_groups_that_can_not_be_left_out(later, fused, tmp_path):

@@ -162,8 +162,7 @@ def fuse_train(
         _report(read, parts, classifier),
     )
     model.save(Path(out))
-    warnings = (*unknown_spaces(resolved.groups, spaces), *date_lines(resolved.groups, resolved.examples.zone))
-    return TrainSummary(Path(out), model, read.counts, warnings)
+    return TrainSummary(Path(out), model, read.counts, tuple(_lines_of_tables(resolved, spaces)))
 
 
 @contextmanager
@@ -380,7 +379,12 @@ def open_model(
     config = without_groups(config, without)
     spaces = embedding_spaces(config.groups, is_trained=True)
     refuse_other_spaces(config.groups, spaces, fused.spaces)
-    return fused, config, unknown_spaces(config.groups, spaces, fused.spaces)
+    return fused, config, _lines_of_tables(config, spaces, fused.spaces)
+
+
+def _lines_of_tables(config: FusionConfig, *known_spaces: Mapping[str, str]) -> list[str]:
+    """What is told of joined tables: whose embeddings nobody knows, and whose moments are days."""
+    return [*unknown_spaces(config.groups, *known_spaces), *date_lines(config.groups, config.examples.zone)]
 
 
 def _predicted(

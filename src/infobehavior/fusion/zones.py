@@ -5,7 +5,9 @@ from pathlib import Path
 
 import duckdb
 
+from infobehavior.artefacts import DEFINITION_FILE
 from infobehavior.data.events import (
+    NAIVE_TIME_TYPES,
     ZONED_TIME_TYPES,
     EventSource,
     connect,
@@ -21,6 +23,7 @@ from infobehavior.fusion.config import Group
 HOURS_PER_DAY = 24
 LETTERS_OF_A_DAY = len("2024-03-31")
 
+MIDNIGHT = "^[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ]00(:?00){0,2}([.,]0+)?$"
 ENDS_WITH_ZONE = "[T :][0-9:.,]+ *(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$"
 
 
@@ -75,10 +78,21 @@ def _advice(group: Group) -> str:
 
 
 def _has_dates(table: Path) -> bool:
-    """Whether a table's moments are days; those of a CSV are text."""
+    """Whether a table's moments are days, or midnights without a zone, in whatever type; those of our tables have one.
+
+    Of a table that can't be joined for want of an `as_of` this says nothing.
+    """
+    if (table / DEFINITION_FILE).exists():
+        return False
     with connect() as connection, readable(str(table)):
         source = open_events(connection, table)
-        if source.columns["as_of"] != "VARCHAR":
-            return source.columns["as_of"] == "DATE"
-        longest = only_row(connection, f"SELECT max(length(trim(as_of))) FROM {source.sql}")[0]
-    return bool(longest <= LETTERS_OF_A_DAY)
+        kind = source.columns.get("as_of")
+        if kind == "VARCHAR":
+            is_day = (
+                f"length(trim(as_of)) <= {LETTERS_OF_A_DAY} OR regexp_matches(trim(as_of), {quoted_text(MIDNIGHT)})"
+            )
+        elif kind in NAIVE_TIME_TYPES:
+            is_day = "as_of = date_trunc('day', as_of)"
+        else:
+            return False
+        return bool(only_row(connection, f"SELECT bool_and({is_day}) FROM {source.sql}")[0])
