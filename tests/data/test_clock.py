@@ -114,6 +114,7 @@ def test_pieces_cover_what_was_asked(first: int, length: int, time_zone: str) ->
         (datetime(1970, 1, 1, 1), "Europe/Berlin", 0),
         ("1970-01-01T01:00:00+01:00", "Asia/Tokyo", 0),
         (" 1970-01-01T00:00:00.000001Z ", "Asia/Tokyo", 1),
+        ("1970-01-01t00:00:01z", "Asia/Tokyo", 1_000_000),
         (datetime(1970, 1, 1, tzinfo=ZoneInfo("Asia/Kolkata")), "UTC", -330 * 60_000_000),
     ],
 )
@@ -121,7 +122,18 @@ def test_moments_are_read_in_local_time(value: str | date | datetime, time_zone:
     assert parse_moment(value, time_zone) == expected
 
 
-@pytest.mark.parametrize("value", ["yesterday", "", "2013-13-01"])
+@pytest.mark.parametrize("hour", range(5))
+@pytest.mark.parametrize("day", [date(2024, 3, 31), date(2024, 10, 27), date(2024, 5, 5)])
+def test_the_latest_of_what_a_local_time_may_mean(day: date, hour: int) -> None:
+    """Of one that Berlin's clocks skipped, it is what is read anyhow; a zone leaves no doubt."""
+    local = datetime(day.year, day.month, day.day, hour, 30)
+    folds = [parse_moment(local.replace(tzinfo=ZoneInfo("Europe/Berlin"), fold=fold), "UTC") for fold in (0, 1)]
+    assert parse_moment(local, "Europe/Berlin") == folds[0]
+    assert parse_moment(local, "Europe/Berlin", latest=True) == max(folds)
+    assert parse_moment(f"{local}+02:00", "Europe/Berlin", latest=True) == parse_moment(f"{local}+02:00", "UTC")
+
+
+@pytest.mark.parametrize("value", ["yesterday", "", "z", "2013-12-31z", "2013-13-01"])
 def test_a_moment_that_is_none_is_named(value: str) -> None:
     with pytest.raises(InputError, match="is not a moment"):
         parse_moment(value, "UTC")

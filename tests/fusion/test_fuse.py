@@ -913,7 +913,7 @@ def with_moments(moments, embeddings, folder, time_zone=None):
     return path, config.model_copy(update={"examples": config.examples.model_copy(update=changes)})
 
 
-ZONED = ["2024-04-23 07:28:35Z", "2024-04-23T09:28:35+02:00", "2024-04-23 09:28:35.0+0200", "20240423T072835Z", ""]
+ZONED = ["2024-04-23 07:28:35Z", "2024-04-23T09:28:35+02:00", "2024-04-23 09:28:35.0+0200", "20240423T072835z", ""]
 
 
 def test_moments_of_a_csv_may_have_their_zones(seller_embeddings, tmp_path):
@@ -930,6 +930,17 @@ def test_moments_without_a_zone_need_one(seller_embeddings, tmp_path, moment):
     with pytest.raises(InputError, match=said):
         read_examples(path, config, labelled=False)
     assert len(read_examples(*with_moments([moment], seller_embeddings, tmp_path, "UTC"), labelled=False)) == 1
+
+
+@pytest.mark.parametrize(("values", "what"), [(range(160), "an integer"), ([True, False] * 80, "a boolean")])
+def test_what_is_no_moment_is_not_asked_for_its_zone(seller_embeddings, tmp_path, values, what):
+    pq.write_table(table_of(products()).set_column(2, "listed", pa.array(values)), tmp_path / "rows.parquet")
+    _, config = with_moments([], seller_embeddings, tmp_path)
+    said = rf"rows\.parquet, listed: as_of can't be read as a moment: expected a date, a time or text, got {what}"
+    with pytest.raises(InputError, match=said):
+        read_examples(tmp_path / "rows.parquet", config, labelled=False)
+    with pytest.raises(InputError, match=said):
+        days_of_examples(tmp_path / "rows.parquet", config)
 
 
 def without_column(path, column, target):

@@ -343,7 +343,7 @@ MASKED = np.ma.masked_array([0, 1, 0, 1], mask=[False, True, False, False])
     [
         (
             {"X": np.ma.masked_array(np.eye(4), mask=np.eye(4) > 0)},
-            r"the given rows are a masked array, whose mask would be lost: give rows\.astype\(float\)\.filled\(np\.nan\)",
+            r"rows are a masked array, whose mask would be lost: give rows\.astype\(float\)\.filled\(np\.nan\), ",
         ),
         ({"y": MASKED}, "y is a masked array, whose mask would be lost: leave the rows out that it masks"),
         ({"entity": MASKED}, r"entity is a masked array, whose mask would be lost: give entity\.tolist\(\)"),
@@ -398,7 +398,9 @@ def test_ids_of_accounts_may_have_more_than_64_bits(first):
     if first == 2**63:
         as_given += [np.array(ids, np.uint64), pd.Series(ids, dtype="uint64"), pa.array(ids, pa.uint64())]
     models = [FusionClassifier(GROUPS, tiny_network(max_epochs=1)) for _ in as_given]
-    weights = [weights_of(model.fit(TABLE, TABLE["risky"], entity=of)) for model, of in zip(models, as_given)]
+    weights = [
+        weights_of(model.fit(TABLE, TABLE["risky"], entity=of)) for model, of in zip(models, as_given, strict=True)
+    ]
     assert all(of == weights[0] for of in weights)
 
 

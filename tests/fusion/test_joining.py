@@ -254,7 +254,28 @@ def test_a_table_s_moments_without_a_zone_need_one(tmp_path, as_of, said):
     assert found(table, [(7, NOON)], time_zone="UTC") == ([1], 1)
 
 
-@pytest.mark.parametrize("as_of", [pa.array([NOON], pa.timestamp("us", "UTC")), pa.array(["2024-03-30T12:00:00Z"])])
+@pytest.mark.parametrize("time_zone", [None, "Europe/Berlin"])
+@pytest.mark.parametrize(
+    ("as_of", "what"),
+    [
+        (pa.array([1_711_800_000]), "an integer"),
+        (pa.array([1_711_800_000.0]), "a fraction"),
+        (pa.array([True]), "a boolean"),
+        (pa.array([NOON.time()]), "time"),
+        (pa.array([b"2024-03-30"]), "bytes"),
+    ],
+)
+def test_what_is_no_moment_is_not_asked_for_its_zone(tmp_path, as_of, what, time_zone):
+    pq.write_table(pa.table({"entity_id": [7], "as_of": as_of, "value": [1]}), tmp_path / "t.parquet")
+    said = rf"t\.parquet: as_of can't be read as a moment: expected a date, a time or text, got {what}$"
+    with pytest.raises(InputError, match=said):
+        found(tmp_path / "t.parquet", [(7, NOON)], time_zone=time_zone)
+
+
+WITH_ZONES = [pa.array([text]) for text in ("2024-03-30T12:00:00Z", "2024-03-30t12:00:00z", "2024-03-30 12:00z")]
+
+
+@pytest.mark.parametrize("as_of", [pa.array([NOON], pa.timestamp("us", "UTC")), *WITH_ZONES])
 def test_moments_with_a_zone_need_no_other(tmp_path, as_of):
     pq.write_table(pa.table({"entity_id": [7], "as_of": as_of, "value": [1]}), tmp_path / "t.parquet")
     assert found(tmp_path / "t.parquet", [(7, NOON), (7, NOON - TICK)], time_zone=None) == ([1, None], 1)

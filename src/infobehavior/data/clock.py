@@ -207,8 +207,9 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _from_text(value: str) -> datetime:
+    text = value.strip()
     try:
-        return datetime.fromisoformat(value.strip())
+        return datetime.fromisoformat(f"{text[:-1]}Z" if text.endswith("z") else text)  # RFC 3339 has both
     except ValueError:
         raise InputError(
             f"{value!r} is not a moment; expected a date (2013-12-31) or a time (2013-12-31T23:59:00+01:00)"

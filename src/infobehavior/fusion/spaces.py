@@ -52,9 +52,10 @@ def refuse_other_spaces(groups: Mapping[str, Group], spaces: Mapping[str, str], 
 
 def unknown_spaces(groups: Mapping[str, Group], *known: Mapping[str, str]) -> list[str]:
     """A line for each group of vectors of which it isn't known, now or in the training, which model made them."""
+    vectors = {"vector": "vectors"}
     return [
-        f"warning: nothing tells which model made the {'vectors' if group.kind == 'vector' else 'embeddings'} of {name}, "
-        "so those of another one aren't noticed"
+        f"warning: nothing tells which model made the {vectors.get(group.kind, 'embeddings')} of {name}, so those of "
+        "another one aren't noticed"
         for name, group in groups.items()
         if group.table and (_has_vectors(group) or any(name in spaces for spaces in known))
         if not all(name in spaces for spaces in known)

@@ -8,7 +8,6 @@ import duckdb
 from infobehavior.artefacts import DEFINITION_FILE
 from infobehavior.data.events import (
     NAIVE_TIME_TYPES,
-    ZONED_TIME_TYPES,
     EventSource,
     connect,
     only_row,
@@ -23,14 +22,16 @@ from infobehavior.fusion.config import Group
 HOURS_PER_DAY = 24
 LETTERS_OF_A_DAY = len("2024-03-31")
 
-MIDNIGHT = "^[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ]00(:?00){0,2}([.,]0+)?$"
-ENDS_WITH_ZONE = "[T :][0-9:.,]+ *(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$"
+MIDNIGHT = "^[0-9]{4}-?[0-9]{2}-?[0-9]{2}[Tt ]00(:?00){0,2}([.,]0+)?$"
+ENDS_WITH_ZONE = "[Tt :][0-9:.,]+ *([Zz]|[+-][0-9]{2}(:?[0-9]{2}){0,2})$"
 
 
 def require_zone(
     connection: duckdb.DuckDBPyConnection, source: EventSource, column: str, time_zone: str | None, where: str = "true"
 ) -> None:
     """Refuse to guess what moments without a zone mean: by a wrong one, what came later could be joined.
+
+    Whether a column holds moments at all, who reads them has to tell.
 
     Args:
         connection: from `connect`.
@@ -43,7 +44,7 @@ def require_zone(
         InputError: see above.
     """
     kind = source.columns[column]
-    if time_zone is not None or kind in ZONED_TIME_TYPES:
+    if time_zone is not None or kind not in NAIVE_TIME_TYPES | {"VARCHAR"}:
         return
     what = f"is {kind}, without a time zone"
     if kind == "VARCHAR":
