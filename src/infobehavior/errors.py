@@ -1,5 +1,9 @@
 """The one error that a user is meant to read, in one line."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 DEBUG_VARIABLE = "INFOBEHAVIOR_DEBUG"
 """Where this is 1 in the environment, an error ends in a traceback."""
 
@@ -21,6 +25,17 @@ class BusyError(RuntimeError):
 
     The command line prints the message, one line, and exits with 75, as programs do that are to be tried again.
     """
+
+
+@contextmanager
+def refusing_long_paths() -> Iterator[None]:
+    """Turn what the system says of a path that is too long for it into an `InputError`; decorates functions too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise InputError(f"{one_line(str(error.filename))}: {error.strerror}; give a shorter path") from None
 
 
 def one_line(error: Exception | str) -> str:

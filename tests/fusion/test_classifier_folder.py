@@ -79,6 +79,12 @@ def test_what_is_not_trained_is_not_saved(tmp_path):
         save_classifier(FusionClassifier(GROUPS), tmp_path / "saved")
 
 
+def test_paths_that_are_too_long(trained, tmp_path):
+    for work in (load_classifier, lambda path: save_classifier(trained, path)):
+        with pytest.raises(InputError, match="File name too long; give a"):
+            work(tmp_path / ("a" * 300))
+
+
 def test_a_later_classifier_takes_the_place_of_an_older_one(trained, folder):
     other = FusionClassifier(GROUPS, tiny_network(seed=5)).fit(TABLE, TABLE["risky"])
     save_classifier(other, folder)

@@ -831,6 +831,34 @@ def test_bad_input_ends_in_one_line(words, said, listed, config_file, fused, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+TOO_LONG = ["a" * 300, "/".join(["b" * 100] * 60)]
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+@pytest.mark.parametrize("command", [fuse_train, fuse_predict, fuse_evaluate])
+@pytest.mark.parametrize("place", ["examples", "how", "out", "table"])
+def test_paths_that_are_too_long(command, place, name, listed, config_file, fused, tmp_path):
+    paths = {"examples": listed, "how": config_file if command is fuse_train else fused, "out": tmp_path / "out"}
+    tables = {}
+    if place != "table":
+        paths[place] = tmp_path / name
+    elif command is fuse_train:
+        paths["how"] = tmp_path / "fusion.toml"
+        paths["how"].write_text(tomli_w.dumps(config_content(tmp_path / name)))
+    else:
+        tables = {"tables": {"seller": tmp_path / name}}
+    with pytest.raises(InputError, match=f"{name}.*: File name too long; give a") as raised:
+        command(*paths.values(), **tables)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_paths_that_are_too_long_end_in_one_line(name, config_file, tmp_path, capsys):
+    words = ("fuse", "train", tmp_path / name, "--config", config_file, "--out", tmp_path / "out")
+    assert fails(capsys, *words).endswith("File name too long; give a shorter path\n")
+
+
 def test_columns_that_predictions_need(later, fused, tmp_path):
     table = table_of(later_rows()).drop_columns(["risky"])
     pq.write_table(table, tmp_path / "rows.parquet")

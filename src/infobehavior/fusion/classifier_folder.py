@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
-from infobehavior.errors import InputError
+from infobehavior.errors import InputError, refusing_long_paths
 from infobehavior.fusion.classifier import FusionClassifier
 from infobehavior.fusion.config import Group, Network
 from infobehavior.fusion.folder import Card, Content, Layout
@@ -29,6 +29,7 @@ class _Card(Card):
 LAYOUT = Layout("classifier.json", "fusion classifier", 2, _Card)
 
 
+@refusing_long_paths()
 def save_classifier(classifier: FusionClassifier, folder: str | Path) -> None:
     """Write a trained classifier; a folder that holds an older one changes in one step.
 
@@ -39,6 +40,7 @@ def save_classifier(classifier: FusionClassifier, folder: str | Path) -> None:
     LAYOUT.write(Path(folder), _content(classifier))
 
 
+@refusing_long_paths()
 def load_classifier(folder: str | Path) -> FusionClassifier:
     """Read what `save_classifier` wrote.
 

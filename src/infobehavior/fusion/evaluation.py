@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from infobehavior.artefacts import DEFINITION_FILE, is_simulated, simulated_lines, write_json
 from infobehavior.downstream.evaluation import check_out
 from infobehavior.downstream.metrics import recall_at_precision
+from infobehavior.errors import refusing_long_paths
 from infobehavior.fusion.calibration import expected_calibration_error, reliability
 from infobehavior.fusion.classifier import masked
 from infobehavior.fusion.config import FusionConfig
@@ -78,6 +79,7 @@ class EvaluateSummary:
         ]
 
 
+@refusing_long_paths()
 def fuse_evaluate(
     examples: str | Path,
     model: str | Path,

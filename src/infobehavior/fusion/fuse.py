@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from infobehavior.artefacts import DEFINITION_FILE, unfinished, write_json, writing
 from infobehavior.downstream.metrics import best_f1_threshold
-from infobehavior.errors import InputError
+from infobehavior.errors import InputError, refusing_long_paths
 from infobehavior.fusion.classifier import FusionClassifier, rows_of
 from infobehavior.fusion.config import FusionConfig, Validation, read_fusion_config
 from infobehavior.fusion.examples import (
@@ -111,6 +111,7 @@ def trained_positive_line(model: FusedModel) -> str:
     return positive_line(model.config.examples.label, model.classes, num_positives, num_examples)
 
 
+@refusing_long_paths()
 def fuse_train(
     examples: str | Path,
     config: FusionConfig | str | Path,
@@ -291,6 +292,7 @@ class PredictSummary:
         ]
 
 
+@refusing_long_paths()
 def fuse_predict(
     examples: str | Path,
     model: str | Path,
