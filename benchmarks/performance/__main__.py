@@ -103,7 +103,7 @@ line sets them), and holds for all sides but CoLES's, whose threads spin on and 
 _NOT_MEASURED = """\
 ## Not measured yet
 
-{parts}. (encoder-on-gpu is `make bench PART=encoder DEVICE=cuda`. No GPU was at hand: nothing here has run on one.)"""
+{parts}. (encoder-on-gpu is `make bench PART=encoder DEVICE=cuda`.)"""
 
 
 if __name__ == "__main__":
