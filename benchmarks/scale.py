@@ -381,8 +381,8 @@ What was tried of "many": Spark in local mode and as a cluster of a master and t
 bytes, one worker killed; training by several processes on one machine, to the same loss and gradient. One
 GPU, an NVIDIA H200, trained three encoders side by side, 1,813 pairs a second each (noted by hand), on our simulated
 market (results.md, Table 1 of 5,000 steps): the paper's 9.73 M pairs would take it an hour and a half, by arithmetic.
-Not tried: several machines, object stores at size, several GPUs. Skewed accounts are not a limit of their own: a month of a million events
-in one account takes seconds (performance.md, "Growth").
+Not tried: several machines, object stores at size, several GPUs. Skewed accounts are not a limit of their own: a month
+of a million events in one account takes seconds (performance.md, "Growth").
 """
 
 if __name__ == "__main__":
