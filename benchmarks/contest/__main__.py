@@ -26,7 +26,7 @@ from contest.corpora import Prepared, is_there, prepare
 from contest.fused import FUSED, classify_fused, decided_by_network
 from contest.judging import VERSION, Asked, Measured, Part, asked, classify, classify_supervised, link, without_labels
 from contest.kept import Kept, Run
-from contest.late import LATE, classify_late
+from contest.late import LATE, LATE_VERSION, classify_late
 from contest.page import RESULTS, write_page
 from contest.squares import QUADRATIC, SQUARES, WITH_SQUARES
 from contest.tasks import CORPORA, TASKS, Task
@@ -85,8 +85,7 @@ class _Contest:
         key = definition_hash([*keys, VERSION])
         for task in self.tasks:
             for name in rows_of(contestant, task):
-                decided = definition_hash([key, decided_by_network()]) if name.startswith(FUSED) else key
-                run = Run(name, seed, decided)
+                run = Run(name, seed, _with_its_judge(key, name))
                 if not self._kept(task).has(run):
                     self._measure(task, contestant, run)
 
@@ -127,6 +126,13 @@ class _Contest:
         if believed is not None and not run.name.startswith(BOTH):
             measured |= without_labels(windows, believed, run.seed, grouped=bool(task.group))
         return measured
+
+
+def _with_its_judge(key: str, row: str) -> str:
+    """Hash of what decides a row: that of the vectors, and of whatever else than the usual classifiers judges them."""
+    if row.startswith(FUSED):
+        return definition_hash([key, decided_by_network()])
+    return definition_hash([key, LATE, LATE_VERSION]) if row.startswith(LATE) else key
 
 
 def _arguments() -> argparse.Namespace:
