@@ -7,7 +7,7 @@ from typing import Any
 from contest.contestants import BOTH, MANUAL, PEERS, PRESETS, SUPERVISED
 from contest.fused import FUSED, NETWORKS
 from contest.judging import ITSELF, LINKING, UNLABELLED, USED
-from contest.late import LATE, LATE_TITLES
+from contest.late import LATE, LATE_TITLES, MANUAL_ALONE, MANUAL_ON_VALUES, WITH_REPRESENTATION
 from contest.squares import QUADRATIC, SQUARES, WITH_SQUARES
 from contest.tasks import Task
 from infobehavior.downstream.classifiers import CLASSIFIERS
@@ -96,6 +96,13 @@ class Way:
 
     name: str
     classifier: str
+
+
+TOGETHER = Way(LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION)
+"""Manual features and ours, by two models."""
+
+TWO_MODELS_ALONE = (Way(LATE + MANUAL, MANUAL_ALONE), Way(LATE + MANUAL, MANUAL_ON_VALUES))
+"""What a second model adds without any representation."""
 
 
 def ways_alone(name: str) -> list[Way]:

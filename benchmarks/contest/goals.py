@@ -7,9 +7,9 @@ from statistics import mean
 from typing import Literal
 
 from contest.contestants import BOTH, MANUAL, PEERS
-from contest.found import NOTABLE, RECOMMENDED, Found, Way, title_of, ways_alone
+from contest.found import NOTABLE, RECOMMENDED, TOGETHER, TWO_MODELS_ALONE, Found, Way, title_of, ways_alone
 from contest.judging import FOLDS, LINKING, RANK, USED, p_value, p_value_of_blocks
-from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
+from contest.late import LATE, WITH_REPRESENTATION
 from contest.squares import WITH_SQUARES
 from contest.tasks import NOT_UNSEEN
 
@@ -120,18 +120,15 @@ def _links_better(found: Found, rival: str, seeds: list[str]) -> Goal:
     return Goal(found.task.name, rival, claim, _standing(*means), p, _marks(found, rival))
 
 
-_LATE = Way(LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION), Way(LATE + MANUAL, MANUAL_ALONE)
-
-
 def _together_and_alone(found: Found, validated: Found | None) -> tuple[Way, list[Way], list[str]] | None:
     """What stands for both together, the ways of manual features alone, and the seeds that all of them have.
 
     Both together are the mean of two models, which the validation part decided once for all tasks, and then manual
     features may have two models as well. Where that wasn't measured, they are side by side in one classifier.
     """
-    together, alone = _LATE
-    if seeds := found.common_seeds(together.name, alone.name, MANUAL):
-        return together, [*_alone(found, MANUAL, seeds), alone], seeds
+    if seeds := found.common_seeds(TOGETHER.name, LATE + MANUAL, MANUAL):
+        two_models = [way for way in TWO_MODELS_ALONE if _values(way, found, "auc", seeds)]
+        return TOGETHER, [*_alone(found, MANUAL, seeds), *two_models], seeds
     if seeds := found.common_seeds(BOTH + RECOMMENDED, MANUAL):
         return Way(BOTH + RECOMMENDED, _chosen(validated)), _alone(found, MANUAL, seeds), seeds
     return None

@@ -1,6 +1,7 @@
 """Late fusion: two models, each on features of its own, and the mean of what they say."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,14 @@ from infobehavior.downstream.classifiers import CLASSIFIERS, Choice, Classifier,
 LATE = "late: "
 """Before the name of the hand-made features, alone or with a representation."""
 
-WITH_REPRESENTATION, MANUAL_ALONE = "late", "late, manual alone"
-"""What stands in place of a classifier: what the logistic regression sees is a representation, or manual as well."""
+WITH_REPRESENTATION, MANUAL_ALONE, MANUAL_ON_VALUES = "late", "late, manual alone", "late, manual alone, on values"
+"""What stands in place of a classifier: what the logistic regression sees is a representation, or manual as well, of
+which the goals take the better way: it is also tried without squares."""
 
 LATE_TITLES = {
     WITH_REPRESENTATION: "mean of two: LightGBM on manual, logistic regression on the representation",
     MANUAL_ALONE: "mean of two: LightGBM and logistic regression, both on manual",
+    MANUAL_ON_VALUES: "mean of two: LightGBM and logistic regression on values alone, both on manual",
 }
 
 LATE_VERSION = 2
@@ -40,22 +43,25 @@ def classify_late(
         seed: of the folds and models.
         grouped: whether a group is never on both sides of a split.
     """
-    name = MANUAL_ALONE if vectors is None else WITH_REPRESENTATION
     features = np.hstack([manual, manual if vectors is None else vectors])
-    classifier = late_fusion(manual.shape[1], LATE_TITLES[name])
-    return classify(asked, features, seed, grouped, {name: classifier})
+    others = {WITH_REPRESENTATION: QUADRATIC}
+    if vectors is None:
+        others = {MANUAL_ALONE: QUADRATIC, MANUAL_ON_VALUES: CLASSIFIERS["lr"]}
+    classifiers = {name: late_fusion(manual.shape[1], LATE_TITLES[name], other) for name, other in others.items()}
+    return classify(asked, features, seed, grouped, classifiers)
 
 
-def late_fusion(num_manual: int, title: str) -> Classifier:
-    """LightGBM on the first columns and logistic regression on the others, with squares if better: the mean log-odds.
+def late_fusion(num_manual: int, title: str, other: Classifier) -> Classifier:
+    """LightGBM on the first columns and another classifier on the others: the mean of their log-odds.
 
     Each chooses its own setting, as it does alone; that the two count alike is no choice.
 
     Args:
         num_manual: how many columns the first model sees.
         title: for people.
+        other: what sees the other columns.
     """
-    return Classifier(title, partial(_choose, num_manual), partial(_fit, num_manual))
+    return Classifier(title, partial(_choose, num_manual, other), partial(_fit, num_manual, other))
 
 
 def mean_of_two(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -65,21 +71,18 @@ def mean_of_two(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray
     return mean
 
 
-def _choose(num_manual: int, train: Part, held_out: Part, seed: int) -> Choice:
-    pairs = zip(_models(), _apart(train, num_manual), _apart(held_out, num_manual), strict=True)
+def _choose(num_manual: int, other: Classifier, train: Part, held_out: Part, seed: int) -> Choice:
+    models = CLASSIFIERS["gbdt"], other
+    pairs = zip(models, _apart(train, num_manual), _apart(held_out, num_manual), strict=True)
     choices = [model.choose(of_train, of_held_out, seed) for model, of_train, of_held_out in pairs]
     scores = mean_of_two(*(choice.held_out_scores for choice in choices))
     return Choice(tuple(choice.setting for choice in choices), scores, held_out.loss(scores))
 
 
-def _fit(num_manual: int, train: Part, settings: tuple[int, tuple[bool, float]], seed: int) -> Scores:
-    parts = zip(_models(), _apart(train, num_manual), settings, strict=True)
-    manual, other = (model.fit(part, setting, seed) for model, part, setting in parts)
-    return lambda features: mean_of_two(manual(features[:, :num_manual]), other(features[:, num_manual:]))
-
-
-def _models() -> tuple[Classifier, Classifier]:
-    return CLASSIFIERS["gbdt"], QUADRATIC
+def _fit(num_manual: int, other: Classifier, train: Part, settings: tuple[Any, Any], seed: int) -> Scores:
+    parts = zip((CLASSIFIERS["gbdt"], other), _apart(train, num_manual), settings, strict=True)
+    of_first, of_others = (model.fit(part, setting, seed) for model, part, setting in parts)
+    return lambda features: mean_of_two(of_first(features[:, :num_manual]), of_others(features[:, num_manual:]))
 
 
 def _apart(part: Part, num_manual: int) -> tuple[Part, Part]:

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from statistics import mean
 
-from contest.contestants import BOTH, MANUAL, PEERS, SUPERVISED
-from contest.found import RECOMMENDED, Found, Way, ways_alone
+from contest.contestants import MANUAL, PEERS, SUPERVISED
+from contest.found import RECOMMENDED, TOGETHER, TWO_MODELS_ALONE, Found, Way, ways_alone
 from contest.judging import ITSELF, LINKING, RANK
-from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
 from contest.squares import SQUARES, WITH_SQUARES
 from contest.tables import head
 
 PAPER = "infobehavior-paper"
 BY_ITSELF = (MANUAL, RECOMMENDED, SQUARES + RECOMMENDED, PAPER, *PEERS, SUPERVISED)
-ALONE, TOGETHER = "manual, mean of two models", "manual and infobehavior-recommended, mean of two models"
+TWO_ALONE, TWO_TOGETHER = "manual, mean of two models", "manual and infobehavior-recommended, mean of two models"
 METRICS = {"auc": "AUC; of linking MRR", "average_precision": "average precision"}
 
 _ABOUT = """\
@@ -29,7 +28,7 @@ def overview(every: Sequence[Found]) -> list[str]:
     """A table for each metric; nothing where nothing was found."""
     lines = []
     for metric, title in METRICS.items():
-        columns = [title, "positive, of accounts", *BY_ITSELF, ALONE, TOGETHER]
+        columns = [title, "positive, of accounts", *BY_ITSELF, TWO_ALONE, TWO_TOGETHER]
         if rows := list(filter(None, (_row(found, metric) for found in every))):
             lines += [*head(columns), *rows, ""]
     return [_ABOUT, *lines] if lines else []
@@ -42,8 +41,8 @@ def _row(found: Found, metric: str) -> str:
         return ""
     cells = [_cell(found, _ways(found, name), asked) for name in BY_ITSELF]
     cells += [
-        _cell(found, [Way(LATE + MANUAL, MANUAL_ALONE)], asked),
-        _cell(found, [Way(LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION)], asked),
+        _cell(found, TWO_MODELS_ALONE, asked),
+        _cell(found, [TOGETHER], asked),
     ]
     positives = f"{found.content['positives']:,} of " if found.task.label else ""
     size = f"{positives}{found.content['accounts']:,}"

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from statistics import mean
 
 from contest.contestants import BOTH, MANUAL
-from contest.found import RECOMMENDED, Found, title_of
+from contest.found import RECOMMENDED, TOGETHER, TWO_MODELS_ALONE, Found, title_of
 from contest.goals import METRICS, Goal
 from contest.judging import FEW_LABELS, THIRDS, USED, auc_with
-from contest.late import LATE, MANUAL_ALONE, WITH_REPRESENTATION
 from contest.squares import SQUARES, WITH_SQUARES
 from contest.trials import TRIALS
 
@@ -57,15 +56,16 @@ def _differences(found: Found, rival: str, columns: dict[str, str], row: str, of
 
 def _two_models(found: Found) -> str:
     """What a second model does without any representation."""
-    seeds = found.common_seeds(LATE + MANUAL, LATE + BOTH + RECOMMENDED, MANUAL)
+    seeds = found.common_seeds(*(way.name for way in (TOGETHER, *TWO_MODELS_ALONE)), MANUAL)
     if not seeds:
         return "The mean of two models isn't measured."
     added = []
-    for name, classifier in ((LATE + MANUAL, MANUAL_ALONE), (LATE + BOTH + RECOMMENDED, WITH_REPRESENTATION)):
+    for ways in (TWO_MODELS_ALONE, (TOGETHER,)):
         differences = []
         for metric, title in METRICS.items():
             alone = max(mean(found.values(MANUAL, one, metric, seeds)) for one in USED)
-            differences.append(f"{mean(found.values(name, classifier, metric, seeds)) - alone:+.3f} {title}")
+            measured = [found.values(way.name, way.classifier, metric, seeds) for way in ways]
+            differences.append(f"{max(map(mean, filter(None, measured))) - alone:+.3f} {title}")
         added.append(" and ".join(differences))
     return (
         f"Two models against the better of two classifiers on manual features: {added[0]} where both see manual "
