@@ -55,7 +55,8 @@ def write_page() -> None:
     measured = [(file.stem.removesuffix(ON_GPU), json.loads(file.read_text())) for file in files if file.exists()]
     sections = [_section(part, described) for part, described in measured]
     absent = [file.stem for file in files if not file.exists()]
-    not_measured = [_NOT_MEASURED.format(parts=", ".join(absent))] if absent else []
+    commands = "; ".join(f"{name}: `make bench PART={_part_of(name)}`" for name in absent)
+    not_measured = [_NOT_MEASURED.format(commands=commands)] if absent else []
     text = "\n\n".join([_HEADER, _goals(sections), *sections, *not_measured]) + "\n"
     write_atomically(PAGE, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -63,6 +64,11 @@ def write_page() -> None:
 def _section(part: str, described: dict) -> str:
     text = importlib.import_module(f"performance.{part}").section(described["result"])
     return f"{text}\n\nMeasured in {described['minutes']} minutes on {in_words(described['machine'])}."
+
+
+def _part_of(name: str) -> str:
+    """What makes a file, as options of `make bench`."""
+    return f"{name.removesuffix(ON_GPU)} DEVICE=cuda" if name.endswith(ON_GPU) else name
 
 
 def _goals(sections: list[str]) -> str:
@@ -103,7 +109,7 @@ line sets them), and holds for all sides but CoLES's, whose threads spin on and 
 _NOT_MEASURED = """\
 ## Not measured yet
 
-{parts}. (encoder-on-gpu is `make bench PART=encoder DEVICE=cuda`.)"""
+{commands}."""
 
 
 if __name__ == "__main__":

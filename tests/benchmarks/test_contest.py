@@ -749,6 +749,22 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
     assert "| Hats, content 0.3 | +0.0000 |" in text
     assert "| Hats, no masking | 0.5000 |" in text
     assert "No threshold reached" not in text
+    assert "Is a network more general" not in text, "of one seed nothing can be told"
+    known, new = ("average precision, known tricks", "average precision, new tricks")
+    of_masking = [
+        Row("Hats, no masking", {known: [0.5, 0.6, 0.5, 0.6], new: [0.3, 0.4, 0.3, 0.4]}, {}),
+        Row("Hats, content 0.3", {known: [0.5, 0.6, 0.5, 0.6], new: [0.35, 0.45, 0.35, 0.45]}, {}),
+        Row("Hats, content 0.5", {known: [0.6, 0.7, 0.6, 0.7], new: [0.3, 0.5, 0.3, 0.4]}, {}),
+    ]
+    text = page_with_table(tmp_path, "table4.json", content | {"masking": [asdict(row) for row in of_masking]})
+    assert (
+        "Of 2 ways and categories, masking changes the average precision on new tricks by more than chance in 1" in text
+    )
+    assert (
+        "| Hats, content 0.3 | +0.0000 | +0.0500 | 2e-" in text
+        or "| Hats, content 0.3 | +0.0000 | +0.0500 | 0 |" in text
+    )
+    assert "| Hats, content 0.5 | +0.1000 | +0.0250 | 0.39 | -0.0750 |" in text
     never = Row("Hats, basic feature set, LightGBM", {"recall by threshold": [0.0, 0.0]}, {})
     text = page_with_table(tmp_path, "table4.json", content | {"rows": [asdict(never)], "masking": []})
     assert "No threshold reached the precision on a validation part, so nothing is flagged by one" in text

@@ -291,6 +291,7 @@ FOUR = pa.table({"x": [1.0, 2.0, 3.0, 4.0], "t": ["a", "b", "a", "b"]})
         (number_group("0"), np.zeros(4), [0, 1, 0, 1], r"the given rows have shape \(4,\); expected a table"),
         (number_group("x"), FOUR, [1, "a", "a", 1], r"y has answers of several types \(int, str\); give them one"),
         (number_group("x"), FOUR, pd.Series([1, "a", "a", 1]), r"y has answers of several types \(int, str\)"),
+        (number_group("x"), FOUR, np.array([np.datetime64(n, "ns") for n in (0, 1, 0, 1)], object), "y has times; "),
         (number_group("x"), FOUR, ["a", np.nan, "b", "a"], "y has 1 of 4 answers that are null"),
         (number_group("0"), csr_array(np.eye(4)), [0, 1, 0, 1], r"are a sparse matrix; .*: give rows\.toarray\(\)"),
         (number_group("x"), FOUR.append_column("x", FOUR["x"]), [0, 1, 0, 1], "there are 2 columns 'x'; expected one"),
@@ -328,8 +329,8 @@ def test_answers_may_be_scalars_of_numpy(given, null):
     answers[:] = given * 20
     rows = pa.table({"x": [0.0, 1.0] * 20})
     model = FusionClassifier(number_group("x"), tiny_network(max_epochs=1)).fit(rows, answers)
-    assert model.classes_.tolist() == [value.item() if isinstance(value, np.generic) else value for value in given]
-    assert not any(isinstance(name, np.generic) for name in model.classes_.tolist())
+    assert model.classes_.tolist() == given
+    assert not any(isinstance(name, np.bool_ | np.number | np.str_) for name in model.classes_.tolist())
     answers[3] = null
     with pytest.raises(InputError, match="y has 1 of 40 answers that are null; leave these rows out"):
         FusionClassifier(number_group("x"), tiny_network()).fit(rows, answers)
@@ -388,6 +389,12 @@ def test_whole_numbers_of_more_than_64_bits_beside_something_else(others):
     frame = pd.DataFrame({"x": pd.Series([2**63, 2**64, 1, *others], dtype=object)})
     with pytest.raises(InputError, match="column 'x' "):
         FusionClassifier(number_group("x"), tiny_network()).fit(frame, [0, 1, 0, 1])
+
+
+def test_a_validation_part_that_does_not_say_of_each_row():
+    chosen = pd.array([True, False, None, True], dtype="boolean")
+    with pytest.raises(InputError, match="is_validation can't be read: "):
+        FusionClassifier(number_group("x"), tiny_network()).fit(FOUR, [0, 1, 0, 1], is_validation=chosen)
 
 
 @pytest.mark.parametrize("first", [2**63, 2**64])

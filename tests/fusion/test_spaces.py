@@ -106,9 +106,9 @@ def test_embeddings_of_another_model_are_refused_in_any_form(later, fused, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def as_vectors(table):
+def as_vectors(table, columns=()):
     """A configuration that takes embeddings for any vectors, as it takes those of pictures."""
-    return small_config(table, groups={"seller": {"kind": "vector", "table": str(table)}})
+    return small_config(table, groups={"seller": {"kind": "vector", "table": str(table), "columns": list(columns)}})
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +127,18 @@ def test_embeddings_of_another_model_are_refused_as_any_vectors_too(later, fused
         command(later, fused_vectors, tmp_path / "out", tables={"seller": table})
 
 
-def test_vectors_of_no_model_of_ours_are_joined_as_they_are(listed, later, tmp_path):
-    """Such as those of pictures: a line tells that another model's wouldn't be noticed, and that is all."""
-    table = without_models(write_embeddings(tmp_path / "sellers"))
-    pq.write_table(pq.read_table(table).rename_columns({"embedding": "picture"}), table)
-    trained = fuse_train(listed, as_vectors(table), tmp_path / "model")
+@pytest.mark.parametrize("columns", [(), ("picture",)])
+@pytest.mark.parametrize("models", [None, ["camera one", "camera two"]])
+def test_vectors_that_are_no_embeddings_are_joined_as_they_are(listed, later, tmp_path, columns, models):
+    """Such as those of pictures, whose models may be cameras."""
+    path = without_models(write_embeddings(tmp_path / "sellers"))
+    table = pq.read_table(path).rename_columns({"embedding": "picture"})
+    if models:
+        table = table.append_column("model_id", pa.array([models[i % 2] for i in range(len(table))]))
+    pq.write_table(table, path)
+    trained = fuse_train(listed, as_vectors(path, columns=columns), tmp_path / "model")
     predicted = fuse_predict(later, tmp_path / "model", tmp_path / "out")
-    for lines in (trained.lines(), predicted.lines()):
-        assert lines.count(UNKNOWN.replace("embeddings", "vectors")) == 1
+    assert not any("which model made" in line for line in (*trained.lines(), *predicted.lines()))
     assert trained.model.spaces == {}
     assert predicted.num_examples == 120
 

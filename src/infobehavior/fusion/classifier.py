@@ -192,7 +192,10 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return split_by_entity(numbered(names.cast(pa.string())), positive, VALIDATION_SHARE, seed)
         if is_validation is not None:
             _refuse_masked(is_validation, "is_validation is", "give is_validation.filled(False)")
-            chosen = np.asarray(is_validation, dtype=np.bool_)
+            try:
+                chosen = np.asarray(is_validation, dtype=np.bool_)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"is_validation can't be read: {one_line(error)}; give True or False a row") from None
             if chosen.shape != positive.shape:
                 raise InputError(f"is_validation has shape {chosen.shape}; expected {positive.shape}, as y")
             return Parts(~chosen, chosen)
@@ -304,7 +307,10 @@ def _as_digits(column: Any, name: str) -> pa.Array:
     """Whole numbers of more than 64 bits, such as ids, as text, as all ids and categories are in the end."""
     values = [None if _is_null(value) else value for value in column]
     if not all(value is None or _is_whole(value) for value in values):
-        raise InputError(f"column {name!r} has whole numbers of more than 64 bits beside other values; make it text")
+        raise InputError(
+            f"column {name!r} has whole numbers of more than 64 bits, in lists, beside other values, or of more than "
+            "76 digits; give ids as text, and numbers as floats"
+        )
     return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
@@ -322,6 +328,8 @@ def _answers(y: Any, num_rows: int) -> NDArray[Any]:
     if isinstance(y, list | tuple) and answers.dtype.kind == "U" and not all(isinstance(answer, str) for answer in y):
         answers = np.asarray(y, dtype=object)  # beside texts, numpy makes texts of numbers and NaN
     if answers.dtype == object:
+        if any(isinstance(answer, np.datetime64 | np.timedelta64) for answer in answers):
+            raise InputError("y has times; expected two answers, such as 0 and 1")
         answers = np.fromiter((_plain(answer) for answer in answers), dtype=object, count=num_rows)
     num_null = sum(map(_is_null, answers.tolist()))
     if num_null:

@@ -51,13 +51,11 @@ def refuse_other_spaces(groups: Mapping[str, Group], spaces: Mapping[str, str], 
 
 
 def unknown_spaces(groups: Mapping[str, Group], *known: Mapping[str, str]) -> list[str]:
-    """A line for each group of vectors of which it isn't known, now or in the training, which model made them."""
-    vectors = {"vector": "vectors"}
+    """A line for each group of embeddings of which it isn't known, now or in the training, which model made them."""
     return [
-        f"warning: nothing tells which model made the {vectors.get(group.kind, 'embeddings')} of {name}, so those of "
-        "another one aren't noticed"
+        f"warning: nothing tells which model made the embeddings of {name}, so those of another one aren't noticed"
         for name, group in groups.items()
-        if group.table and (_has_vectors(group) or any(name in spaces for spaces in known))
+        if group.table and (any(name in spaces for spaces in known) or _takes_embeddings(group.table, group))
         if not all(name in spaces for spaces in known)
     ]
 
@@ -88,14 +86,17 @@ def _defined(table: Path) -> str | None:
 def _space(table: Path, group: Group) -> str | None:
     """What the table says of itself, or the one that it is a day of, or its rows."""
     space = embedding_space(table)
-    if space or not _has_vectors(group):
+    if space or not _takes_embeddings(table, group):
         return space
     return _space_of_day(table) or _space_of_rows(table)
 
 
-def _has_vectors(group: Group) -> bool:
-    """What other columns hold, such as numbers, `model_id` may tell nothing of."""
-    return group.kind in ("representation", "vector") or EMBEDDING in group.columns
+def _takes_embeddings(table: Path, group: Group) -> bool:
+    """Whether a group's vectors are embeddings; of other columns, such as pictures, `model_id` tells nothing."""
+    if group.kind != "vector" or group.columns:
+        return group.kind == "representation" or EMBEDDING in group.columns
+    with connect() as connection, readable(str(table)):
+        return EMBEDDING in open_events(connection, table).columns
 
 
 def _space_of_day(path: Path) -> str | None:
