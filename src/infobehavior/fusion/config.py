@@ -241,7 +241,7 @@ def read_fusion_config(file: Path) -> FusionConfig:
     """Read a TOML file.
 
     Raises:
-        InputError: there is none, it isn't TOML, or it has a fault; all faults are named.
+        InputError: there is none, it isn't TOML, or it has faults; all those of single settings are named.
     """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
