@@ -86,10 +86,10 @@ def test_columns_are_on_disk_only_if_there_are_more_minutes(minutes, folder, cap
 def test_a_training_in_memory_goes_on_on_disk(minutes, model_folder, folder, tmp_path, monkeypatch):
     step = Training.step
 
-    def stop_at_4(training, number):
+    def stop_at_4(training, number, given):
         if number == 3:
             raise KeyboardInterrupt
-        return step(training, number)
+        return step(training, number, given)
 
     for i, (before, after) in enumerate([(None, 20), (20, None)]):
         out = tmp_path / str(i)

@@ -203,7 +203,13 @@ KILL = """
 import os, signal
 from infobehavior.pretraining.training import Training
 step = Training.step
-Training.step = lambda training, number: os.kill(os.getpid(), signal.SIGKILL) if number == 3 else step(training, number)
+
+def step_unless_fourth(training, number, given):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(training, number, given)
+
+Training.step = step_unless_fourth
 """
 
 

@@ -87,10 +87,10 @@ def interrupted(minutes, tmp_path, monkeypatch):
     """A folder in which a training was stopped after step 3, with a checkpoint of step 2."""
     step = Training.step
 
-    def stop_at_4(training, number):
+    def stop_at_4(training, number, given):
         if number == 3:
             raise KeyboardInterrupt
-        return step(training, number)
+        return step(training, number, given)
 
     with monkeypatch.context() as patched:
         patched.setattr(Training, "step", stop_at_4)
@@ -123,7 +123,12 @@ def test_a_training_that_is_killed_and_resumed_ends_with_the_same_bytes(minutes,
 
 def test_resuming_takes_only_the_steps_that_are_left(minutes, interrupted, monkeypatch):
     step, taken = Training.step, []
-    monkeypatch.setattr(Training, "step", lambda training, number: taken.append(number) or step(training, number))
+
+    def counted(training, number, given):
+        taken.append(number)
+        return step(training, number, given)
+
+    monkeypatch.setattr(Training, "step", counted)
     pretrain(minutes.path, interrupted, config=tiny_config(), resume=True)
     assert taken == [2, 3, 4]
 
