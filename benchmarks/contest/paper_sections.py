@@ -16,12 +16,6 @@ from infobehavior.pretraining.config import preset
 
 NEARLY_UNTRAINED = 0.01
 """Of the paper's steps; an encoder that has fewer has hardly begun."""
-EXACT_NMI = 2
-"""Version of judging from which on NMI is at 1:20 in all tables."""
-_OLD_NMI = (
-    "NMI here is not the paper's: it is of all positives that are judged, which are more frequent than 1:20; measured "
-    "anew it will be at 1:20."
-)
 ONLINE_COLUMNS = (
     "recall",
     "f1",
@@ -35,12 +29,6 @@ ONLINE_COLUMNS = (
 )
 """The paper's first."""
 _TRICKS = ("average precision, known tricks", "average precision, new tricks")
-TODAYS_RULE = 5
-"""Version of judging from which on the threshold is chosen as it is now."""
-_OLD_RULE = (
-    "What a threshold of the validation part does isn't shown: it was chosen by a rule that claimed too much, and will "
-    "be measured anew by today's."
-)
 _NOTHING_FLAGGED = (
     "No threshold reached the precision on a validation part, so nothing is flagged by one: at that certainty a "
     "precision of 95 % takes 32 flagged accounts even if all are right, and a validation part, a fifth of the accounts "
@@ -60,7 +48,6 @@ def offline_section(content: dict[str, Any]) -> str:
         f"{_market(content)}; products of the encoder are in {precision}.",
         " ".join(f"{line}." for line in content["data"]),
         _length(content),
-        *([] if content.get("judged", 1) >= EXACT_NMI else [_OLD_NMI]),
         f"Means ± standard deviations over {len(content['seeds'])} seeds, each of which pre-trains, splits and "
         "classifies anew; in brackets the paper's figures, on its own data. Nothing was chosen by this market: "
         "its difficulty and a part of the recipe were, by seed 0. `auc[KIND]` is of one "
@@ -161,7 +148,6 @@ def _category_and_classifier(row: Row) -> tuple[str, str]:
 def online_section(content: dict[str, Any]) -> str:
     """A table of the online tasks, which `online_tables.py` made; and what masking does."""
     rows, masked = ([Row(**row) for row in content[name]] for name in ("rows", "masking"))
-    is_todays = content.get("judged", 0) >= TODAYS_RULE
     training = content["pretraining"]
     about_masking = (
         "The representation with the basic feature set, groups masked in other ways while the fusion network was "
@@ -186,14 +172,13 @@ def online_section(content: dict[str, Any]) -> str:
         f"{len(content['seeds'])} seeds, each of which draws another validation part and trains the fused classifier "
         "anew, all on one encoder and tested by the same products, so that they hold nothing of what another encoder "
         "or other violations would change; in brackets the paper's figures, on its own data.",
-        *([] if is_todays else [_OLD_RULE]),
-        *([_NOTHING_FLAGGED] if is_todays and _flags_nothing(rows) else []),
+        *([_NOTHING_FLAGGED] if _flags_nothing(rows) else []),
         "",
         f"`PYTHONPATH=benchmarks python benchmarks/online_tables.py --num-steps {training['num_steps']} --seeds "
         f"{len(content['seeds'])}`, simulated, {in_words(content['machine'])}.",
         "",
     ]
-    columns = [name for name in _columns(rows, ONLINE_COLUMNS) if is_todays or not name.endswith(" by threshold")]
+    columns = _columns(rows, ONLINE_COLUMNS)
     return "\n".join(
         [
             *lines,

@@ -727,7 +727,6 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
     more = Row("Hats, + manual behavior features, LightGBM", of_more | none, {})
     masked = [Row(f"Hats, {name}", {"recall, new tricks": [0.5]}, {}) for name in ("no masking", "content 0.3")]
     content = {
-        "judged": 5,
         "rows": [asdict(basic), asdict(more)],
         "masking": [asdict(row) for row in masked],
         "data": ["simulated: the last part begins 2019-10-02"],
@@ -768,8 +767,6 @@ def test_a_table_of_the_online_tasks_is_on_the_page(small_contest, tmp_path):
     never = Row("Hats, basic feature set, LightGBM", {"recall by threshold": [0.0, 0.0]}, {})
     text = page_with_table(tmp_path, "table4.json", content | {"rows": [asdict(never)], "masking": []})
     assert "No threshold reached the precision on a validation part, so nothing is flagged by one" in text
-    text = page_with_table(tmp_path, "table4.json", content | {"judged": 4})
-    assert "|  | recall | auc |\n" in text, "by another rule for the threshold"
 
 
 def test_the_page_is_what_the_results_in_the_repository_make(tmp_path, monkeypatch):
