@@ -9,6 +9,8 @@ import torch
 from infobehavior import embed, pretrain
 from infobehavior.downstream.embeddings import read_embeddings
 from infobehavior.errors import InputError
+from infobehavior.model.span_pooling import strongest_windows
+from infobehavior.pretraining.checkpoint import CHECKPOINT_FILE
 from infobehavior.pretraining.config import PRESETS
 from infobehavior.pretraining.pretrain import TRAINING_LOG, Training
 from infobehavior.pretraining.training import prepare_training
@@ -57,6 +59,20 @@ def test_a_step_of_training_has_the_loss_and_gradients_of_the_processor(minutes,
         assert torch.allclose(gradient, expected[key], rtol=1e-2, atol=1e-3 * largest), key
 
 
+@pytest.mark.parametrize("lengths", [[1, 2, 3] * 50, [360, 1, 359, 40]])
+def test_spans_have_the_maxima_and_gradients_of_the_processor(lengths):
+    torch.manual_seed(0)
+    drawn = [torch.randn(size, dtype=torch.float64) for size in ((sum(lengths), 3), (5, 3, 4), (len(lengths), 4))]
+    found = []
+    for device in ("cpu", "cuda"):
+        minutes, kernel, upstream = (one.to(device) for one in drawn)
+        inputs = [minutes.requires_grad_(), kernel.requires_grad_()]
+        strongest = strongest_windows(minutes, torch.tensor(lengths, device=device), kernel)
+        found.append([strongest, *torch.autograd.grad(strongest, inputs, upstream)])
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        torch.testing.assert_close(on_gpu.cpu(), on_cpu, atol=1e-10, rtol=1e-10)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_training_twice_makes_the_same_bytes(minutes, tmp_path, name):
     config = of_preset(name, device="cuda")
@@ -64,20 +80,24 @@ def test_training_twice_makes_the_same_bytes(minutes, tmp_path, name):
 
 
 def test_training_goes_on_from_a_checkpoint_to_the_same_bytes(minutes, tmp_path, monkeypatch):
-    config = tiny_config(device="cuda", checkpoint_every=2)
+    config = tiny_config(device="cuda", checkpoint_every=2, num_steps=5)
     undisturbed = trained(minutes, tmp_path / "undisturbed", config)
-    step = Training.step
+    step, taken, stopped_at = Training.step, [], 3
 
-    def stopping(self, number, *args):
-        if number == 3:
+    def noting(self, number, *args):
+        if number == stopped_at and stopped_at not in taken:
+            taken.append(number)
             raise KeyboardInterrupt
+        taken.append(number)
         return step(self, number, *args)
 
-    monkeypatch.setattr(Training, "step", stopping)
+    monkeypatch.setattr(Training, "step", noting)
     with pytest.raises(KeyboardInterrupt):
         pretrain(minutes.path, tmp_path / "stopped", config=config)
-    monkeypatch.undo()
-    assert trained(minutes, tmp_path / "stopped", config) == undisturbed
+    assert (tmp_path / "stopped" / CHECKPOINT_FILE).exists()
+    pretrain(minutes.path, tmp_path / "stopped", config=config, resume=True)
+    assert taken == [0, 1, 2, 3, 2, 3, 4]
+    assert folder_bytes(tmp_path / "stopped") == undisturbed
 
 
 def test_bfloat16_trains_to_nearly_the_same(minutes, tmp_path):

@@ -7,6 +7,13 @@ from infobehavior.errors import InputError
 from infobehavior.model.device import find_device
 
 
+def test_cuda_is_the_current_gpu_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert find_device("cuda") == torch.device("cuda:1")
+    assert find_device("cuda:0") == torch.device("cuda:0")
+
+
 def test_the_processor_is_always_there() -> None:
     assert find_device("cpu") == torch.device("cpu")
 

@@ -55,6 +55,15 @@ def test_what_is_convolved_at_once_does_not_matter(monkeypatch: pytest.MonkeyPat
     assert_same([1, 30, 2, 31, 29, 1, 1, 5])
 
 
+@pytest.mark.parametrize("rows", [2, 7])
+def test_in_how_many_rows_nothing_is_summed_does_not_matter(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """As a GPU does it, in chunks of a few windows, and with long spans of which only the winners are looked at."""
+    monkeypatch.setattr(span_pooling, "rows_of_nothing_on", lambda device: rows)
+    monkeypatch.setattr(span_pooling, "WINDOWS_AT_ONCE", 100)
+
+    assert_same([1, 30, 2, 31, 29, 1, 1, 5, 360])
+
+
 def test_bfloat16_sums_over_chunks_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of 300 chunks adds the same to the kernel's gradient; sums in bfloat16 would stop growing at 256."""
     monkeypatch.setattr(span_pooling, "WINDOWS_AT_ONCE", 1)

@@ -1,4 +1,5 @@
 import json
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from math import isfinite
@@ -94,23 +95,56 @@ def test_a_device_that_is_not_there_is_refused(minutes, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_gpu_a_step_is_read_while_the_one_before_is_computed(minutes, monkeypatch):
+@pytest.fixture
+def training_on_gpu(minutes):
+    """What reads for a GPU, without one."""
     training = prepare_training(minutes.path, tiny_config(), None, None)
-    assert list(training.read_ahead(range(2, 5))) == [None, None, None]
-    begun = []
+    return replace(training, processes=Processes(torch.device("cuda")))
+
+
+def test_on_a_gpu_a_step_is_read_while_the_one_before_is_computed(training_on_gpu, monkeypatch):
+    begun = {step: threading.Event() for step in range(2, 5)}
 
     def read(_, step):
-        begun.append(step)
+        begun[step].set()
         return f"what step {step} reads"
 
     monkeypatch.setattr(Training, "read", read)
-    on_gpu = replace(training, processes=Processes(torch.device("cuda")))
-    given = on_gpu.read_ahead(range(2, 5))
-    assert list(given) == ["what step 2 reads", "what step 3 reads", "what step 4 reads"]
-    assert begun == [2, 3, 4]
-    assert list(on_gpu.read_ahead(range(5, 5))) == []
-    several = replace(training, processes=Processes(torch.device("cuda"), 0, 2))
-    assert list(several.read_ahead(range(2))) == [None, None]
+    given = training_on_gpu.read_ahead(range(2, 5))
+    assert next(given) == "what step 2 reads"
+    assert begun[3].wait(timeout=60)  # though nobody has asked for it
+    assert not begun[4].is_set()
+    assert list(given) == ["what step 3 reads", "what step 4 reads"]
+    assert list(training_on_gpu.read_ahead(range(5, 5))) == []
+
+
+def test_what_fails_ahead_is_said_when_its_step_comes(training_on_gpu, monkeypatch):
+    def read(_, step):
+        if step == 4:
+            raise InputError("the file of step 4 has vanished")
+        return step
+
+    monkeypatch.setattr(Training, "read", read)
+    given = training_on_gpu.read_ahead(range(2, 6))
+    assert [next(given), next(given)] == [2, 3]
+    with pytest.raises(InputError, match="the file of step 4 has vanished"):
+        next(given)
+
+
+def test_a_training_that_fails_leaves_no_reader_behind(training_on_gpu, monkeypatch):
+    monkeypatch.setattr(Training, "read", lambda _, step: step)
+    before = set(threading.enumerate())
+    given = training_on_gpu.read_ahead(range(2, 6))
+    next(given)
+    assert set(threading.enumerate()) - before
+    given.close()
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", 1), ("cuda", 2)])
+def test_the_processor_and_several_processes_read_step_by_step(training_on_gpu, device, size):
+    training = replace(training_on_gpu, processes=Processes(torch.device(device), 0, size))
+    assert list(training.read_ahead(range(2, 5))) == [None, None, None]
 
 
 def test_training_lowers_the_loss(minutes, tmp_path):

@@ -11,7 +11,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name, such as "cpu", "cuda" or "cuda:1".
+    """The device of a name, such as "cpu", "cuda" or "cuda:1"; "cuda" is the caller's current GPU, by its number.
 
     Raises:
         InputError: PyTorch has no such device, or can't use it here.
@@ -27,6 +27,8 @@ def find_device(name: str) -> torch.device:
             f"there is no device {name}: PyTorch {torch.__version__} sees {torch.cuda.device_count()} GPUs here; use "
             "cpu, or install a CUDA build of PyTorch"
         )
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())  # another thread's current one may be another
     return device
 
 

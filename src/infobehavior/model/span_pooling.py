@@ -55,6 +55,11 @@ def windows_at_once(device: torch.device) -> int:
     return WINDOWS_AT_ONCE if device.type == "cpu" else WINDOWS_AT_ONCE_ON_GPU
 
 
+def rows_of_nothing_on(device: torch.device) -> int:
+    """How many rows take the gradients of what lies before spans."""
+    return 1 if device.type == "cpu" else ROWS_OF_NOTHING_ON_GPU
+
+
 class _StrongestWindows(torch.autograd.Function):
     """Goes through the spans chunk by chunk, and keeps of each only which windows were the strongest."""
 
@@ -83,7 +88,7 @@ class _StrongestWindows(torch.autograd.Function):
         and_nothing, flat_kernel = _and_nothing(minutes), kernel.flatten(0, 1)
         # Sums over many chunks, which bfloat16 would round away.
         precise = torch.promote_types(minutes.dtype, torch.float32)
-        rows_of_nothing = 1 if minutes.device.type == "cpu" else ROWS_OF_NOTHING_ON_GPU
+        rows_of_nothing = rows_of_nothing_on(minutes.device)
         of_minutes = minutes.new_zeros(len(minutes) + rows_of_nothing, minutes.shape[1], dtype=precise)
         of_kernel = torch.zeros_like(flat_kernel, dtype=precise)
         for chunk in ctx.chunks:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import time
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -139,12 +140,13 @@ def _train(training: Training, out: Path, log: list[dict[str, float]]) -> None:
     started, before = time.monotonic(), len(log)
     with progress("pre-training", config.num_steps - before, told=is_first) as advance:
         steps = range(before, config.num_steps)
-        for step, given in zip(steps, training.read_ahead(steps), strict=True):
-            log.append(training.step(step, given))
-            pairs_per_second = (len(log) - before) * config.batch_size / (time.monotonic() - started)
-            advance(note=f"loss {log[-1]['loss']:.3f}, {pairs_per_second:.0f} pairs/s")
-            if (step + 1) % config.checkpoint_every == 0:
-                _keep(training, out, log)
+        with closing(training.read_ahead(steps)) as read:
+            for step, given in zip(steps, read, strict=True):
+                log.append(training.step(step, given))
+                pairs_per_second = (len(log) - before) * config.batch_size / (time.monotonic() - started)
+                advance(note=f"loss {log[-1]['loss']:.3f}, {pairs_per_second:.0f} pairs/s")
+                if (step + 1) % config.checkpoint_every == 0:
+                    _keep(training, out, log)
     if is_first:
         write_atomically(out / TRAINING_LOG, lambda path: _write_log(path, log))
 

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -118,7 +118,7 @@ class Training:
         own = pair_months(given.batch, encoded.float(), given.masked, given.labels, self.model.readouts)
         return whole_step(own, given.share, self.processes)
 
-    def read_ahead(self, steps: range) -> Iterator[StepInput | None]:
+    def read_ahead(self, steps: range) -> Generator[StepInput | None]:
         """What each step reads: while a GPU computes one step, a thread reads the next. None where a step is to read.
 
         The processor, where it computes, has no time for both; and several processes, which talk while they read, must
