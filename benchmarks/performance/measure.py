@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -38,21 +39,30 @@ class ChildRun:
     output: str
 
 
-def alternate(sides: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
+def alternate(
+    sides: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warm_up: int = 1,
+    settings: Mapping[str, Callable[[], AbstractContextManager[object]]] | None = None,
+) -> dict[str, list[float]]:
     """Seconds of each repeat of each side; the sides take turns, so that a drift of the machine meets them all.
 
     Args:
         sides: what to run, by name.
         repeats: rounds that count.
         warm_up: rounds before them that don't.
+        settings: under which sides run that need some; to set them isn't timed.
     """
+    settings = settings or {}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(warm_up + repeats):
         for name, run in sides.items():
-            started = time.perf_counter()
-            run()
+            with settings.get(name, nullcontext)():
+                started = time.perf_counter()
+                run()
+                took = time.perf_counter() - started
             if number >= warm_up:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(took)
     return seconds
 
 
