@@ -46,14 +46,16 @@ def main() -> int:
     _, data = third_month(MARKET, given.work, MAX_NEGATIVES)
     seeds = range(given.seeds)
     rows = TABLES[given.table](data, config, seeds, given.workers)
-    of_length = "" if given.num_steps == NUM_STEPS else f".steps-{given.num_steps}"
-    file = RESULTS / "tables" / f"{given.table}.{given.preset}{of_length}.json"
+    unusual = "" if given.num_steps == NUM_STEPS else f".steps-{given.num_steps}"
+    unusual += "" if given.device == "cpu" else ".gpu"
+    file = RESULTS / "tables" / f"{given.table}.{given.preset}{unusual}.json"
     told = {
         "machine": machine() | _card(given.device),
         "market": MARKET.model_dump(mode="json"),
         "simulator": VERSION,
         "preset": given.preset,
         "table": given.table,
+        "workers": given.workers,
     }
     write_table(file, data, config, seeds, rows, count_rows(data, config, seeds) if len(data.unseen) else [], **told)
     write_page()

@@ -15,12 +15,12 @@ LATE = "late: "
 """Before the name of the hand-made features, alone or with a representation."""
 
 WITH_REPRESENTATION, MANUAL_ALONE, MANUAL_ON_VALUES = "late", "late, manual alone", "late, manual alone, on values"
-"""What stands in place of a classifier: what the logistic regression sees is a representation, or manual as well, of
-which the goals take the better way: it is also tried without squares."""
+"""What stands in place of a classifier. Beside LightGBM on manual, a logistic regression sees a representation; or
+manual, too, with squares if better; or manual without squares. The goals take the better of the last two."""
 
 LATE_TITLES = {
-    WITH_REPRESENTATION: "mean of two: LightGBM on manual, logistic regression on the representation",
-    MANUAL_ALONE: "mean of two: LightGBM and logistic regression, both on manual",
+    WITH_REPRESENTATION: f"mean of two: LightGBM on manual, {QUADRATIC.title} on the representation",
+    MANUAL_ALONE: f"mean of two: LightGBM and {QUADRATIC.title}, both on manual",
     MANUAL_ON_VALUES: "mean of two: LightGBM and logistic regression on values alone, both on manual",
 }
 

@@ -20,6 +20,7 @@ _ABOUT = """\
 Means over folds and seeds of the test part, by logistic regression for ours (`squares: …`: with squares if better), and
 for the others by the best of logistic regression, with squares and without, and LightGBM *on the test part*.
 `supervised-gru` is one training on the first fold, so its figure isn't of the same accounts as the others' means.
+*Two models* on manual features alone are, in each metric, the better of two ways of theirs on the test part.
 Spreads, what may be chance and everything else are below. Empty: not measured, or not asked.
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 from machine import in_words
 
 from contest.commands import commands, commits, not_measured
-from contest.contestants import MANUAL, OURS
+from contest.contestants import MANUAL, OURS, SUPERVISED
 from contest.found import NOTABLE, RECOMMENDED, Found, cell, title_of
 from contest.judging import (
     FEW_LABELS,
@@ -70,6 +70,7 @@ def _how(found: Found, part: Part, names: Sequence[str]) -> list[str]:
         lines += [f"Rows of which accounts, labels and folds are on record: {len(on_record)} of {len(names)}.", ""]
     if cut := [f"{100 * share:.1f} % by `{name}`" for name, share in found.truncated().items() if share]:
         lines += [f"Windows of which the first events aren't seen: {', '.join(cut)}.", ""]
+    lines += _kept_of_supervised(found, names)
     longer = {name: found.overtime(name) for name in names if name in OURS}
     told = [f"`{name}` by {share * 100:.0f} %" for name, share in longer.items() if share > NOTABLE]
     if told:
@@ -78,6 +79,18 @@ def _how(found: Found, part: Part, names: Sequence[str]) -> list[str]:
     if told:
         lines += [f"Trained shorter than was given: {', '.join(told)}. This is against ours.", ""]
     return lines
+
+
+def _kept_of_supervised(found: Found, names: Sequence[str]) -> list[str]:
+    """Which step's weights of `supervised-gru` are judged."""
+    if SUPERVISED not in names:
+        return []
+    reports = [run["report"] for run in found.content["runs"][SUPERVISED].values()]
+    kept = ", ".join(f"{report['best_step']:,} of {report['steps']:,}" for report in reports)
+    return [
+        f"`{SUPERVISED}` is judged as it was after {kept} steps, where its loss was least on what it chooses by.",
+        "",
+    ]
 
 
 def _results(found: Found) -> list[str]:

@@ -13,6 +13,9 @@ from contest.trials import TRIALS
 SHARES = {f"with {share * 100:.0f} % of the labels": auc_with(share) for share in sorted(FEW_LABELS)} | {
     "with all": "auc"
 }
+NOT_OF_A_KIND = "normal"
+"""The kind of positives that are labelled so by mistake."""
+
 ACTIVITY = {f"in the {name.removeprefix('auc of the ')}": name for name in THIRDS}
 
 
@@ -30,7 +33,7 @@ def why(every: Sequence[Found], goals: Sequence[Goal], validated: Sequence[Found
 def _against(found: Found, rival: str) -> str:
     """Where ours is ahead of a rival."""
     linear, other = USED
-    parts = [_differences(found, rival, columns, RECOMMENDED, linear) for columns in (SHARES, ACTIVITY)]
+    parts = [_differences(found, rival, columns, RECOMMENDED, linear) for columns in (SHARES, ACTIVITY, _kinds(found))]
     parts += [
         _differences(
             found, rival, {"with all if ours has squares if better": "auc"}, SQUARES + RECOMMENDED, WITH_SQUARES
@@ -38,6 +41,14 @@ def _against(found: Found, rival: str) -> str:
         _differences(found, rival, {f"with all if ours has {title_of(other)}": "auc"}, RECOMMENDED, other),
     ]
     return f"Against {rival}: {'; '.join(filter(None, parts))}."
+
+
+def _kinds(found: Found) -> dict[str, str]:
+    """Kinds of positives against all that are labelled negative, where kinds are known."""
+    runs = found.content["runs"].get(RECOMMENDED, {}).values()
+    columns = sorted({name for run in runs for name in run["measured"][USED[0]] if name.startswith("auc[")})
+    kinds = {column[len("auc[") : -1]: column for column in columns}
+    return {f"of {kind} ones": column for kind, column in kinds.items() if kind != NOT_OF_A_KIND}
 
 
 def _differences(found: Found, rival: str, columns: dict[str, str], row: str, of_ours: str) -> str:
