@@ -18,9 +18,10 @@ WITH_REPRESENTATION, MANUAL_ALONE, MANUAL_ON_VALUES = "late", "late, manual alon
 """What stands in place of a classifier. Beside LightGBM on manual, a logistic regression sees a representation; or
 manual, too, with squares if better; or manual without squares. The goals take the better of the last two."""
 
+_LINEAR = "logistic regression (with squares if better)"
 LATE_TITLES = {
-    WITH_REPRESENTATION: f"mean of two: LightGBM on manual, {QUADRATIC.title} on the representation",
-    MANUAL_ALONE: f"mean of two: LightGBM and {QUADRATIC.title}, both on manual",
+    WITH_REPRESENTATION: f"mean of two: LightGBM on manual, {_LINEAR} on the representation",
+    MANUAL_ALONE: f"mean of two: LightGBM and {_LINEAR}, both on manual",
     MANUAL_ON_VALUES: "mean of two: LightGBM and logistic regression on values alone, both on manual",
 }
 

@@ -565,7 +565,8 @@ def test_the_whole_and_its_page(data, small_contest, tmp_path, monkeypatch, caps
     assert len({of_seed["0"]["split"] for of_seed in runs.values()}) == 1
     text = (tmp_path / "results.md").read_text()
     assert "- **reached**: small, bad ones: AUC of the representation with logistic regression" in text
-    assert "the representation (mean of two: LightGBM on manual, logistic regression on the representation)" in text
+    two_models = "mean of two: LightGBM on manual, logistic regression (with squares if better) on the representation"
+    assert f"the representation ({two_models})" in text
     assert "| late: manual | 2 |  |  |" in text
     assert "## small, linking" in text
     assert "| infobehavior-recommended | 2 | 7, 7 |  | 4 | Logistic regression |" in text
