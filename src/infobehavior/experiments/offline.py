@@ -19,7 +19,6 @@ from infobehavior.artefacts import (
     UNFINISHED_FILE,
     definition_hash,
     is_simulated,
-    refuse_unwritable,
     write_atomically,
 )
 from infobehavior.data.clock import local_date
@@ -35,6 +34,7 @@ from infobehavior.downstream.manual_features import as_matrix, manual_features
 from infobehavior.downstream.metrics import clustering_nmi, kind_metrics
 from infobehavior.embedding.embed import embed
 from infobehavior.errors import InputError
+from infobehavior.experiments.folder import mark_folder, refuse_foreign_folder
 from infobehavior.pretraining.config import PretrainConfig
 from infobehavior.pretraining.count_accuracy import Accuracy, count_accuracy
 from infobehavior.pretraining.pretrain import pretrain
@@ -158,7 +158,8 @@ def read_offline_data(
     """Settle who is judged by which month.
 
     Args:
-        minutes: folder of minutes; three months of it are used.
+        minutes: folder of minutes, of three months: the third judges. Encoders learn from what lies before it: with
+            `pairs = "latest"` from the last two months, with "anywhere" and "any_day" from all there is.
         labels: table of `entity_id` and the label, see `read_labels`; without `as_of`, since all are judged at once.
         label: the label's column.
         folder: for everything that is made on the way.
@@ -168,10 +169,10 @@ def read_offline_data(
         kinds: table of `entity_id` and `kind`, to tell which kinds of positives are found.
 
     Raises:
-        InputError: these parts don't belong together, or `folder` can't be written.
+        InputError: these parts don't belong together, or `folder` can't be written or holds something else.
     """
     table, folder = open_minutes(minutes), Path(folder)
-    refuse_unwritable(folder, "an experiment")
+    refuse_foreign_folder(folder)
     zone = table.schema.time.time_zone
     column = read_labels(Path(labels), label, None, zone)
     if column.has_as_of:
@@ -223,6 +224,7 @@ def read_offline_data(
         len(found) - len(drawn),
         is_simulated(minutes, labels, *([] if kinds is None else [kinds])),
     )
+    mark_folder(folder)
     data.write_tables()
     return data
 

@@ -21,7 +21,6 @@ from infobehavior.artefacts import (
     UNFINISHED_FILE,
     definition_hash,
     is_simulated,
-    refuse_unwritable,
     write_atomically,
 )
 from infobehavior.data.clock import MINUTES_PER_DAY, SECONDS_PER_MINUTE, day_bounds, day_of_number, local_minutes
@@ -32,6 +31,7 @@ from infobehavior.downstream.manual_features import features_hash, manual_featur
 from infobehavior.downstream.metrics import best_f1_threshold, recall_at_precision
 from infobehavior.embedding.embed import embed
 from infobehavior.errors import InputError
+from infobehavior.experiments.folder import mark_folder, refuse_foreign_folder
 from infobehavior.fusion.classifier import FusionClassifier, rows_of
 from infobehavior.fusion.config import ExampleColumns, FusionConfig, Group, Network, Operating
 from infobehavior.fusion.examples import Examples, read_examples
@@ -209,10 +209,11 @@ def read_online_data(
         categories: which products.
 
     Raises:
-        InputError: these parts don't belong together, the model has seen the test, or `folder` can't be written.
+        InputError: these parts don't belong together, the model has seen the test, or `folder` can't be written or
+            holds something else.
     """
     folder, table = Path(folder), open_minutes(minutes)
-    refuse_unwritable(folder, "an experiment")
+    refuse_foreign_folder(folder)
     encoder = InfoBehavior.from_pretrained(model)
     encoder.check_minutes(table)
     zone = table.schema.time.time_zone
@@ -239,6 +240,7 @@ def read_online_data(
             )
     parts = {name: folder / f"{name.replace(', ', '-').replace(' ', '-')}.parquet" for name in masks}
     counts = {}
+    mark_folder(folder)
     for name, mask in masks.items():
         part = found.filter(pa.array(mask))
         write_atomically(parts[name], partial(pq.write_table, part))

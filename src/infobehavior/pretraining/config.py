@@ -115,7 +115,7 @@ RECOMMENDED: dict[str, Any] = {
         "histogram:age",
     ),
 }
-"""What the evidence supports; `docs/paper_map.md` says what for each setting."""
+"""What trials on a validation part chose; `docs/paper_map.md` says what is known of each setting."""
 
 PRESETS: dict[str, PretrainConfig] = {
     "paper": PretrainConfig(),
