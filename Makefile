@@ -47,9 +47,10 @@ bench: $(BENCH_INSTALLED)
 kills: $(BENCH_INSTALLED)
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/kills.py
 
-# The hand-made features as a table.
+# The hand-made features, and the market's parameters, as tables.
 features: $(DEV_INSTALLED)
 	PYTHONPATH=tests $(BIN)/python tests/manual_features_page.py
+	PYTHONPATH=tests $(BIN)/python tests/market_parameters_page.py
 
 # The README names each file of the package, with the first sentence of its docstring.
 tree:

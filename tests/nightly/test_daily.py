@@ -528,7 +528,7 @@ def test_files_that_shrink_between_looking_through_and_aggregation(events, night
     aggregate_days = nightly.aggregate_days
     for damage, message in (
         (lambda file, lines: file.write_text("".join(lines[:2])), "lost 1 of .* events .* read, all of 2024-03-30"),
-        (lambda file, lines: file.write_text(lines[0]), "lost 2 of .* events while they were read"),
+        (lambda file, lines: file.write_text(lines[0]), "lost 1 of .* events while they .* all of them of 2024-03-29"),
         (lambda file, lines: file.unlink(), "No such file or directory"),
     ):
         shutil.rmtree(tmp_path / "minutes", ignore_errors=True)
@@ -551,6 +551,48 @@ def test_files_that_shrink_between_looking_through_and_aggregation(events, night
         shutil.copytree(log, tmp_path / "anew" / "log")
         night(tmp_path / "anew")
         assert artefacts(tmp_path) == artefacts(tmp_path / "anew")
+
+
+def test_a_file_that_shrinks_while_it_is_aggregated_costs_no_event(events, night, tmp_path, monkeypatch):
+    """Neither at once nor in the nights that follow, if nobody makes it whole."""
+    log, minutes = tmp_path / "log", tmp_path / "minutes" / f"ds={DAY}" / "minutes.parquet"
+    write_csv(events, log / "all.csv")
+    night()
+    before = minutes.read_bytes()
+    write_csv([Event("user 4", datetime(2024, 3, 31, 12, tzinfo=UTC), "login")], log / "late.csv")
+    of_other_days = [event for event in events if local_day(event) != DAY]
+    kept = [event for event in events if local_day(event) == DAY][:2]
+    aggregate_days = nightly.aggregate_days
+
+    def shrink_then_aggregate(*given, **options):
+        write_csv([*of_other_days, *kept], log / "all.csv")
+        return aggregate_days(*given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nightly, "aggregate_days", shrink_then_aggregate)
+        with pytest.raises(InputError, match=f"lost .* events while they were read, all of them of {DAY}: make them"):
+            night()
+    assert minutes.read_bytes() == before
+    for _ in range(2):
+        assert night().days_left == (DAY,)
+        assert minutes.read_bytes() == before
+    assert night(allow_fewer=[DAY]).days_aggregated == (DAY,)
+
+
+def test_minutes_that_another_hand_made_poorer_are_made_whole_again_and_never_believed(events, night, tmp_path):
+    log, minutes = tmp_path / "log", tmp_path / "minutes"
+    write_csv(events, log / "all.csv")
+    night()
+    poorer = [event for event in events if local_day(event) != DAY]
+    poorer += [event for event in events if local_day(event) == DAY][:2]
+    write_csv(poorer, log / "all.csv")
+    before = artefacts(tmp_path)
+    aggregate(log, small_schema(), minutes)
+    assert artefacts(tmp_path) != before
+    assert night().days_left == (DAY,)
+    write_csv(events, log / "all.csv")
+    assert DAY in night().days_aggregated
+    assert artefacts(tmp_path) == before
 
 
 # ------------------------------------------------------------------------------------------------- real processes

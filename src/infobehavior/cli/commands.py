@@ -354,7 +354,7 @@ def evaluate(
 
 
 @app.command()
-@with_config_flags(MarketConfig)
+@with_config_flags(MarketConfig, shows_defaults=True)
 def simulate(
     out: Annotated[Path, typer.Option(help="folder of the market to write", metavar="MARKET")],
     workers: Annotated[int, typer.Option(min=1, help="processes; they change no byte")] = 1,

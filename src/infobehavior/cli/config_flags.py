@@ -19,13 +19,18 @@ from infobehavior.pretraining.config import PretrainConfig, preset
 Command = Callable[..., None]
 
 
-def with_config_flags(model: type[BaseModel]) -> Callable[[Command], Command]:
-    """Replace a command's `**fields` by one flag for each field of a configuration."""
+def with_config_flags(model: type[BaseModel], *, shows_defaults: bool = False) -> Callable[[Command], Command]:
+    """Replace a command's `**fields` by one flag for each field of a configuration.
+
+    Args:
+        model: of the configuration.
+        shows_defaults: whether the help tells the model's defaults; where there are presets, it can't.
+    """
 
     def add_flags(command: Command) -> Command:
         signature = inspect.signature(command)
         own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-        flags = [_flag(path[-1], field) for path, field in config_fields(model)]
+        flags = [_flag(path[-1], field, shows_defaults) for path, field in config_fields(model)]
         command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
         return command
 
@@ -97,15 +102,16 @@ def _nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     return {path[0]: _nested(path[1:], value) if len(path) > 1 else value}
 
 
-def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
-    """The command-line flag of a field; what isn't given comes from the preset."""
+def _flag(name: str, field: FieldInfo, shows_default: bool) -> inspect.Parameter:
+    """The command-line flag of a field; what isn't given comes from the preset, or is the default."""
     kind = _flag_type(field.annotation)
     flag, metavar = f"--{name.replace('_', '-')}", None
     if kind is bool:
         flag = f"{flag}/--no-{flag[2:]}"
     elif typing.get_origin(kind) is list:
         metavar = f"<{typing.get_args(kind)[0].__name__}>..."
-    option = typer.Option(flag, help=field.description, metavar=metavar, show_default=False)
+    default = str(field.default) if shows_default else False
+    option = typer.Option(flag, help=field.description, metavar=metavar, show_default=default)
     annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

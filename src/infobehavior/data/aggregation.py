@@ -13,6 +13,7 @@ import duckdb
 
 from infobehavior.artefacts import DEFINITION_FILE, UNFINISHED_FILE, definition_hash, write_json, writing
 from infobehavior.data.cleaning import quarantine_counts, with_malformed
+from infobehavior.data.day_files import Accept, accept_any
 from infobehavior.data.embedded_log import open_embedded_log
 from infobehavior.data.event_log import EventLog, Written
 from infobehavior.data.events import connect, readable
@@ -81,6 +82,7 @@ def aggregate_days(
     threads: int | None = None,
     engine: str = "duckdb",
     master: str | None = None,
+    accept: Accept = accept_any,
 ) -> Summary:
     """`aggregate`, of some days of some files alone.
 
@@ -96,6 +98,7 @@ def aggregate_days(
         threads: see `aggregate`.
         engine: see `aggregate`.
         master: see `aggregate`.
+        accept: is asked before a day is replaced.
     """
     options = _Options(files=files, drop_duplicates=drop_duplicates, memory_limit=memory_limit, threads=threads)
     with _open_log(events, schema, engine, master, options) as log:
@@ -109,7 +112,7 @@ def aggregate_days(
                 what = f"the aggregation of {log.source.description} (log {log_hash[:8]})"
                 with writing(folder, run or what):
                     _write_definition(folder, schema, log.clean.entity_type)
-                    written = log.write_minutes(survey, folder)
+                    written = log.write_minutes(survey, folder, accept)
                     rows_of_day = written.rows_of_day
                     replaced = Replaced(
                         num_days=len(existing & rows_of_day.keys()),

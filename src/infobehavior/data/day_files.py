@@ -1,12 +1,13 @@
 """Writes the minutes of a day as one Parquet file, row group by row group, and puts it into its place at once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infobehavior.artefacts import beside, move_into_place
@@ -15,12 +16,21 @@ from infobehavior.data.minutes import partition_file
 ROW_GROUP_ROWS = 131_072
 
 
-def write_day(folder: Path, day: date, tables: Iterable[pa.Table]) -> "DayFile":
+Accept = Callable[[date, int], None]
+"""Raises an InputError if a day isn't to be replaced by one of so many events; called before it is."""
+
+
+def accept_any(day: date, num_events: int) -> None:
+    """Every day is taken as it came."""
+
+
+def write_day(folder: Path, day: date, tables: Iterable[pa.Table], accept: Accept = accept_any) -> "DayFile":
     """Write the minutes of a day beside their place, a row group at a time."""
     file = DayFile(folder, day)
     with file.removed_after_an_error():
         for rows in _row_groups(tables):
             file.write(rows)
+        accept(day, file.num_events)
     return file
 
 
@@ -46,7 +56,7 @@ class DayFile:
     """
 
     def __init__(self, folder: Path, day: date) -> None:
-        self.day, self.num_rows = day, 0
+        self.day, self.num_rows, self.num_events = day, 0, 0
         self._target = partition_file(folder, day)
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(beside(self._target))
@@ -57,6 +67,7 @@ class DayFile:
         self._writer = self._writer or self._stack.enter_context(_parquet_writer(self._temporary, rows.schema))
         self._writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
         self.num_rows += len(rows)
+        self.num_events += pc.sum(rows["num_events"]).as_py()
 
     def finish(self) -> Self:
         """Put it into its place, when the disk has confirmed it."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from infobehavior.data.cleaning import CleanEvents, StagedEvents, clean_events, find_examples, read_once
 from infobehavior.data.clock import day_bounds, day_of_number
 from infobehavior.data.coded_events import number_values, read_sorted_events
-from infobehavior.data.day_files import DayFile, write_day
+from infobehavior.data.day_files import Accept, DayFile, write_day
 from infobehavior.data.event_log import EVENTS_PER_CHUNK, NUM_UNKNOWN_SHOWN, Written
 from infobehavior.data.events import EventSource, connect, open_events, quoted_text
 from infobehavior.data.schema import Schema
@@ -61,7 +61,7 @@ class EmbeddedLog:
         """When its events happened."""
         return survey_events(self.connection, self.source, self.clean, self.schema)
 
-    def write_minutes(self, survey: Survey, folder: Path) -> Written:
+    def write_minutes(self, survey: Survey, folder: Path, accept: Accept) -> Written:
         """Write all days. What is read, folded and written at a time is a few batches of events."""
         connection, written = self.connection, Written()
         is_read_once = self.clean.is_scanned_whole and survey.num_rows > EVENTS_PER_CHUNK
@@ -75,7 +75,8 @@ class EmbeddedLog:
         ):
             try:
                 files = (
-                    write_day(folder, day, map(itemgetter(1), rows)) for day, rows in groupby(minutes, itemgetter(0))
+                    write_day(folder, day, map(itemgetter(1), rows), accept)
+                    for day, rows in groupby(minutes, itemgetter(0))
                 )
                 for file in in_order(writers, NUM_WRITERS, DayFile.finish, files):
                     written.rows_of_day[file.day] = file.num_rows

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from infobehavior.data.cleaning import CleanEvents
+from infobehavior.data.day_files import Accept
 from infobehavior.data.events import EventSource
 from infobehavior.data.survey import Survey
 
@@ -52,8 +53,8 @@ class EventLog(Protocol):
             InputError: none is usable.
         """
 
-    def write_minutes(self, survey: Survey, folder: Path) -> Written:
-        """Write all days that are wanted."""
+    def write_minutes(self, survey: Survey, folder: Path, accept: Accept) -> Written:
+        """Write all days that are wanted, up to the first that isn't accepted."""
 
     def reasons(self) -> dict[str, int]:
         """Rows set aside, by reason, without malformed ones."""

@@ -191,6 +191,16 @@ class Changes:
             )
         return [Path(name) for name in records]
 
+    def refuse_fewer(self, day: date, num_events: int) -> None:
+        """Refuse minutes of a day of fewer events than were looked through, before they are put into their place.
+
+        Raises:
+            InputError: files have lost events meanwhile.
+        """
+        expected = self.contents[day].num_events
+        if num_events < expected:
+            raise _lost(expected - num_events, expected, f", all of them of {day}")
+
     def refuse_losses(self, planned: Sequence[date], made: Sequence[date], num_events: int) -> None:
         """Refuse minutes of fewer events than were looked through.
 
@@ -205,11 +215,7 @@ class Changes:
         expected = sum(self.contents[day].num_events for day in planned)
         if num_events < expected or not set(planned) <= set(made):
             lost = sorted(set(planned) - set(made))
-            of_days = f", all of {lost[0]} among them" if lost else ""
-            raise InputError(
-                f"files of the log lost {expected - num_events:,} of {expected:,} events while they were read"
-                f"{of_days}: make them whole and run again"
-            )
+            raise _lost(expected - num_events, expected, f", all of {lost[0]} among them" if lost else "")
 
     def record(self, folder: Path, days: Iterable[date]) -> None:
         """Write down what days have just been made of, and forget those whose minutes are gone."""
@@ -236,15 +242,23 @@ class Changes:
         """Whether events of the day's minutes aren't in the log any more, for all that is known."""
         record = self._record_of(folder, day)
         if record is None:
-            held = num_events_of(partition_file(folder, day))
-            if held is None and day in self.ledger.days:  # the file is damaged: what it held is known
-                held = self.ledger.days[day].contents.num_events
-            return self.contents[day].num_events < (held or 0)
+            # Where the file isn't the one that was written down, damaged or replaced, what that one held counts, too.
+            held = num_events_of(partition_file(folder, day)) or 0
+            if day in self.ledger.days:
+                held = max(held, self.ledger.days[day].contents.num_events)
+            return self.contents[day].num_events < held
         now, none = self.sources(day), DayContents()
         return any(
             now.get(name, none).num_events < then.num_events and then not in now.values()  # or it has another name now
             for name, then in record.sources.items()
         )
+
+
+def _lost(num_lost: int, num_events: int, of_days: str) -> InputError:
+    return InputError(
+        f"files of the log lost {num_lost:,} of {num_events:,} events while they were read{of_days}: make them whole "
+        "and run again"
+    )
 
 
 @dataclass(frozen=True)

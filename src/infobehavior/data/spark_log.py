@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from infobehavior.artefacts import move_into_place, remove_leftovers
 from infobehavior.data import spark_tasks as at
 from infobehavior.data.cleaning import CleanEvents, TimeFacts, events_in_sql, quarantine_counts, time_facts_sql
+from infobehavior.data.day_files import Accept
 from infobehavior.data.event_log import NUM_UNKNOWN_SHOWN, Written
 from infobehavior.data.events import (
     NUM_EXAMPLES,
@@ -165,7 +166,7 @@ class SparkLog:
             slots.update(part.slots)
         return survey_of(slots, self.reader.schema)
 
-    def write_minutes(self, survey: Survey, folder: Path) -> Written:
+    def write_minutes(self, survey: Survey, folder: Path, accept: Accept) -> Written:
         """Have the minutes of each day written beside the days, and put them into their places."""
         plan = Plan.of(survey, self.reader.schema.time.time_zone, EVENTS_PER_TASK)
         events = shuffled(self.parts, partial(at.send_events, self.reader, self.clean, plan), plan.num_tasks)
@@ -180,6 +181,7 @@ class SparkLog:
                     written.num_kept += done.num_kept
                     written.num_unknown += done.num_unknown
                 else:
+                    accept(done.day, done.num_events)
                     _put(done, folder)
                     written.rows_of_day[done.day] = done.num_rows
                     advance(1, done.day.isoformat())

@@ -233,11 +233,13 @@ class DayDone:
     Attributes:
         day: whose they are.
         num_rows: how many.
+        num_events: that they hold.
         folder: a folder of minutes that has this day; below it, nothing else knows the file.
     """
 
     day: date
     num_rows: int
+    num_events: int
     folder: Path
 
 
@@ -259,7 +261,7 @@ def write_days(reader: Reader, plan: Plan, hidden: Path, items: Iterator[Any]) -
         batches = _by_day(arrow_batches(ordered, ROWS_PER_BATCH), rows_schema)
         for day, tables in groupby(batches, itemgetter(0)):
             file = write_day(folder, days[day], map(itemgetter(1), tables)).finish()
-            yield DayDone(file.day, file.num_rows, folder)
+            yield DayDone(file.day, file.num_rows, file.num_events, folder)
     yield from tallies
 
 

@@ -42,16 +42,19 @@ class Kinds(BaseModel):
     bought: NonNegativeFloat = Field(
         0.3,
         le=1e6,
-        description="accounts that another person took over: other places, hours and order, failed verification",
+        description="share, among abnormal sellers, of accounts that another person took over: other places, hours and "
+        "order, failed verification",
     )
     burst: NonNegativeFloat = Field(
-        0.4, le=1e6, description="sellers whose tools post dozens of items at night, on some days"
+        0.4, le=1e6, description="likewise, of sellers whose tools post dozens of items at night, on some days"
     )
     camouflaged: NonNegativeFloat = Field(
-        0.1, le=1e6, description="slow ones that copy the counts of normal sellers and differ in order and timing only"
+        0.1,
+        le=1e6,
+        description="likewise, of slow ones that copy the counts of normal sellers and differ in order and timing only",
     )
     relapsing: NonNegativeFloat = Field(
-        0.2, le=1e6, description="bought accounts that behave for weeks and then don't, for days"
+        0.2, le=1e6, description="likewise, of bought accounts that behave for weeks and then don't, for days"
     )
 
     @model_validator(mode="after")
@@ -121,7 +124,8 @@ class MarketConfig(BaseModel):
     changes: NonNegativeFloat = Field(
         1.0,
         le=100,
-        description="verifications and changes of password and profile a day, when an account is taken over",
+        description="changes of the profile a day, when an account is taken over, 0.8 times as many of the password "
+        "and 2.0 times as many verifications",
     )
     burst_days: float = Field(0.2, ge=0, le=1, description="share of days on which abnormal tools work")
     burst_size: float = Field(2.0, ge=0.001, le=100, description="size of their bursts, of those of normal tools")

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from infobehavior.artefacts import DAILY_LOG, end_interrupted, refuse_unwritable, remove_all_leftovers, unfinished_day
 from infobehavior.data.aggregation import aggregate_days
+from infobehavior.data.day_files import accept_any
 from infobehavior.data.ledger import Changes, Plan, find_changes
 from infobehavior.data.minutes import days_of as days_of_minutes
 from infobehavior.data.minutes import partition_file as minutes_file
@@ -295,8 +296,18 @@ def _aggregate(
     with log.stage("aggregate", days=plan.made, removed=plan.removed, left=plan.left, kept=len(plan.kept)) as facts:
         before, num_duplicates = _hashes(minutes, touched), 0
         if plan.made:
+            # Duplicates that are dropped may stand in several files, so of those it is known only afterwards.
+            accept = accept_any if how["drop_duplicates"] else changes.refuse_fewer
             summary = aggregate_days(
-                events, schema, minutes, files=files, days=plan.made, run=AGGREGATION, engine=engine, **how
+                events,
+                schema,
+                minutes,
+                files=files,
+                days=plan.made,
+                run=AGGREGATION,
+                engine=engine,
+                accept=accept,
+                **how,
             )
             facts |= {"events": summary.num_kept, "minutes": summary.num_minutes}
             num_duplicates = facts["duplicates"] = summary.num_duplicates
