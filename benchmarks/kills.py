@@ -38,6 +38,7 @@ TINY = (
     "--num-steps 40 --batch-size 16 --num-layers 1 --num-heads 2 --head-dim 8 --feedforward-dim 16 --num-threads 1 "
     "--checkpoint-every 5 --preset two-cores --min-minutes 1"
 )
+KILLS = 50
 BY_ROWS = "delta"
 """Of a Delta table names and bytes of files differ each time: what its last version holds is compared."""
 
@@ -188,8 +189,8 @@ def prepare(base: Path) -> None:
 
 
 def kill_often(case: Case, base: Path, work: Path, kills: int, seed: int) -> Found:
-    """Kill a command again and again, each time from the same beginning."""
-    found, draw = Found(kills=kills), random.Random(f"{seed} {case.name}")
+    """Kill a command again and again, each time from the same beginning, until so many kills have met it at work."""
+    found, draw = Found(), random.Random(f"{seed} {case.name}")
     after_folder = _fresh(case, base, work / "undisturbed")
     before = _bytes(case, after_folder)
     child = _start(case, after_folder)
@@ -197,7 +198,8 @@ def kill_often(case: Case, base: Path, work: Path, kills: int, seed: int) -> Fou
     assert child.wait() == 0, f"{case.name} fails undisturbed"
     found.seconds = round(time.monotonic() - started, 3)
     after = _bytes(case, after_folder)
-    for number in range(kills):
+    while found.at_work < kills:
+        number, found.kills = found.kills, found.kills + 1
         folder = _fresh(case, base, work / "killed")
         child = _start(case, folder)
         with _reading(case, folder, before, after, found):
@@ -363,22 +365,28 @@ def write_page() -> None:
     seeds = sorted({row["seed"] for row in rows})
     machines = {in_words({name: of for name, of in row["machine"].items() if name != "commit"}) for row in rows}
     told = f"Seed {', '.join(map(str, seeds))}, {'; or '.join(sorted(machines))}."
-    write_text(PAGE, "\n\n".join([HEADER, table, *examples, told]) + "\n")
+    header = HEADER.format(untold=", ".join(f"`{name}`" for name in UNTOLD), kills=KILLS)
+    write_text(PAGE, "\n\n".join([header, table, *examples, told]) + "\n")
 
 
 HEADER = """# Kills
 
-`make kills` kills each command with -9, and all processes that it started, at random moments, while a reader reads each
-file that is there again and again. The reader must find each file as it was before, or as an undisturbed run leaves it;
-the command is then run again, and must leave the bytes of an undisturbed run, no temporary file and no mark of an
-unfinished folder. The log is simulated (300 sellers). Power failures are another matter: files are flushed before they
-are moved, but that was not tried."""
+`make kills` kills these commands with -9, and all processes that they started, at random moments, while a reader reads
+each file that is there again and again. The reader must find each file as it was before, or as an undisturbed run
+leaves it; the command is then run again, and must leave the bytes of an undisturbed run, no temporary file and no mark
+of an unfinished folder. What tells of a run and not of what it made isn't compared: {untold}. Of a Delta table the
+rows of its last version are; files that a kill left there and no commit names stay until Delta's `vacuum(full=True)`,
+and aren't counted. Each command is killed until {kills} kills have met it at work; where fewer did, the row is
+of an older commit, which counted those that came too late. Other commands aren't here: `--engine spark`, `torchrun` and `fuse predict` are
+killed once each in the tests, `inspect`, the rest of `fuse`, `table1` to `table4` and `demo` nowhere. The log is
+simulated (300 sellers). Power failures are another matter: files are flushed before they are moved, but that was not
+tried."""
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--command", action="append", choices=[case.name for case in CASES])
-    parser.add_argument("--kills", type=int, default=50, help="of each command")
+    parser.add_argument("--kills", type=int, default=KILLS, help="of each command, that meet it at work")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=ROOT / "kills-work", help="folder for all that is made")
     parser.add_argument("--dry-run", action="store_true", help="write no page")

@@ -67,6 +67,29 @@ def test_what_is_there_is_not_written_again_and_what_changed_is(minutes, model_f
     assert {day.isoformat() for day in days} == {*DAYS, "2024-04-02"}
 
 
+def test_a_day_that_was_deleted_or_restored_away_is_written_again(table, tmp_path):
+    to = str(tmp_path / "delta")
+    publish(table, to)
+    changes = (
+        lambda there: there.delete(f"ds = '{DAYS[0]}'"),
+        lambda there: there.delete(f"ds = '{DAYS[1]}' AND num_events = 1 OR ds = '{DAYS[1]}' AND num_events > 1"),
+        lambda there: there.restore(0),
+    )
+    for change in changes:
+        change(deltalake.DeltaTable(to))
+        assert delta_rows(to) != local_rows(table)
+        assert len(publish(table, to).days) == 1
+        assert delta_rows(to) == local_rows(table)
+        assert publish(table, to).days == ()
+
+
+def test_a_table_whose_files_were_put_together_is_as_it_was(table, tmp_path):
+    to = str(tmp_path / "delta")
+    publish(table, to)
+    deltalake.DeltaTable(to).optimize.compact()
+    assert publish(table, to).days == ()
+
+
 def test_other_tables_are_refused(minutes, table, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="is not a folder of embeddings"):
         publish(tmp_path, str(tmp_path / "delta"))

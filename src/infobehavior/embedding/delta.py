@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infobehavior.artefacts import DEFINITION_FILE
 from infobehavior.embedding.earlier import digest_of
@@ -55,7 +56,8 @@ def publish(table: str | Path, to: str) -> Summary:
     Args:
         table: folder of the embeddings.
         to: folder or URL of the Delta table, such as s3://bucket/embeddings; credentials come from the environment. It
-            is made, or holds embeddings of the same model: days that aren't in `table` stay.
+            is made, or holds embeddings of the same model: days that aren't in `table` stay, and those of which it has
+            another number of rows, since some were deleted or an older version was restored, are written again.
 
     Raises:
         InputError: deltalake isn't installed, `table` isn't one, or `to` can't be written or holds something else.
@@ -95,13 +97,14 @@ def _publish_day(partition: Path, day: Date, to: str, model_id: str) -> bool:
     writer = f"infobehavior ds={day}"
     with reading_partition(partition):
         contents = int(digest_of(partition)[:15], 16)
+        num_rows = open_partition(partition).metadata.num_rows
     attempts = 0
     while True:
         attempts += 1
         there = DeltaTable(to) if DeltaTable.is_deltatable(to) else None
         if there is not None:
             _refuse_others(there, to, model_id)
-            if there.transaction_version(writer) == contents:
+            if there.transaction_version(writer) == contents and _has(there, day, num_rows):
                 return False
         made_of = CommitProperties(app_transactions=[Transaction(writer, contents)])
         rows = _rows(partition, day)
@@ -134,6 +137,13 @@ def _refuse_others(there: "DeltaTable", to: str, model_id: str) -> None:
         raise InputError(f"{to} is a Delta table of something else; give another one")
     if (other := described.removeprefix(DESCRIPTION)) != model_id:
         raise InputError(f"{to} has embeddings of model {other}, not of {model_id}: give another Delta table")
+
+
+def _has(there: "DeltaTable", day: Date, num_rows: int) -> bool:
+    """Whether the table has so many rows of a day now: what was committed may have been deleted or restored away."""
+    files = pa.table(there.get_add_actions(flatten=True))
+    counts = files.filter(pc.equal(files["partition.ds"], pa.scalar(day, pa.date32())))["num_records"]
+    return len(counts) > 0 and (counts.null_count > 0 or pc.sum(counts).as_py() == num_rows)
 
 
 def _rows(partition: Path, day: Date) -> pa.RecordBatchReader:
