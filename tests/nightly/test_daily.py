@@ -580,19 +580,18 @@ def test_a_file_that_shrinks_while_it_is_aggregated_costs_no_event(events, night
 
 
 def test_minutes_that_another_hand_made_poorer_are_made_whole_again_and_never_believed(events, night, tmp_path):
-    log, minutes = tmp_path / "log", tmp_path / "minutes"
+    log, minutes = tmp_path / "log", tmp_path / "minutes" / f"ds={DAY}" / "minutes.parquet"
     write_csv(events, log / "all.csv")
     night()
-    poorer = [event for event in events if local_day(event) != DAY]
+    whole, poorer = minutes.read_bytes(), [event for event in events if local_day(event) != DAY]
     poorer += [event for event in events if local_day(event) == DAY][:2]
     write_csv(poorer, log / "all.csv")
-    before = artefacts(tmp_path)
-    aggregate(log, small_schema(), minutes)
-    assert artefacts(tmp_path) != before
+    aggregate(log, small_schema(), tmp_path / "minutes")
+    assert minutes.read_bytes() != whole
     assert night().days_left == (DAY,)
     write_csv(events, log / "all.csv")
     assert DAY in night().days_aggregated
-    assert artefacts(tmp_path) == before
+    assert minutes.read_bytes() == whole
 
 
 # ------------------------------------------------------------------------------------------------- real processes
