@@ -377,10 +377,10 @@ leaves it; the command is then run again, and must leave the bytes of an undistu
 of an unfinished folder. What tells of a run and not of what it made isn't compared: {untold}. Of a Delta table the
 rows of its last version are; files that a kill left there and no commit names stay until Delta's `vacuum(full=True)`,
 and aren't counted. Each command is killed until {kills} kills have met it at work; where fewer did, the row is
-of an older commit, which counted those that came too late. Other commands aren't here: `--engine spark`, `torchrun` and `fuse predict` are
-killed once each in the tests, `inspect`, the rest of `fuse`, `table1` to `table4` and `demo` nowhere. The log is
-simulated (300 sellers). Power failures are another matter: files are flushed before they are moved, but that was not
-tried."""
+of an older commit, which counted those that came too late. Other commands aren't here: `--engine spark`, `torchrun`
+and `fuse predict` are killed once each in the tests, `inspect`, the rest of `fuse`, `table1` to `table4` and `demo`
+nowhere. The log is simulated (300 sellers). Power failures are another matter: files are flushed before they are moved,
+but that was not tried."""
 
 
 def _arguments() -> argparse.Namespace:

@@ -62,11 +62,11 @@ _HOW = """\
 ## How it is measured
 
 Encoders are given the same wall time on two threads, one after the other, and stop by the clock; that of
-`supervised-gru` stands still while it looks at what it chooses by, which *trained for* includes. Ours stops before that
-if the steps are done that a trial said would fit. Some rows of ours are older: they were told their steps beforehand.
-Where they trained more than 5 % longer, each task and each goal against a peer says by how much, and that favours ours;
-where they trained more than 5 % shorter, each task says so. Five minutes on two cores are about a hundredth of the
-paper's 76,000 steps, or fewer: `infobehavior-paper` is its recipe, not its model.
+`supervised-gru` stands still while it looks at what it chooses by, which *trained for* includes. Ours first tries some
+steps to tell how many will fit into the time; if those are done early, it stops early. Older rows of ours did so many
+steps however long they took. Where ours trained more than 5 % longer, each task and each goal against a peer says by
+how much, and that favours ours; where it trained more than 5 % shorter, each task says so. Five minutes on two cores
+are about a hundredth of the paper's 76,000 steps, or fewer: `infobehavior-paper` is its recipe, not its model.
 
 - `manual`: the features of `downstream/manual_features.sql.jinja`; *dimensions* says how many there are, those of
   columns that a task doesn't show included, which don't vary, and of a combination how many the representation has.
@@ -113,12 +113,12 @@ paper's 76,000 steps, or fewer: `infobehavior-paper` is its recipe, not its mode
   the label's own length tells it (`next:180` for churn). No label has taught it; that there is such a task in the
   recipe was decided by the validation part.
 
-Accounts are in two parts, and a person's are all in the same: a third of the persons of bots and a third of those of
-churn (of aircraft and of sellers, a third) are the validation part, by which the recipe `recommended` was chosen. All
-figures here are of the others, but for those at the end; one task is not unseen for all that. `two-cores`, on which
-`recommended` builds, was chosen earlier by `label_corp` of all accounts. The simulated market has two seeds: by one a
-part of `recommended` was chosen, the statistics of spans and of a trial among those at the end, and all sellers of the
-other, by which nothing was chosen, are the test part.
+Accounts are in two parts: a third is the validation part, by which the recipe `recommended` was chosen, and the others
+are the test part, of which all figures here are but for those at the end. All accounts of a person are in the same
+part. One task's test part isn't unseen for all that: `two-cores`, on which `recommended` builds, was chosen earlier by
+the label of company accounts, `label_corp`, of all accounts. Markets are simulated twice: by the one of seed 0 a part
+of `recommended` was chosen (the statistics of spans, and a trial at the end); the one of seed 2, by which nothing was
+chosen, is a test part as a whole.
 
 Not all contestants had as much chosen for them. For ours dozens of settings were tried on the validation part,
 mostly without keeping the figures; for CoLES the size of batches, in trials of a minute, and the shape of the
@@ -130,16 +130,17 @@ all seeds, of linking over blocks of accounts; a seed trains, splits and classif
 t-test (Nadeau and Bengio, 2003), of linking of a paired t-test over 20 blocks of accounts that nothing connects. *By
 Holm* it is adjusted for the number of tests in the list in which it stands (Holm, 1979), and by that p a difference may
 be chance. Where there is one seed, neither p nor the spread holds anything of how much one training differs from
-another. The p of both together is of the average precision where that decides, else of AUC, and of any difference, not
-of the margin that is asked for. *Tied* are means that differ by less than 0.0005. *Recall at* a precision is by the
+another. Where both together are compared with manual features alone, the goal asks for a margin in AUC or in average
+precision, and p tells of the one that reached it, or of AUC if none did, whether there is any difference at all, not
+whether there is such a margin. *Tied* are means that differ by less than 0.0005. *Recall at* a precision is by the
 best threshold of the test fold itself, for all alike: a system that has to choose one beforehand finds less.
 
 Below each task's command are the commits by which vectors were made (of a combination, those of the representation) and
 by which rows were judged; the hand-made features beside a representation are those of the second. A commit that the
 history of this repository doesn't have was a draft that was amended. A command measures what the page doesn't have yet
-and what it would measure otherwise now, and leaves what would come out the same. Rows that are compared are by the same
-accounts, labels and folds: newer ones record a hash of them, and this page isn't written where two differ; for the
-others it follows from the code, which makes them by the seed alone.
+and what it would measure otherwise now, and leaves what would come out the same. Rows that are compared are of the same
+accounts, labels and folds. Newer rows keep a hash of these three, and this page isn't written where two hashes differ;
+how many rows have one each task says. For the others it follows from the code, which draws folds by the seed alone.
 
 Encoders see the windows that are evaluated, without labels, except for churn, where they see nothing of a labelled
 account from its moment on, and the simulated market, where they see the two months before. The logs are real but for

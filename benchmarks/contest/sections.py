@@ -67,7 +67,7 @@ def _how(found: Found, part: Part, names: Sequence[str]) -> list[str]:
     if missing := ", ".join(f"`{row}`" for row in not_measured(found, names)):
         lines += [f"Not measured yet, which the command measures as well: {missing}.", ""]
     if on_record := found.with_split():
-        lines += [f"Rows of which accounts, labels and folds are on record: {len(on_record)} of {len(names)}.", ""]
+        lines += [f"Rows that keep a hash of their accounts, labels and folds: {len(on_record)} of {len(names)}.", ""]
     if cut := [f"{100 * share:.1f} % by `{name}`" for name, share in found.truncated().items() if share]:
         lines += [f"Windows of which the first events aren't seen: {', '.join(cut)}.", ""]
     lines += _kept_of_supervised(found, names)

@@ -216,6 +216,11 @@ def test_a_table_that_is_not_whole(minutes, tmp_path, content):
     assert "\n" not in str(raised.value)
 
 
+def test_a_folder_in_place_of_a_table(minutes, tmp_path):
+    with pytest.raises(InputError, match=r"is a folder; give one file of Parquet or CSV"):
+        read_moments(tmp_path, minutes)
+
+
 def test_no_table(minutes):
     with pytest.raises(InputError, match=r"there is no file nowhere.csv"):
         read_moments("nowhere.csv", minutes)

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -105,6 +106,16 @@ def test_a_run_again_and_an_interrupted_one_give_the_same_bytes(market, tmp_path
         assert folder_bytes(tmp_path) == whole
         assert again.num_events == market.num_events
     assert simulated == [2], "what is there isn't simulated again"
+
+
+@pytest.mark.parametrize("folder", ["events", "products"])
+def test_a_block_that_is_damaged_is_made_again(market, tmp_path, folder):
+    whole = folder_bytes(market.events.parent)
+    shutil.copytree(market.events.parent, tmp_path / "market")
+    block = tmp_path / "market" / folder / module.BLOCK_FILE.format(1)
+    block.write_bytes(block.read_bytes()[:100])
+    assert simulate(tmp_path / "market", MarketConfig(**SMALL)).num_events == market.num_events
+    assert folder_bytes(tmp_path / "market") == whole
 
 
 def test_sellers_of_a_block_do_not_depend_on_the_size_of_the_market(market, tmp_path):

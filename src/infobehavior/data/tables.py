@@ -22,6 +22,8 @@ def read_table(path: Path) -> pa.Table:
     Raises:
         InputError: there is no such file, it can't be read, or a row of a CSV is malformed.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give one file of Parquet or CSV")
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     with connect(threads=1) as connection:

@@ -176,17 +176,26 @@ def _in_processes(
 
 
 def _write_block(folder: Path, config: MarketConfig, number: int) -> tuple[pa.Table, int]:
-    """Write a block, if it isn't there; its sellers, and how many events they have."""
+    """Write a block, if it isn't there or is damaged; its sellers, and how many events they have."""
     first = number * SELLERS_PER_BLOCK
     count = min(SELLERS_PER_BLOCK, config.num_sellers - first)
     of_events, of_products = (folder / name / BLOCK_FILE.format(number) for name in (EVENTS_FOLDER, PRODUCTS_FOLDER))
-    if of_events.exists() and of_products.exists():
-        return _seller_table(config, block_sellers(config, number, count), first), pq.read_metadata(of_events).num_rows
+    num_events = _num_rows(of_events)
+    if num_events is not None and _num_rows(of_products) is not None:
+        return _seller_table(config, block_sellers(config, number, count), first), num_events
     block = simulate_block(config, number, count)
     events, products = _event_table(config, block.events, first), _product_table(config, block.products, first)
     write_atomically(of_events, partial(_write_own, folder, config, events))
     write_atomically(of_products, partial(_write_own, folder, config, products))
     return _seller_table(config, block.sellers, first), len(events)
+
+
+def _num_rows(file: Path) -> int | None:
+    """Rows of a file; None where it isn't there, or isn't a whole Parquet file."""
+    try:
+        return int(pq.read_metadata(file).num_rows)
+    except (FileNotFoundError, pa.ArrowException):
+        return None
 
 
 def _event_table(config: MarketConfig, events: Events, first: int) -> pa.Table:
