@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from ending import exit_with
 from machine import ROOT
+from performance.market import bytes_of_window
 
 from infobehavior.artefacts import read_json, write_text
 
@@ -62,11 +63,8 @@ class Case:
     minutes: int
 
 
-CASES = (
-    Case("quiet: 100 events a month", 100, 100),
-    Case("as in our simulated market: 640 events in 400 minutes", 640, 400),
-    Case("busy: 10,000 events in 5,000 minutes", 10_000, 5_000),
-)
+QUIET = Case("quiet: 100 events a month", 100, 100)
+BUSY = Case("busy: 10,000 events in 5,000 minutes", 10_000, 5_000)
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,9 @@ class Rates:
         window: to embed a window, however little is in it.
         minute: to embed a minute of a window.
         pairs: minutes of a window, and what the encoder takes to train on a pair of such; ascending.
-        minute_bytes: of minutes on disk.
+        market: what a seller of our simulated market does.
+        minute_bytes: of its minutes on disk.
+        window_bytes: of memory, to decide what a night embeds.
         exponent: of the cost of an account as accounts become more.
         commits: that measured them.
     """
@@ -87,9 +87,16 @@ class Rates:
     window: float
     minute: float
     pairs: list[tuple[float, float]]
+    market: Case
     minute_bytes: float
+    window_bytes: float
     exponent: float
     commits: dict[str, str]
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """What accounts may do."""
+        return QUIET, self.market, BUSY
 
 
 def main() -> int:
@@ -101,26 +108,32 @@ def main() -> int:
 
 def read_rates() -> Rates:
     """The rates that the page reckons with."""
-    files = {
-        name: read_json(MEASURED / f"{name}.json", "measurements") for name in ("growth", "encoder", "aggregation")
-    }
-    files["window"] = read_json(MEASURED / "window.json", "measurements")
+    names = ("growth", "encoder", "aggregation", "market")
+    files = {name: read_json(MEASURED / f"{name}.json", "measurements") for name in names}
     growth = files["growth"]["result"]
     window, minute = _of_windows_and_minutes(growth["denser"][0], growth["denser"][1])
     runs = files["aggregation"]["result"]["runs"]
     largest = max(runs, key=lambda run: (run["num_events"], run["workload"] == "sparse"))
     workloads = [one for one in files["encoder"]["result"]["workloads"] if one["name"] in TRAINED_ON]
-    sparse = next(one for one in files["window"]["result"]["logs"] if one["name"] == "sparse")
+    market = files["market"]["result"]["rows"][-1]
     *_, first, last = growth["more"]
     return Rates(
         event=largest["sides"]["infobehavior"]["cpu_seconds"] / largest["num_events"],
         window=window,
         minute=minute,
         pairs=sorted(_of_pair(one) for one in workloads),
-        minute_bytes=sparse["bytes"]["minutes"] / (sparse["windows"] * 100),
+        market=_seller(market["of_a_month"]),
+        minute_bytes=market["bytes"]["minutes"] / market["minutes"],
+        window_bytes=bytes_of_window(market),
         exponent=math.log(_cpu(last) / _cpu(first)) / math.log(last["entities"] / first["entities"]),
         commits={name: content["machine"]["commit"] for name, content in files.items()},
     )
+
+
+def _seller(month: dict[str, float]) -> Case:
+    """What a seller of the market does in a month."""
+    events, minutes = round(month["events"]), round(month["minutes"])
+    return Case(f"as in our simulated market: {events:,} events in {minutes:,} minutes", events, minutes)
 
 
 def _of_pair(workload: dict[str, Any]) -> tuple[float, float]:
@@ -178,9 +191,11 @@ def _rates_table(rates: Rates) -> str:
         (
             "train the encoder on a pair of windows",
             ", ".join(f"{seconds * 1e3:,.1f} ms of CPU at {minutes:,.0f} minutes" for minutes, seconds in rates.pairs),
-            "encoder, forward and backward, float32; the tasks, the optimizer and reading aren't in it",
+            f"encoder, forward and backward, float32: its seconds on {MEASURED_CORES} threads, times {MEASURED_CORES}; "
+            "the tasks, the optimizer and reading aren't in it",
         ),
-        ("a minute on disk", f"{rates.minute_bytes:.1f} bytes", "window, *sparse*: a minute is an event there"),
+        ("a minute on disk", f"{rates.minute_bytes:.1f} bytes", "market: its larger log"),
+        ("decide on a window", f"{rates.window_bytes:.0f} bytes of memory", "likewise"),
         (
             "exponent: cost against accounts",
             f"{rates.exponent:.2f}",
@@ -194,10 +209,11 @@ def _night_table(rates: Rates) -> str:
     lines = [
         "### A night\n",
         "The day's events become minutes, and each account's window of 30 days is embedded, by an encoder of the "
-        "paper's sizes.\n",
+        "paper's sizes. Not in it: to look through the log's new files, to compare the last day with the training "
+        "(drift), and to read from all minutes of the windows what names their contents, which one process does.\n",
     ]
     rows = []
-    for case in CASES:
+    for case in rates.cases:
         aggregate = SELLERS * case.events / DAYS * rates.event / 3_600
         embed = SELLERS * (rates.window + case.minutes * rates.minute) / 3_600
         machines = math.ceil((aggregate + embed) / (NIGHT_HOURS * CORES_OF_MACHINE))
@@ -218,7 +234,11 @@ def _night_table(rates: Rates) -> str:
     ]
     sizes = ", ".join(f"{_bytes(SELLERS * dim * 4)} ({name}, {dim} numbers)" for name, dim in EMBEDDING_DIMS.items())
     return "\n".join(
-        [*lines, _table(columns, rows), f"A day's embeddings: {sizes}, before compression, which saves little.\n"]
+        [
+            *lines,
+            _table(columns, rows),
+            f"A day's embeddings: {sizes}, before compression, of which nothing is reckoned here.\n",
+        ]
     )
 
 
@@ -231,7 +251,7 @@ def _training_table(rates: Rates) -> str:
         "rates.\n",
     ]
     rows = []
-    for case in CASES:
+    for case in rates.cases:
         pair = _pair(rates, case.minutes)
         hours = PAIRS_TRAINED * pair / 3_600
         minutes = SELLERS * case.minutes * 2
@@ -280,7 +300,7 @@ class Need:
 
 
 def _breaks_table(rates: Rates) -> str:
-    case = CASES[1]
+    case = rates.market
     night = SELLERS * (case.events / DAYS * rates.event + rates.window + case.minutes * rates.minute) / 3_600
     day_of_minutes = SELLERS * case.minutes / DAYS * rates.minute_bytes
     day_of_embeddings = {name: SELLERS * dim * 4 for name, dim in EMBEDDING_DIMS.items()}
@@ -319,8 +339,8 @@ def _breaks_table(rates: Rates) -> str:
             "a shared disk",
         ),
         Need(
-            "ids and moments of a night's windows, in memory of the process that decides (assumed: 24 bytes each)",
-            SELLERS * 24,
+            "ids, moments and contents of a night's windows, in memory of the process that decides, whatever the engine",
+            SELLERS * rates.window_bytes,
             MEMORY_OF_MACHINE,
             _bytes,
             "likewise several tables",
@@ -381,6 +401,7 @@ What was tried of "many": Spark in local mode and as a cluster of a master and t
 bytes, one worker killed; training by several processes on one machine, to the same loss and gradient. One
 GPU, an NVIDIA H200, trained three encoders side by side, 1,813 pairs a second each (noted by hand), on our simulated
 market (results.md, Table 1 of 5,000 steps): the paper's 9.73 M pairs would take it an hour and a half, by arithmetic.
+The largest simulated market that was made has the sellers that [performance.md](performance.md), "The simulated market", tells.
 Not tried: several machines, object stores at size, several GPUs. Skewed accounts are not a limit of their own: a month
 of a million events in one account takes seconds (performance.md, "Growth").
 """

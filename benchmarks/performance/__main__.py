@@ -24,7 +24,7 @@ from performance.measure import MISSED, REACHED
 
 ENCODER = "encoder"
 ON_GPU = "-on-gpu"
-PARTS = (ENCODER, "pretraining", "memory", "embedding", "growth", "aggregation", "window")
+PARTS = (ENCODER, "pretraining", "memory", "embedding", "growth", "aggregation", "window", "market")
 RESULTS = ROOT / "docs" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
 

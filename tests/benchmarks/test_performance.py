@@ -65,6 +65,7 @@ def data(tmp_path: Path) -> Path:
         ("pretraining", "## Pre-training"),
         ("growth", "## Growth"),
         ("memory", "## Training on more minutes than memory holds"),
+        ("market", "## The simulated market"),
     ],
 )
 def test_each_part(part: str, title: str, data: Path, tmp_path: Path) -> None:
