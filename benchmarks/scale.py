@@ -339,7 +339,7 @@ def _breaks_table(rates: Rates) -> str:
             "a shared disk",
         ),
         Need(
-            "ids, moments and contents of a night's windows, in memory of the process that decides, whatever the engine",
+            "ids, moments and contents of a night's windows, in memory of one process, whatever the engine",
             SELLERS * rates.window_bytes,
             MEMORY_OF_MACHINE,
             _bytes,
@@ -401,8 +401,8 @@ What was tried of "many": Spark in local mode and as a cluster of a master and t
 bytes, one worker killed; training by several processes on one machine, to the same loss and gradient. One
 GPU, an NVIDIA H200, trained three encoders side by side, 1,813 pairs a second each (noted by hand), on our simulated
 market (results.md, Table 1 of 5,000 steps): the paper's 9.73 M pairs would take it an hour and a half, by arithmetic.
-The largest simulated market that was made has the sellers that [performance.md](performance.md), "The simulated market", tells.
-Not tried: several machines, object stores at size, several GPUs. Skewed accounts are not a limit of their own: a month
+The largest simulated market that was made is that of [performance.md](performance.md), "The simulated market". Not
+tried: several machines, object stores at size, several GPUs. Skewed accounts are not a limit of their own: a month
 of a million events in one account takes seconds (performance.md, "Growth").
 """
 

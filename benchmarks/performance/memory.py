@@ -1,4 +1,4 @@
-"""Training on more minutes than memory holds, beside few that it holds: memory and time. The minutes are simulated."""
+"""Training and embedding on more minutes than memory holds, beside few that it holds. The minutes are simulated."""
 
 import json
 import shutil
@@ -49,18 +49,19 @@ SMALL = Sizes(
 
 
 def measure(data: Path, work: Path, small: bool) -> dict[str, Any]:
-    """A row for each training, of few minutes in memory and on disk, and of many on disk."""
+    """Rows of trainings, of few minutes in memory and on disk, and of many on disk; and of embeddings likewise."""
     sizes, folder = SMALL if small else LARGE, work / "memory"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     config = folder / "config.json"
     config.write_text(sizes.config.model_dump_json())
-    rows = []
+    rows, embedded = [], []
     for minutes, limits in ((sizes.few, (0, sizes.limits[0])), (sizes.many, sizes.limits)):
         minutes.write(folder / "minutes")
         rows += [_measure(minutes, limit, folder, config, sizes.num_steps) for limit in limits]
+        embedded += [_measure_embedding(minutes, limit, folder) for limit in limits if limit]
         shutil.rmtree(folder / "minutes")
-    return {"rows": rows, "num_steps": sizes.num_steps, "batch_size": sizes.config.batch_size}
+    return {"rows": rows, "embedded": embedded, "num_steps": sizes.num_steps, "batch_size": sizes.config.batch_size}
 
 
 def _measure(minutes: Minutes, limit: int, folder: Path, config: Path, num_steps: int) -> dict[str, Any]:
@@ -74,6 +75,13 @@ def _measure(minutes: Minutes, limit: int, folder: Path, config: Path, num_steps
         "peak_anonymous_bytes": child.peak_anonymous_bytes,
         **json.loads(child.output.splitlines()[-1]),
     }
+
+
+def _measure_embedding(minutes: Minutes, limit: int, folder: Path) -> dict[str, Any]:
+    arguments = [folder / "minutes", folder, NUM_DAYS, limit]
+    child = run_python(["-m", "performance.embedding_memory_steps", *arguments])
+    told = json.loads(child.output.splitlines()[-1])
+    return {"accounts": minutes.num_entities, "minutes": minutes.total, "limit": limit, **told}
 
 
 def section(result: dict[str, Any]) -> str:
@@ -96,7 +104,32 @@ def section(result: dict[str, Any]) -> str:
         for row in rows
     ]
     text = _TEXT.format(**result, idle=_gigabytes(rows[0]["idle_bytes"]))
-    return "\n\n".join([text, table(header, body), "\n".join(_goals(rows))])
+    embedding = _EMBEDDING.format(days=NUM_DAYS, idle=_gigabytes(result["embedded"][0]["idle_bytes"]))
+    goals = [*_goals(rows), _goal_of_embedding(result["embedded"])]
+    return "\n\n".join(
+        [text, table(header, body), embedding, _table_of_embedding(result["embedded"]), "\n".join(goals)]
+    )
+
+
+def _table_of_embedding(rows: list[dict[str, Any]]) -> str:
+    header = ["accounts", "minutes, all embedded", "in memory at once", "to embed, s", "memory"]
+    body = [
+        [f"{row['windows']:,}", f"{row['minutes']:,}", f"{row['limit']:,}", f"{row['seconds']:.0f}"]
+        + [_gigabytes(row["peak"])]
+        for row in rows
+    ]
+    return table(header, body)
+
+
+def _goal_of_embedding(rows: list[dict[str, Any]]) -> str:
+    few, many, less = rows
+    peaks = [row["peak"] for row in rows]
+    times = many["minutes"] / few["minutes"]
+    return goal(
+        f"the memory of `embed` is bounded by a setting: {times:.0f} × the minutes, of {times:.0f} × the accounts, take "
+        f"at most 1.2 × as much, and a smaller setting takes less ({', '.join(map(_gigabytes, peaks))})",
+        peaks[1] <= 1.2 * peaks[0] and peaks[2] < peaks[1],
+    )
 
 
 def _goals(rows: list[dict[str, Any]]) -> list[str]:
@@ -132,3 +165,9 @@ of {batch_size} accounts, each row in a process of its own, one after another. W
 before anything is read, and most of the rest the encoder's step; pages of files, in the last column too, the kernel
 takes back where memory is short. Steps and reading are medians; how long reading takes where the files aren't in memory
 any more depends on the disk."""
+
+
+_EMBEDDING = """\
+**Embedding**: windows of {days} days of all accounts, all minutes of which are read and encoded, by a small encoder that
+learnt nothing, a process each; what is in memory at once is `embed --minutes-per-shard`. The libraries take {idle}
+before."""
