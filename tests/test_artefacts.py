@@ -49,6 +49,16 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_an_error_of_the_file_system_names_the_target(tmp_path):
+    target = tmp_path / "of a folder" / "a.json"
+    target.mkdir(parents=True)
+    (target / "something").touch()
+    with pytest.raises(OSError, match="a.json") as raised:
+        write_atomically(target, lambda path: path.write_text("new"))
+    assert raised.value.filename == str(target)
+    assert ".tmp" not in str(raised.value.filename)
+
+
 def test_the_temporary_file_is_hidden_and_beside_the_target(tmp_path):
     seen = []
     write_atomically(tmp_path / "a.parquet", lambda path: (seen.append(path), path.write_text("x")))

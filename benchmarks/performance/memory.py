@@ -114,19 +114,24 @@ def section(result: dict[str, Any]) -> str:
 def _table_of_embedding(rows: list[dict[str, Any]]) -> str:
     header = ["accounts", "minutes, all embedded", "in memory at once", "to embed, s", "memory"]
     body = [
-        [f"{row['windows']:,}", f"{row['minutes']:,}", f"{row['limit']:,}", f"{row['seconds']:.0f}"]
-        + [_gigabytes(row["peak"])]
+        [
+            f"{row['windows']:,}",
+            f"{row['minutes']:,}",
+            f"{row['limit']:,}",
+            f"{row['seconds']:.0f}",
+            _gigabytes(row["peak"]),
+        ]
         for row in rows
     ]
     return table(header, body)
 
 
 def _goal_of_embedding(rows: list[dict[str, Any]]) -> str:
-    few, many, less = rows
+    few, many, _ = rows
     peaks = [row["peak"] for row in rows]
     times = many["minutes"] / few["minutes"]
     return goal(
-        f"the memory of `embed` is bounded by a setting: {times:.0f} × the minutes, of {times:.0f} × the accounts, take "
+        f"the memory of `embed` is bounded by a setting: {times:.0f} × the minutes and accounts take "
         f"at most 1.2 × as much, and a smaller setting takes less ({', '.join(map(_gigabytes, peaks))})",
         peaks[1] <= 1.2 * peaks[0] and peaks[2] < peaks[1],
     )

@@ -74,8 +74,9 @@ def beside(target: Path) -> Iterator[Path]:
     try:
         yield temporary
     except OSError as error:
-        if error.errno is not None:
-            error.filename = error.filename or str(target)  # a full disk doesn't say which file was too much
+        # A full disk doesn't say which file was too much, and the temporary name says nothing to anyone.
+        if error.errno is not None and error.filename in (None, str(temporary), temporary):
+            error.filename = str(target)
         raise
     finally:
         _remove(temporary)

@@ -111,6 +111,15 @@ def test_other_tables_are_refused(minutes, table, tmp_path, monkeypatch):
         publish(table, str(tmp_path / "delta"))
 
 
+def test_what_deltalake_says_is_told_in_a_line_without_its_traces(table, tmp_path):
+    to = tmp_path / "delta"
+    publish(table, str(to))
+    (to / "_delta_log" / f"{0:020}.json").write_text("garbage")
+    with pytest.raises(InputError, match="can't write to the Delta table") as raised:
+        publish(table, str(to))
+    assert not any(sign in str(raised.value) for sign in ("\n", " 0: ", "start_thread", "\x1b"))
+
+
 def test_a_table_is_not_published_into_itself(minutes, table):
     """Or `ds=*/*.parquet` would find each row twice."""
     before = folder_bytes(table)

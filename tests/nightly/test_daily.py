@@ -494,6 +494,31 @@ def test_a_table_with_a_folder_that_is_not_a_day_is_refused(events, night, tmp_p
     assert artefacts(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"minutes": "log/minutes"}, "--minutes .*log/minutes lies in the log, .*log, where the next night"),
+        ({"out": "log"}, "--out .*log lies in the log"),
+        ({"minutes": "one", "out": "x/../one"}, "--minutes and --out are one folder, .*one: give each one"),
+    ],
+)
+def test_folders_that_lie_in_each_other_are_refused(events, model, tmp_path, given, message):
+    log = write_log(events, tmp_path / "log")
+    (tmp_path / "x").mkdir()
+    folders = {"minutes": "minutes", "out": "out", **given}
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=message):
+        daily(log, small_schema(), model, **{name: tmp_path / one for name, one in folders.items()}, date=DAY)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_limit_of_memory_is_looked_at_though_nothing_is_new(events, night, tmp_path):
+    write_log(events, tmp_path / "log")
+    night()
+    with pytest.raises(InputError, match="memory_limit"):
+        night(memory_limit="plenty")
+
+
 def test_files_that_go_or_shrink_between_listing_and_reading(events, night, tmp_path, monkeypatch):
     """Whatever was listed: a line, and nothing but the log tells of it."""
     log = write_log(events, tmp_path / "log")

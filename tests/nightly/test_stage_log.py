@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -38,3 +39,17 @@ def test_a_line_that_was_cut_is_ended_and_an_error_is_told(tmp_path):
     cut, line = path.read_text().splitlines()
     assert cut == '{"stage": "em'
     assert json.loads(line)["error"] == "of a file such as \udcff"
+
+
+def test_a_full_disk_is_told_of_the_log_unless_something_else_went_wrong_first(tmp_path, monkeypatch):
+    log = StageLog(tmp_path / "log.jsonl")
+
+    def fail(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(log, "_add", fail)
+    with pytest.raises(OSError, match="No space left on device") as raised, log.stage("one"):
+        pass
+    assert raised.value.filename == str(tmp_path / "log.jsonl")
+    with pytest.raises(ValueError, match="the first"), log.stage("two"):
+        raise ValueError("the first")

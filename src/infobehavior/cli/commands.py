@@ -248,8 +248,11 @@ def daily(
     drop_duplicates: Annotated[bool, typer.Option("--drop-duplicates", help="see `aggregate`")] = False,
     device: Device = "cpu",
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for another nightly run to end")] = 0.0,
-    memory_limit: Annotated[str | None, typer.Option(help="memory that DuckDB may use, such as 2GB")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="threads that DuckDB may use")] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(help="memory that DuckDB may use while it looks through the log and aggregates, such as 2GB"),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads that DuckDB may use then")] = None,
     minutes_per_shard: Annotated[int | None, typer.Option(min=1, help="see `embed`")] = None,
     engine: Engine = "duckdb",
     master: Master = None,

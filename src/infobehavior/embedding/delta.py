@@ -4,6 +4,7 @@ A day is one commit, which readers see whole or not at all, and which says what 
 already isn't written again. Needs the extra `delta`.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date as Date
@@ -83,9 +84,14 @@ def publish(table: str | Path, to: str) -> Summary:
     except (deltalake.exceptions.DeltaError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        said = str(error).partition("Detail: Python exception")[0]  # and then a traceback
-        raise InputError(f"can't write to the Delta table {to}: {one_line(said)}") from None
+        raise InputError(f"can't write to the Delta table {to}: {_without_traces(str(error))}") from None
     return Summary(to, tuple(written), len(days) - len(written), version)
+
+
+def _without_traces(said: str) -> str:
+    """What deltalake says, in one line, without the tracebacks and colors that it may add."""
+    plain = re.sub("\\x1b\\[[0-9;]*m↳?", "", said)
+    return one_line(re.split(r"Detail: Python exception|\n\s+0: ", plain)[0])
 
 
 def _publish_day(partition: Path, day: Date, to: str, model_id: str) -> bool:

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from infobehavior.artefacts import DAILY_LOG, end_interrupted, refuse_unwritable, remove_all_leftovers, unfinished_day
 from infobehavior.data.aggregation import aggregate_days
 from infobehavior.data.day_files import accept_any
+from infobehavior.data.events import connect
 from infobehavior.data.ledger import Changes, Plan, find_changes
 from infobehavior.data.minutes import days_of as days_of_minutes
 from infobehavior.data.minutes import partition_file as minutes_file
@@ -156,8 +157,8 @@ def daily(
         drop_duplicates: see `aggregate`.
         device: see `embed`.
         wait: seconds to wait for another night in these folders to end.
-        memory_limit: see `aggregate`.
-        threads: see `aggregate`.
+        memory_limit: see `aggregate`; of DuckDB while it looks through the log and aggregates.
+        threads: likewise.
         minutes_per_shard: see `embed`.
         engine: "spark" aggregates and embeds by Spark; what is new is looked for in this process.
         master: of Spark, see `spark_context`.
@@ -178,9 +179,12 @@ def daily(
     window_days = _window_days(model, schema)
     refuse_unwritable(minutes, "minutes")
     refuse_unwritable(out, "embeddings")
+    _refuse_shared(Path(events), minutes, out)
     refuse_foreign_files(out)
+    with connect(memory_limit, threads):
+        pass  # refuses a limit that DuckDB can't have, though no file may be new tonight
     with ExitStack() as stack:
-        for folder in sorted({minutes, out}):
+        for folder in sorted((minutes, out)):
             stack.enter_context(_alone(folder, wait))
             remove_all_leftovers(folder)
         days_with_files(out)  # refuses what isn't a day before anything is done
@@ -250,6 +254,20 @@ def daily(
         tuple(dropped),
         drift,
     )
+
+
+def _refuse_shared(events: Path, minutes: Path, out: Path) -> None:
+    """Refuse folders that lie in each other: what one night writes there, the next one would read for something else.
+
+    Raises:
+        InputError: the minutes and the table have one folder, or one of them lies in the log's.
+    """
+    log, of_minutes, of_table = (folder.resolve() for folder in (events, minutes, out))
+    if of_minutes == of_table:
+        raise InputError(f"--minutes and --out are one folder, {minutes}: give each one of its own")
+    for flag, folder, resolved in (("--minutes", minutes, of_minutes), ("--out", out, of_table)):
+        if log.is_dir() and resolved.is_relative_to(log):
+            raise InputError(f"{flag} {folder} lies in the log, {events}, where the next night would read it as events")
 
 
 def _window_days(model: str | Path, schema: Schema) -> int:

@@ -44,7 +44,12 @@ class StageLog:
         finally:
             said = {"stage": name, **self._run, "started": started.isoformat(timespec="seconds")}
             said |= {"seconds": round(time.monotonic() - clock, 3), **facts}
-            self._add(said | ({"error": error} if error is not None else {}))
+            try:
+                self._add(said | ({"error": error} if error is not None else {}))
+            except OSError as full:
+                if error is None:  # or what went wrong first would not be told
+                    full.filename = full.filename or str(self._path)
+                    raise
 
     def _add(self, said: dict[str, Any]) -> None:
         """One write for a line, so that a kill leaves it whole or leaves none; a line that was cut is ended first."""
