@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infobehavior import aggregate, align, daily, embed, pretrain
+from infobehavior import aggregate, align, daily, embed, pretrain, publish
 from infobehavior.artefacts import DEFINITION_FILE, UNFINISHED_FILE
 from infobehavior.cli import main
 from infobehavior.data.ledger import LEDGER_FILE
@@ -70,6 +70,10 @@ READERS = (
         (f"aligned/{ALIGNMENT_FILE}", f"aligned/{PARTITION}", f"others/{PARTITION}", f"others/{DEFINITION_FILE}"),
     ),
     Reader(
+        "publish {}/embeddings --to {}/delta",
+        (f"embeddings/{DEFINITION_FILE}", f"embeddings/{PARTITION}", f"delta/_delta_log/{0:020}.json"),
+    ),
+    Reader(
         "evaluate {}/embeddings --labels {}/labels.csv --label risky --minutes {}/minutes --out {}/report --folds 2",
         ("labels.csv", f"embeddings/{DEFINITION_FILE}", f"embeddings/{PARTITION}"),
     ),
@@ -113,6 +117,7 @@ def whole(tmp_path_factory):
     parts = (folder / "events.parquet", small_schema(), folder / "model", folder / "minutes", folder / "embeddings")
     daily(*parts, date=DAY, threads=1)
     align(folder / "others", folder / "aligned", to=folder / "embeddings")
+    publish(folder / "embeddings", str(folder / "delta"))
     fuse_all(folder)
     for of, name in (("model", "weights"), ("model", "vocabulary"), ("fused", "weights"), ("fused", "trees")):
         (only,) = (folder / of).glob(f"{name}-*")

@@ -173,6 +173,6 @@ any more depends on the disk."""
 
 
 _EMBEDDING = """\
-**Embedding**: windows of {days} days of all accounts, all minutes of which are read and encoded, by a small encoder that
-learnt nothing, a process each; what is in memory at once is `embed --minutes-per-shard`. The libraries take {idle}
+**Embedding**: windows of {days} days of all accounts, all minutes of which are read and encoded, by a small encoder
+that learnt nothing, a process each; what is in memory at once is `embed --minutes-per-shard`. The libraries take {idle}
 before."""

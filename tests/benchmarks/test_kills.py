@@ -4,6 +4,26 @@ import kills
 import pytest
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """What the commands that are killed start from."""
+    folder = tmp_path_factory.mktemp("kills") / "base"
+    folder.mkdir()
+    kills.prepare(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("command", "times"), [("simulate", 2), ("align", 2), ("evaluate", 1)])
+def test_a_command_that_is_killed_leaves_nothing_half_and_runs_again_to_the_same_bytes(base, tmp_path, command, times):
+    """The others are killed in tests of their own."""
+    (case,) = (case for case in kills.CASES if case.name == command)
+    found = kills.kill_often(case, base, tmp_path / "work", times, seed=1)
+    assert found.at_work == times
+    assert found.reads > 0
+    bad = (found.half, found.unreadable, found.failed, found.unequal, found.leftovers)
+    assert bad == (0, 0, 0, 0, 0), found.examples
+
+
 @pytest.fixture
 def case(tmp_path):
     """A command that writes a table, and the folder in which it stands half-way."""
