@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 import deltalake
 import duckdb
@@ -286,18 +287,24 @@ def _fresh(case: Case, base: Path, folder: Path) -> Path:
 def _start(case: Case, folder: Path) -> subprocess.Popen:
     """Start a command in a group of its own; returns when it is at its first step."""
     arguments = case.arguments.replace("{}", str(folder)).split()
-    errors = (folder.parent / "stderr").open("w")
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        start_new_session=True,
-        text=True,
-    )
+    with (folder.parent / "stderr").open("w") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            text=True,
+        )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
-    threading.Thread(target=child.stdout.read, daemon=True).start()
+    threading.Thread(target=_drain, args=(child.stdout,), daemon=True).start()
     return child
+
+
+def _drain(stream: IO[str]) -> None:
+    """Read what is printed to its end, so that nobody waits for a reader."""
+    with stream:
+        stream.read()
 
 
 def _bytes(case: Case, folder: Path) -> dict[str, str]:
