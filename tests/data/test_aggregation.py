@@ -290,6 +290,44 @@ def test_a_chunk_that_does_not_fit_in_memory_is_spilled(tmp_path: Path) -> None:
     assert read_minutes(tmp_path / "minutes") == expected_minutes(rows * 2_000, SCHEMA)
 
 
+@pytest.mark.parametrize("name", ["events.parquet", "events.csv"])
+@pytest.mark.parametrize("num_left", [100, 1])
+def test_a_file_that_shrinks_while_it_is_read_costs_no_day_its_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, num_left: int
+) -> None:
+    """Though it is whole again, with fewer events, or hardly any day has one."""
+    write = write_csv if name.endswith("csv") else write_rows
+    source = write(some_rows(), tmp_path / name)
+    aggregate(source, SCHEMA, tmp_path / "minutes")
+    before = {day: content for day, content in file_hashes(tmp_path / "minutes").items() if day.startswith("ds=")}
+    write_minutes = embedded_log.EmbeddedLog.write_minutes
+
+    def shrink_then_write(self: embedded_log.EmbeddedLog, *given: Any) -> Any:
+        write(some_rows()[:num_left], source)
+        return write_minutes(self, *given)
+
+    monkeypatch.setattr(embedded_log.EmbeddedLog, "write_minutes", shrink_then_write)
+    with pytest.raises(InputError) as raised:
+        aggregate(source, SCHEMA, tmp_path / "minutes")
+    assert str(source) in str(raised.value)
+    after = file_hashes(tmp_path / "minutes")
+    assert {day: content for day, content in after.items() if day.startswith("ds=")} == before
+
+
+def test_a_file_that_grows_while_it_is_read_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_csv(some_rows(), tmp_path / "events.csv")
+    survey = embedded_log.EmbeddedLog.survey
+
+    def survey_then_grow(self: embedded_log.EmbeddedLog) -> Any:
+        found = survey(self)
+        with source.open("a") as file:
+            file.write(source.read_text().splitlines()[1] + "\n")
+        return found
+
+    monkeypatch.setattr(embedded_log.EmbeddedLog, "survey", survey_then_grow)
+    assert aggregate(source, SCHEMA, tmp_path / "minutes").num_kept >= len(some_rows())
+
+
 @pytest.mark.parametrize("options", [{}, {"drop_duplicates": True}])
 def test_a_log_that_is_parsed_once_gives_the_same_bytes(
     tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]

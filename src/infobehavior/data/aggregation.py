@@ -16,12 +16,13 @@ from infobehavior.data.cleaning import quarantine_counts, with_malformed
 from infobehavior.data.day_files import Accept, accept_any
 from infobehavior.data.embedded_log import open_embedded_log
 from infobehavior.data.event_log import EventLog, Written
-from infobehavior.data.events import connect, readable
+from infobehavior.data.events import connect, find_files, readable
 from infobehavior.data.minutes import FORMAT, KIND, SUMMARY_FILE, num_events_of, partition_file, read_definition
 from infobehavior.data.schema import Schema, read_schema
 from infobehavior.data.spark_log import open_spark_log
 from infobehavior.data.summary import Replaced, Summary
 from infobehavior.data.survey import Survey
+from infobehavior.data.whole_files import WholeFiles
 from infobehavior.errors import InputError
 from infobehavior.spark import check_engine
 
@@ -57,16 +58,23 @@ def aggregate(
         InputError: the events can't be read or none is usable, the schema has a fault, or `out` holds minutes of
             another schema.
     """
-    return aggregate_days(
+    schema = schema if isinstance(schema, Schema) else read_schema(schema)
+    files = find_files(events)
+    log = WholeFiles.of(files)
+    summary = aggregate_days(
         events,
-        schema if isinstance(schema, Schema) else read_schema(schema),
+        schema,
         Path(out),
+        files=files,
         drop_duplicates=drop_duplicates,
         memory_limit=memory_limit,
         threads=threads,
         engine=engine,
         master=master,
+        accept=log.accept,
     )
+    log.refuse_shrunk()  # or days of which nothing was left would not be missed
+    return summary
 
 
 def aggregate_days(

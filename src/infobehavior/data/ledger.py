@@ -191,6 +191,10 @@ class Changes:
             )
         return [Path(name) for name in records]
 
+    def sizes_of(self, files: Iterable[Path]) -> dict[Path, int]:
+        """Of files, when they were looked through, in bytes."""
+        return {file: self.ledger.files[str(file)].stamp.size for file in files}
+
     def refuse_fewer(self, day: date, num_events: int) -> None:
         """Refuse minutes of a day of fewer events than were looked through, before they are put into their place.
 

@@ -17,13 +17,13 @@ from filelock import FileLock, Timeout
 
 from infobehavior.artefacts import DAILY_LOG, end_interrupted, refuse_unwritable, remove_all_leftovers, unfinished_day
 from infobehavior.data.aggregation import aggregate_days
-from infobehavior.data.day_files import accept_any
 from infobehavior.data.events import connect
 from infobehavior.data.ledger import Changes, Plan, find_changes
 from infobehavior.data.minutes import days_of as days_of_minutes
 from infobehavior.data.minutes import partition_file as minutes_file
 from infobehavior.data.moments import end_of_day
 from infobehavior.data.schema import Schema, read_schema
+from infobehavior.data.whole_files import WholeFiles
 from infobehavior.embedding.embed import Summary as Embedded
 from infobehavior.embedding.embed import embed, refuse_kept_spans
 from infobehavior.embedding.table import days_of, days_with_files, refuse_foreign_files, remove_day
@@ -314,8 +314,8 @@ def _aggregate(
     with log.stage("aggregate", days=plan.made, removed=plan.removed, left=plan.left, kept=len(plan.kept)) as facts:
         before, num_duplicates = _hashes(minutes, touched), 0
         if plan.made:
-            # Duplicates that are dropped may stand in several files, so of those it is known only afterwards.
-            accept = accept_any if how["drop_duplicates"] else changes.refuse_fewer
+            # Where duplicates are dropped, a day's events aren't those of its files together.
+            accept = WholeFiles(changes.sizes_of(files)).accept if how["drop_duplicates"] else changes.refuse_fewer
             summary = aggregate_days(
                 events,
                 schema,

@@ -1,0 +1,49 @@
+"""The files of a log, as they were when it was opened: one that shrinks while it is read would cost events."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Self
+
+from infobehavior.errors import InputError
+
+
+@dataclass(frozen=True)
+class WholeFiles:
+    """Sizes of files. They may grow, as logs do that are written to; what comes meanwhile is for the next run.
+
+    Attributes:
+        sizes: in bytes.
+    """
+
+    sizes: Mapping[Path, int]
+
+    @classmethod
+    def of(cls, files: Iterable[Path]) -> Self:
+        """Their sizes now."""
+        return cls({file: _size(file) for file in files})
+
+    def accept(self, _day: date, _num_events: int) -> None:
+        """See `day_files.Accept`: no day is replaced once a file has shrunk, whose events may have been lacking."""
+        self.refuse_shrunk()
+
+    def refuse_shrunk(self) -> None:
+        """Refuse what was read of files that are smaller now.
+
+        Raises:
+            InputError: a file has shrunk, or is gone.
+        """
+        for file, size in self.sizes.items():
+            if (now := _size(file)) < size:
+                raise InputError(
+                    f"{file} has shrunk from {size:,} to {now:,} bytes while the log was read: let nobody write to it, "
+                    "and run again"
+                )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        raise InputError(f"{file} has gone since the log's files were listed; run again") from None
