@@ -9,6 +9,7 @@ import pytest
 from infobehavior.data import day_files
 from infobehavior.data.day_files import write_day
 from infobehavior.data.minutes import partition_file
+from infobehavior.errors import InputError
 
 DAY = date(2024, 3, 31)
 
@@ -16,7 +17,10 @@ DAY = date(2024, 3, 31)
 def tables(*sizes: int) -> list[pa.Table]:
     firsts = [sum(sizes[:i]) for i in range(len(sizes))]
     minutes = [list(range(first, first + size)) for first, size in zip(firsts, sizes, strict=True)]
-    return [pa.table({"minute": pa.array(of_table, pa.int32())}) for of_table in minutes]
+    return [
+        pa.table({"minute": pa.array(of_table, pa.int32()), "num_events": pa.array([2] * len(of_table), pa.int64())})
+        for of_table in minutes
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +36,21 @@ def test_a_file_is_in_its_place_when_it_is_finished(tmp_path: Path) -> None:
     written = pq.ParquetFile(partition_file(tmp_path, DAY))
     assert [written.metadata.row_group(i).num_rows for i in range(written.num_row_groups)] == [10, 10, 10, 2]
     assert written.read()["minute"].to_pylist() == list(range(32))
-    assert (file.day, file.num_rows) == (DAY, 32)
+    assert (file.day, file.num_rows, file.num_events) == (DAY, 32, 64)
     assert left_over(tmp_path) == [partition_file(tmp_path, DAY)]
+
+
+def test_a_day_that_is_not_accepted_is_left_as_it_was(tmp_path: Path) -> None:
+    write_day(tmp_path, DAY, iter(tables(4))).finish()
+    before = partition_file(tmp_path, DAY).read_bytes()
+
+    def refuse(day: date, num_events: int) -> None:
+        raise InputError(f"{day} has {num_events} events")
+
+    with pytest.raises(InputError, match="2024-03-31 has 24 events"):
+        write_day(tmp_path, DAY, iter(tables(12)), refuse)
+    assert left_over(tmp_path) == [partition_file(tmp_path, DAY)]
+    assert partition_file(tmp_path, DAY).read_bytes() == before
 
 
 def left_over(folder: Path) -> list[Path]:
