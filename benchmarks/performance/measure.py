@@ -128,13 +128,14 @@ class AnonymousPeak:
     """The most `anonymous_bytes` that this process has while a block runs, as often as it is looked at."""
 
     def __enter__(self) -> Self:
-        self.num_bytes, self._ended, self._thread = 0, Event(), Thread(target=self._look)
+        self.num_bytes, self._ended, self._thread = anonymous_bytes(), Event(), Thread(target=self._look)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self.num_bytes = max(self.num_bytes, anonymous_bytes())
 
     def _look(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):

@@ -202,6 +202,13 @@ def writing(folder: Path, what: str, day: date | None = None, days: Collection[d
     (folder / UNFINISHED_FILE).unlink()
 
 
+def mark_days(folder: Path, days: Collection[date]) -> None:
+    """Let any run of these days and more end what was begun in a folder, see `writing`."""
+    mark = _read_mark(folder)
+    assert mark is not None
+    write_json(folder / UNFINISHED_FILE, {"what": mark.what, "days": sorted(map(str, days))})
+
+
 def unfinished_day(folder: Path) -> date | None:
     """The day at which a run that writes a day was interrupted; None if none was."""
     mark = _read_mark(folder)

@@ -312,6 +312,9 @@ def test_a_file_that_shrinks_while_it_is_read_costs_no_day_its_events(
     assert str(source) in str(raised.value)
     after = file_hashes(tmp_path / "minutes")
     assert {day: content for day, content in after.items() if day.startswith("ds=")} == before
+    monkeypatch.undo()
+    assert len(open_minutes(tmp_path / "minutes").days) == len(before), "what is there can be read as before"
+    aggregate(source, SCHEMA, tmp_path / "minutes")
 
 
 def test_a_file_that_grows_while_it_is_read_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

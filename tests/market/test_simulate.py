@@ -109,11 +109,12 @@ def test_a_run_again_and_an_interrupted_one_give_the_same_bytes(market, tmp_path
 
 
 @pytest.mark.parametrize("folder", ["events", "products"])
-def test_a_block_that_is_damaged_is_made_again(market, tmp_path, folder):
+@pytest.mark.parametrize("damage", [lambda all: all[:100], lambda all: all[:-60] + b"\xff" * 52 + all[-8:]])
+def test_a_block_that_was_cut_or_has_a_damaged_end_is_made_again(market, tmp_path, folder, damage):
     whole = folder_bytes(market.events.parent)
     shutil.copytree(market.events.parent, tmp_path / "market")
     block = tmp_path / "market" / folder / module.BLOCK_FILE.format(1)
-    block.write_bytes(block.read_bytes()[:100])
+    block.write_bytes(damage(block.read_bytes()))
     assert simulate(tmp_path / "market", MarketConfig(**SMALL)).num_events == market.num_events
     assert folder_bytes(tmp_path / "market") == whole
 

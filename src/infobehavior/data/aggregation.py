@@ -11,7 +11,15 @@ from typing import TypedDict
 
 import duckdb
 
-from infobehavior.artefacts import DEFINITION_FILE, UNFINISHED_FILE, definition_hash, write_json, writing
+from infobehavior.artefacts import (
+    DEFINITION_FILE,
+    UNFINISHED_FILE,
+    definition_hash,
+    mark_days,
+    unfinished,
+    write_json,
+    writing,
+)
 from infobehavior.data.cleaning import quarantine_counts, with_malformed
 from infobehavior.data.day_files import Accept, accept_any
 from infobehavior.data.embedded_log import open_embedded_log
@@ -118,9 +126,10 @@ def aggregate_days(
                 older = _num_events(folder, existing & survey.days)
                 log_hash = definition_hash([survey.first_day, survey.events_of_day, drop_duplicates])
                 what = f"the aggregation of {log.source.description} (log {log_hash[:8]})"
+                was_unfinished = unfinished(folder) is not None
                 with writing(folder, run or what):
                     _write_definition(folder, schema, log.clean.entity_type)
-                    written = log.write_minutes(survey, folder, accept)
+                    written = _write_minutes(log, survey, folder, accept, is_first=not was_unfinished)
                     rows_of_day = written.rows_of_day
                     replaced = Replaced(
                         num_days=len(existing & rows_of_day.keys()),
@@ -133,6 +142,31 @@ def aggregate_days(
             except OSError as error:
                 raise InputError(f"can't write to {folder}: {error.strerror or error}") from error
     return summary
+
+
+def _write_minutes(log: EventLog, survey: Survey, folder: Path, accept: Accept, *, is_first: bool) -> Written:
+    """Write all days; where one isn't accepted, a folder of which none was replaced is as whole as before.
+
+    Where some were replaced, the mark stays, but any log with events of all these days may end what was begun: the one
+    that was refused is another one when it has been mended.
+
+    Args:
+        is_first: whether no earlier run was interrupted here.
+    """
+    accepted: list[date] = []
+
+    def asking(day: date, num_events: int) -> None:
+        accept(day, num_events)
+        accepted.append(day)
+
+    try:
+        return log.write_minutes(survey, folder, asking)
+    except InputError:
+        if accepted:
+            mark_days(folder, survey.days)
+        elif is_first:
+            (folder / UNFINISHED_FILE).unlink()
+        raise
 
 
 class _Options(TypedDict):

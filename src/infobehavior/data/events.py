@@ -210,14 +210,15 @@ def _is_utf8(file: Path) -> bool:
 
 def _files_under(folder: Path) -> list[Path]:
     files = (file for file in folder.rglob("*") if is_parquet(file) or is_csv(file))
-    return [file for file in files if file.is_file() and not _is_hidden(file.relative_to(folder))]
+    return [file for file in files if file.is_file() and not is_hidden(file.relative_to(folder))]
 
 
 def _glob(pattern: str) -> list[Path]:
     return [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 (also absolute patterns)
 
 
-def _is_hidden(path: Path) -> bool:
+def is_hidden(path: Path) -> bool:
+    """Whether files below a log's folder, or folders on the way to them, are left out."""
     return any(part.startswith(("_", ".")) for part in path.parts)
 
 

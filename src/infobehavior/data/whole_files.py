@@ -45,5 +45,7 @@ class WholeFiles:
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{file} has gone since the log's files were listed; run again") from None
+    except OSError as error:
+        raise InputError(f"can't look at {file} of the log: {error.strerror}; run again") from None

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 """Tries of a commit that others were in the way of."""
 
+DAY = "infobehavior.ds"
+"""Under this name the history says which day a commit wrote."""
+
+UNDOING = frozenset({"DELETE", "UPDATE", "MERGE", "RESTORE"})
+"""Operations of others after which a day may not be what its last transaction made it."""
+
 DESCRIPTION = "infobehavior embeddings of model "
 
 
@@ -57,8 +63,9 @@ def publish(table: str | Path, to: str) -> Summary:
     Args:
         table: folder of the embeddings.
         to: folder or URL of the Delta table, such as s3://bucket/embeddings; credentials come from the environment. It
-            is made, or holds embeddings of the same model: days that aren't in `table` stay, and those of which it has
-            another number of rows, since some were deleted or an older version was restored, are written again.
+            is made, or holds embeddings of the same model: days that aren't in `table` stay. A day of which it has
+            another number of rows is written again, and so is each that was committed before the last time that others
+            deleted or changed rows or restored an older version.
 
     Raises:
         InputError: deltalake isn't installed, `table` isn't one, or `to` can't be written or holds something else.
@@ -75,9 +82,10 @@ def publish(table: str | Path, to: str) -> Summary:
         raise InputError(f"{table} has no embeddings of any day; run `infobehavior embed` first")
     written = []
     try:
+        undone = _undone(to)
         with progress("publishing", len(days)) as advance:
             for day in days:
-                if _publish_day(partition_file(table, day), day, to, model_id):
+                if _publish_day(partition_file(table, day), day, to, model_id, str(day) in undone):
                     written.append(day)
                 advance(note=str(day))
         version = deltalake.DeltaTable(to).version()
@@ -94,7 +102,30 @@ def _without_traces(said: str) -> str:
     return one_line(re.split(r"Detail: Python exception|\n\s+0: ", plain)[0])
 
 
-def _publish_day(partition: Path, day: Date, to: str, model_id: str) -> bool:
+def _undone(to: str) -> "_Days":
+    """The days that may not be what was committed any more, since others undid something; transactions outlive that."""
+    from deltalake import DeltaTable
+
+    if not DeltaTable.is_deltatable(to):
+        return _Days(None, frozenset())
+    history = DeltaTable(to).history()
+    undoing = max((entry["version"] for entry in history if entry.get("operation") in UNDOING), default=-1)
+    since = frozenset(str(entry[DAY]) for entry in history if DAY in entry and entry["version"] > undoing)
+    return _Days(None if undoing < 0 else undoing, since)
+
+
+@dataclass(frozen=True)
+class _Days:
+    """Days that were undone: if anything was, all but those that were committed since."""
+
+    undone_at: int | None
+    committed_since: frozenset[str]
+
+    def __contains__(self, day: str) -> bool:
+        return self.undone_at is not None and day not in self.committed_since
+
+
+def _publish_day(partition: Path, day: Date, to: str, model_id: str, is_undone: bool) -> bool:
     """Commit a day, unless it is there; when others were in the way, look again."""
     from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError, DeltaError
@@ -110,9 +141,10 @@ def _publish_day(partition: Path, day: Date, to: str, model_id: str) -> bool:
         there = DeltaTable(to) if DeltaTable.is_deltatable(to) else None
         if there is not None:
             _refuse_others(there, to, model_id)
-            if there.transaction_version(writer) == contents and _has(there, day, num_rows):
+            is_there = there.transaction_version(writer) == contents and _has(there, day, num_rows)
+            if is_there and not is_undone:
                 return False
-        made_of = CommitProperties(app_transactions=[Transaction(writer, contents)])
+        made_of = CommitProperties(custom_metadata={DAY: str(day)}, app_transactions=[Transaction(writer, contents)])
         rows = _rows(partition, day)
         try:
             if there is None:

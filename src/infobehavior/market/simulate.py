@@ -176,7 +176,7 @@ def _in_processes(
 
 
 def _write_block(folder: Path, config: MarketConfig, number: int) -> tuple[pa.Table, int]:
-    """Write a block, if it isn't there or is damaged; its sellers, and how many events they have."""
+    """Write a block, if it isn't there or its files were cut; its sellers, and how many events they have."""
     first = number * SELLERS_PER_BLOCK
     count = min(SELLERS_PER_BLOCK, config.num_sellers - first)
     of_events, of_products = (folder / name / BLOCK_FILE.format(number) for name in (EVENTS_FOLDER, PRODUCTS_FOLDER))
@@ -191,10 +191,10 @@ def _write_block(folder: Path, config: MarketConfig, number: int) -> tuple[pa.Ta
 
 
 def _num_rows(file: Path) -> int | None:
-    """Rows of a file; None where it isn't there, or isn't a whole Parquet file."""
+    """Rows of a file; None where it isn't there, or what Parquet files end with can't be read."""
     try:
         return int(pq.read_metadata(file).num_rows)
-    except (FileNotFoundError, pa.ArrowException):
+    except (OSError, pa.ArrowException):
         return None
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from infobehavior.artefacts import DAILY_LOG, end_interrupted, refuse_unwritable, remove_all_leftovers, unfinished_day
 from infobehavior.data.aggregation import aggregate_days
-from infobehavior.data.events import connect
+from infobehavior.data.events import connect, is_hidden
 from infobehavior.data.ledger import Changes, Plan, find_changes
 from infobehavior.data.minutes import days_of as days_of_minutes
 from infobehavior.data.minutes import partition_file as minutes_file
@@ -96,8 +96,9 @@ class Summary:
             lines.append(f"minutes of {self.num_days_kept:,} days stay, of which the log has no events any more")
         if self.days_left:
             lines.append(
-                f"events of {_days(self.days_left)} have changed, but the log lacks some that the minutes hold; these "
-                f"stay as they were: give --allow-fewer {self.days_left[0]} if that day is meant to lose them"
+                f"events of {_days(self.days_left)} have changed, but the log lacks some that the minutes hold, or held "
+                "when they were last made of it; these stay as they were: give --allow-fewer "
+                f"{self.days_left[0]} if that day is meant to lose them"
             )
         if self.last_with_events < self.date:
             lines.append(f"there are no events of {self.date}: the last up to then are of {self.last_with_events}")
@@ -260,13 +261,13 @@ def _refuse_shared(events: Path, minutes: Path, out: Path) -> None:
     """Refuse folders that lie in each other: what one night writes there, the next one would read for something else.
 
     Raises:
-        InputError: the minutes and the table have one folder, or one of them lies in the log's.
+        InputError: minutes and table lie in each other, or one of them where the log's files are looked for.
     """
     log, of_minutes, of_table = (folder.resolve() for folder in (events, minutes, out))
-    if of_minutes == of_table:
-        raise InputError(f"--minutes and --out are one folder, {minutes}: give each one of its own")
+    if of_minutes.is_relative_to(of_table) or of_table.is_relative_to(of_minutes):
+        raise InputError(f"--minutes {minutes} and --out {out} lie in each other: give each a folder of its own")
     for flag, folder, resolved in (("--minutes", minutes, of_minutes), ("--out", out, of_table)):
-        if log.is_dir() and resolved.is_relative_to(log):
+        if log.is_dir() and resolved.is_relative_to(log) and not is_hidden(resolved.relative_to(log)):
             raise InputError(f"{flag} {folder} lies in the log, {events}, where the next night would read it as events")
 
 
@@ -314,8 +315,13 @@ def _aggregate(
     with log.stage("aggregate", days=plan.made, removed=plan.removed, left=plan.left, kept=len(plan.kept)) as facts:
         before, num_duplicates = _hashes(minutes, touched), 0
         if plan.made:
-            # Where duplicates are dropped, a day's events aren't those of its files together.
-            accept = WholeFiles(changes.sizes_of(files)).accept if how["drop_duplicates"] else changes.refuse_fewer
+            log_files = WholeFiles(changes.sizes_of(files))
+
+            def accept(day: Date, num_events: int) -> None:
+                log_files.refuse_shrunk()  # or what grows elsewhere would make up for what is lost
+                if not how["drop_duplicates"]:  # else a day's events aren't those of its files together
+                    changes.refuse_fewer(day, num_events)
+
             summary = aggregate_days(
                 events,
                 schema,
