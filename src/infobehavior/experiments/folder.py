@@ -23,8 +23,8 @@ def refuse_foreign_folder(folder: Path) -> None:
     is_ours = (folder / EXPERIMENT_FILE).exists() or not folder.exists()
     if not is_ours and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise InputError(
-            f"{folder} has files that aren't an experiment's, or are of an older version (no {EXPERIMENT_FILE}); give a "
-            "new folder"
+            f"{folder} has files that aren't an experiment's, or are an older version's (no {EXPERIMENT_FILE}); give "
+            "a new folder"
         )
 
 

@@ -96,8 +96,8 @@ class Summary:
             lines.append(f"minutes of {self.num_days_kept:,} days stay, of which the log has no events any more")
         if self.days_left:
             lines.append(
-                f"events of {_days(self.days_left)} have changed, but the log lacks some that the minutes hold, or held "
-                "when they were last made of it; these stay as they were: give --allow-fewer "
+                f"events of {_days(self.days_left)} have changed, but the log lacks some that the minutes hold, or "
+                "held when they were last made of it; these stay as they were: give --allow-fewer "
                 f"{self.days_left[0]} if that day is meant to lose them"
             )
         if self.last_with_events < self.date:
