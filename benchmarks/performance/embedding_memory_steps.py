@@ -1,8 +1,10 @@
 """Embeds all windows that end with the last day, as a process of its own whose memory can be measured.
 
+    python -m performance.embedding_memory_steps MINUTES WORK WINDOW_DAYS
     python -m performance.embedding_memory_steps MINUTES WORK WINDOW_DAYS MINUTES_PER_SHARD
 
-The encoder is small and untrained: what is asked is the memory that minutes take. Prints one line of JSON at the end.
+The first makes an encoder, small and untrained: what is asked is the memory that minutes take. The second embeds by it,
+and prints one line of JSON at the end.
 """
 
 import json
@@ -24,18 +26,20 @@ TINY = {"num_layers": 1, "num_heads": 2, "head_dim": 8, "feedforward_dim": 32, "
 
 
 def main() -> int:
-    """Make an encoder, embed, and say what it took."""
-    minutes, work, window_days, limit = sys.argv[1:]
+    """Make an encoder, or embed and say what it took."""
+    minutes, work, window_days, *limit = sys.argv[1:]
     table, model, out = open_minutes(minutes), Path(work) / "model", Path(work) / "embeddings"
     last = table.days[-1]
-    first_minute, _ = day_bounds(last, table.schema.time.time_zone)
-    vocabulary = Vocabulary.fit(load_store(table, first_minute), table.hash, min_count=1)
-    config = EncoderConfig.model_validate({**TINY, "window_days": int(window_days)})
-    InfoBehavior(config, vocabulary, table.schema.time.time_zone).save_pretrained(model)
+    if not limit:
+        first_minute, _ = day_bounds(last, table.schema.time.time_zone)
+        vocabulary = Vocabulary.fit(load_store(table, first_minute), table.hash, min_count=1)
+        config = EncoderConfig.model_validate({**TINY, "window_days": int(window_days)})
+        InfoBehavior(config, vocabulary, table.schema.time.time_zone).save_pretrained(model)
+        return 0
     shutil.rmtree(out, ignore_errors=True)
     idle, started = anonymous_bytes(), time.perf_counter()
     with AnonymousPeak() as peak:
-        summary = infobehavior.embed(minutes, model, out, date=last, minutes_per_shard=int(limit))
+        summary = infobehavior.embed(minutes, model, out, date=last, minutes_per_shard=int(limit[0]))
     seconds = time.perf_counter() - started
     told = {"idle_bytes": idle, "peak": peak.num_bytes, "seconds": seconds, "windows": summary.num_embedded}
     print(json.dumps(told))

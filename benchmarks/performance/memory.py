@@ -78,8 +78,9 @@ def _measure(minutes: Minutes, limit: int, folder: Path, config: Path, num_steps
 
 
 def _measure_embedding(minutes: Minutes, limit: int, folder: Path) -> dict[str, Any]:
-    arguments = [folder / "minutes", folder, NUM_DAYS, limit]
-    child = run_python(["-m", "performance.embedding_memory_steps", *arguments])
+    arguments = ["-m", "performance.embedding_memory_steps", folder / "minutes", folder, NUM_DAYS]
+    run_python(arguments)
+    child = run_python([*arguments, limit])
     told = json.loads(child.output.splitlines()[-1])
     return {"accounts": minutes.num_entities, "minutes": minutes.total, "limit": limit, **told}
 
