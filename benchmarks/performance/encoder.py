@@ -333,9 +333,10 @@ training. *Padded* is the paper's recipe with the same parameters (`benchmarks/p
 the batch's longest for `Conv1d`, sequences to the longest for the Transformer, with PyTorch's fused attention. It runs
 with PyTorch's default libraries, and once more with this package's settings (oneDNN for float32 products,
 deterministic); by commits before ef9d52f the time holds how long these are set, a few milliseconds. The rate counts
-the fewest operations that the products need: no padding, the last layer only where it is read, backward through the convolution only where a window was the strongest. Beside it is the rate of a
-{threads}-thread product of two 2,048 × 2,048 matrices in the same process, by PyTorch's default and by the library that
-we choose. A year's windows come in 32 pairs: padded, 128 of them take minutes and many gigabytes a round.
+the fewest operations that the products need: no padding, the last layer only where it is read, backward through the
+convolution only where a window was the strongest. Beside it is the rate of a {threads}-thread product of two
+2,048 × 2,048 matrices in the same process, by PyTorch's default and by the library that we choose. A year's windows
+come in 32 pairs: padded, 128 of them take minutes and many gigabytes a round.
 
 Differences are relative to the largest number of a tensor, the largest of all tensors. In float32 two windows of a long
 span can be equally strong but for rounding, and then their gradients go to different minutes; float64 tells an error
