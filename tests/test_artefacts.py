@@ -21,6 +21,7 @@ from infobehavior.artefacts import (
     write_atomically,
     write_json,
     write_text,
+    write_together,
     writing,
 )
 from infobehavior.errors import InputError
@@ -57,6 +58,35 @@ def test_an_error_of_the_file_system_names_the_target(tmp_path):
         write_atomically(target, lambda path: path.write_text("new"))
     assert raised.value.filename == str(target)
     assert ".tmp" not in str(raised.value.filename)
+
+
+def test_files_that_are_written_together_are_all_whole_before_the_first_is_moved(tmp_path, monkeypatch):
+    one, other = tmp_path / "one.json", tmp_path / "other.html"
+    write_together({one: "old", other: "old"})
+    moved, move = [], artefacts.move_into_place
+
+    def die_at_the_second(temporary, target):
+        moved.append(target)
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        move(temporary, target)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artefacts, "move_into_place", die_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            write_together({one: "new", other: "new"})
+    assert (one.read_text(), other.read_text()) == ("new", "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(artefacts, "_write_bytes", fail)
+        with pytest.raises(OSError, match="No space left"):
+            write_together({one: "newer", other: "newer"})
+    assert (one.read_text(), other.read_text()) == ("new", "old")
+    write_together({one: "new", other: "new"})
+    assert other.read_text() == "new"
+    assert sorted(tmp_path.iterdir()) == [one, other]
 
 
 def test_the_temporary_file_is_hidden_and_beside_the_target(tmp_path):

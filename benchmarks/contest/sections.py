@@ -86,7 +86,9 @@ def _kept_of_supervised(found: Found, names: Sequence[str]) -> list[str]:
     if SUPERVISED not in names:
         return []
     reports = [run["report"] for run in found.content["runs"][SUPERVISED].values()]
-    kept = ", ".join(f"{report['best_step']:,} of {report['steps']:,}" for report in reports)
+    kept = ", ".join(f"{one['best_step']:,} of {one['steps']:,}" for one in reports if "best_step" in one)
+    if not kept:
+        return []
     return [
         f"`{SUPERVISED}` is judged as it was after {kept} steps, where its loss was least on what it chooses by.",
         "",

@@ -10,7 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,27 @@ def write_text(target: Path, text: str) -> None:
     write_atomically(target, lambda path: _write_bytes(path, text.encode()))
 
 
+def as_json(content: Any) -> str:
+    """Readable JSON with sorted keys."""
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Write several files of UTF-8 text, all of them beside their targets before the first is moved.
+
+    Each is the old one or the new one at any moment, and in the order given: whoever finds the last one new finds all.
+
+    Args:
+        texts: by file; those of a later one are moved later.
+    """
+    with ExitStack() as stack:
+        temporary = {target: stack.enter_context(beside(target)) for target in texts}
+        for target, text in texts.items():
+            _write_bytes(temporary[target], text.encode())
+        for target in texts:
+            move_into_place(temporary[target], target)
+
+
 def write_bytes(target: Path, content: bytes) -> None:
     """Write bytes, atomically."""
     write_atomically(target, lambda path: _write_bytes(path, content))
@@ -158,7 +179,7 @@ def write_bytes(target: Path, content: bytes) -> None:
 
 def write_json(target: Path, content: Any) -> None:
     """Write `content` as readable JSON with sorted keys, atomically."""
-    write_text(target, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(target, as_json(content))
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -232,7 +232,7 @@ def test_executors_that_differ_or_fail_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(spark_tasks, "write_days", operator.truediv)
     assert said() == "Spark gave up: TypeError: truediv expected 2 arguments, got 4"
     assert not list((tmp_path / "minutes").glob(".*"))
-    with pytest.raises(InputError, match=f"{tmp_path / 'minutes'} is unfinished"):
+    with pytest.raises(InputError, match=f"{tmp_path / 'minutes'} has no days"):
         open_minutes(tmp_path / "minutes")
 
 

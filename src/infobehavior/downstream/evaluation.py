@@ -16,11 +16,12 @@ from threadpoolctl import threadpool_limits
 from infobehavior.artefacts import (
     DEFINITION_FILE,
     TRAINING_LOG,
+    as_json,
     is_simulated,
     read_json,
     refuse_unwritable,
     simulated_lines,
-    write_json,
+    write_together,
 )
 from infobehavior.data.minutes import MinuteTable, open_minutes
 from infobehavior.downstream.charts import ReportContent, read_training_log
@@ -34,7 +35,7 @@ from infobehavior.downstream.labels import (
 )
 from infobehavior.downstream.manual_features import as_matrix, manual_features, window_counts
 from infobehavior.downstream.metrics import MOST_SEED, clustering_nmi
-from infobehavior.downstream.report import headline, write_report
+from infobehavior.downstream.report import headline, report_page
 from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
@@ -292,7 +293,7 @@ def _write(
     definition: dict[str, Any],
     log: list[dict[str, float]],
 ) -> None:
-    """The definition comes last: a folder that has one is whole."""
+    """The definition comes last: a folder that has one has all."""
     content = ReportContent(
         rows=results.rows,
         cross_validated=results.cross_validated,
@@ -302,7 +303,10 @@ def _write(
         definition=definition,
         training_log=log,
     )
-    (out / DEFINITION_FILE).unlink(missing_ok=True)
-    write_report(out / "report.html", content)
-    write_json(out / "metrics.json", results.rows)
-    write_json(out / DEFINITION_FILE, {**definition, "headline": headline(content)})
+    write_together(
+        {
+            out / "report.html": report_page(content),
+            out / "metrics.json": as_json(results.rows),
+            out / DEFINITION_FILE: as_json({**definition, "headline": headline(content)}),
+        }
+    )

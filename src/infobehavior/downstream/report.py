@@ -1,7 +1,6 @@
 """The HTML report of an evaluation: one file that needs no other host, and equal bytes for equal inputs."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -10,7 +9,6 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from infobehavior.artefacts import write_text
 from infobehavior.downstream.charts import (
     COLORS,
     FEATURE_TITLES,
@@ -36,8 +34,8 @@ METRIC_TITLES = {
 }
 
 
-def write_report(target: Path, content: ReportContent) -> None:
-    """Write the report of an evaluation."""
+def report_page(content: ReportContent) -> str:
+    """The report of an evaluation, as HTML."""
     log = content.training_log
     mapped = map_rows(content.positive, content.definition["seed"])
     importances = feature_importances(content)
@@ -47,7 +45,7 @@ def write_report(target: Path, content: ReportContent) -> None:
         "map": chart_html(map_chart(content), "map"),
         "importance": chart_html(importance_chart(importances), "importance"),
     }
-    page = (
+    page: str = (
         page_environment("infobehavior.downstream")
         .get_template("report.html.jinja")
         .render(
@@ -70,7 +68,7 @@ def write_report(target: Path, content: ReportContent) -> None:
             plotly_script=get_plotlyjs(),
         )
     )
-    write_text(target, page)
+    return page
 
 
 def page_environment(package: str) -> jinja2.Environment:

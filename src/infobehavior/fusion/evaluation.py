@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from infobehavior.artefacts import DEFINITION_FILE, is_simulated, simulated_lines, write_json
+from infobehavior.artefacts import DEFINITION_FILE, as_json, is_simulated, simulated_lines, write_together
 from infobehavior.downstream.evaluation import check_out
 from infobehavior.downstream.metrics import recall_at_precision
 from infobehavior.errors import refusing_long_paths
@@ -31,7 +31,7 @@ from infobehavior.fusion.missing import GroupCounts, reasons, warnings_of
 from infobehavior.fusion.model_folder import FusedModel
 from infobehavior.fusion.operating_point import at_threshold, recall_intervals, threshold_intervals
 from infobehavior.fusion.packing import FUSION, GBDT
-from infobehavior.fusion.report import ReportContent, write_fusion_report
+from infobehavior.fusion.report import ReportContent, fusion_report_page
 
 KIND, FORMAT = "evaluation of a fused classifier", 1
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
@@ -124,12 +124,15 @@ def fuse_evaluate(
     joined = [group.table for group in config.groups.values() if group.table]
     definition = {**_definition(read, fused, groups, since, until), "simulated": is_simulated(examples, *joined)}
     definition["warnings"] = [*warnings, *definition["warnings"]]
-    (out / DEFINITION_FILE).unlink(missing_ok=True)
-    write_json(out / METRICS_FILE, {"rows": rows, "without": without})
     assert read.positive is not None
     content = ReportContent(rows, without, definition, scores, read.positive, fused)
-    write_fusion_report(out / REPORT_FILE, content)
-    write_json(out / DEFINITION_FILE, definition)
+    write_together(
+        {
+            out / METRICS_FILE: as_json({"rows": rows, "without": without}),
+            out / REPORT_FILE: fusion_report_page(content),
+            out / DEFINITION_FILE: as_json(definition),
+        }
+    )
     return EvaluateSummary(out, rows, without, definition)
 
 

@@ -1,7 +1,6 @@
 """The HTML report of a fused classifier: one file that needs no other host, and equal bytes for equal inputs."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from infobehavior.artefacts import write_text
 from infobehavior.downstream.charts import COLORS, LegendEntry, empty_figure, precision_by_recall
 from infobehavior.downstream.report import chart_html, page_environment
 from infobehavior.fusion.joining import age_lines
@@ -41,7 +39,7 @@ class ReportContent:
     fused: FusedModel
 
 
-def write_fusion_report(target: Path, content: ReportContent) -> None:
+def fusion_report_page(content: ReportContent) -> str:
     """Write the report of an evaluation."""
     first = content.rows[0]
     recalls = {
@@ -50,7 +48,7 @@ def write_fusion_report(target: Path, content: ReportContent) -> None:
         if name.startswith("recall_at_precision") and not name.endswith("_interval")
     }
     page = page_environment("infobehavior.fusion").get_template("report.html.jinja")
-    text = page.render(
+    rendered: str = page.render(
         definition=content.definition,
         rows=content.rows,
         without=content.without,
@@ -69,7 +67,7 @@ def write_fusion_report(target: Path, content: ReportContent) -> None:
         training=content.fused.report,
         plotly_script=get_plotlyjs(),
     )
-    write_text(target, text)
+    return rendered
 
 
 def sentence(row: dict[str, Any]) -> str:
