@@ -567,12 +567,8 @@ def test_files_that_shrink_between_looking_through_and_aggregation(events, night
         (lambda file, lines: file.write_text(lines[0]), "late.csv has shrunk from"),
         (lambda file, lines: file.unlink(), "No such file or directory"),
         (
-            lambda file, lines: file.write_bytes(file.read_bytes().replace(b"2024-03-29", b"2024-03-28")),
+            lambda file, lines: file.write_bytes(file.read_bytes().replace(b"2024-03-29", b"2024-03-30")),
             "lost 1 of .* events while they .* all of them of 2024-03-29",
-        ),
-        (
-            lambda file, lines: file.write_bytes(file.read_bytes().replace(b"2024-03-30", b"2024-03-29")),
-            "lost 0 of .* events while they were read, all of 2024-03-30",
         ),
     ):
         shutil.rmtree(tmp_path / "minutes", ignore_errors=True)
