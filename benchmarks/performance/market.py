@@ -146,4 +146,7 @@ line, once each; markets of {num_days} days, all else by default, simulated. Tim
 Memory of `simulate` is that of its first process, which holds a row a seller. *To decide* is what `embed` and `daily`
 do before they embed: ids and moments of all windows that end with the last day, and what names the contents of each
 bundle of them, read from all minutes; memory of it is the most that was taken meanwhile, DuckDB's own included.
-Events and minutes of a seller's month are means of the last 30 days."""
+Events and minutes of a seller's month are means of the last 30 days. The market's files are of a thousand sellers and
+all days, so that `aggregate`, which takes a few days at a time, reads the times of all events again for every four
+million of them: its cost of an event grows with their number, which it doesn't where files or row groups are of few
+days ("Aggregation")."""
