@@ -246,7 +246,7 @@ class _reading:  # noqa: N801 (a context)
                 is_listed_again = isinstance(error, FileNotFoundError) and not is_last  # a folder went meanwhile
                 self._found.unreadable += not is_listed_again
                 if not is_listed_again:
-                    self._found.note(f"unreadable: {error}".splitlines()[0].replace(f"{self._folder}/", ""))
+                    self._tell(f"unreadable: {error}")
                 if is_last:
                     return
                 continue
@@ -262,6 +262,10 @@ class _reading:  # noqa: N801 (a context)
             if is_last:
                 return
 
+    def _tell(self, said: str) -> None:
+        """Keep the first line of what went wrong, whatever folder it was in."""
+        self._found.note(said.splitlines()[0].replace(f"{self._folder}/", ""))
+
     def _read_tables(self) -> None:
         for name in self._case.written:
             if any((self._folder / name).glob("ds=*/*.parquet")):
@@ -269,7 +273,7 @@ class _reading:  # noqa: N801 (a context)
                     duckdb.connect().execute(f"SELECT count(*) FROM '{self._folder / name}/ds=*/*.parquet'").fetchall()
                 except duckdb.Error as error:
                     self._found.unreadable += 1
-                    self._found.note(str(error).splitlines()[0].replace(f"{self._folder}/", ""))
+                    self._tell(str(error))
 
 
 def _fresh(case: Case, base: Path, folder: Path) -> Path:

@@ -77,6 +77,14 @@ class Found:
         every = (*USED, WITH_SQUARES, LINKING, UNLABELLED, ITSELF, *NETWORKS, *LATE_TITLES)
         return [classifier for classifier in every if classifier in measured]
 
+    def kinds(self) -> dict[str, str]:
+        """Metrics of each kind of positives against all that are labelled negative, by kind, where kinds are known."""
+        runs = [
+            run["measured"].get(USED[0], {}) for of_name in self.content["runs"].values() for run in of_name.values()
+        ]
+        columns = sorted({name for run in runs for name in run if name.startswith("auc[")})
+        return {column[len("auc[") : -1]: column for column in columns}
+
     def overtime(self, name: str) -> float:
         """By which share ours trained longer than was given, in the mean over seeds; others stop by the clock: 0."""
         reports = [run["report"] for run in self.content["runs"][name].values()]

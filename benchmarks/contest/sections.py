@@ -144,13 +144,11 @@ def _by_activity(found: Found) -> list[str]:
 
 def _by_kind(found: Found) -> list[str]:
     """AUC by kind of positives, where kinds are known."""
-    runs = [run["measured"].get(USED[0], {}) for of_name in found.content["runs"].values() for run in of_name.values()]
-    kinds = sorted({name for run in runs for name in run if name.startswith("auc[")})
     about = (
         "AUC of each kind of accounts that are labelled abnormal against all that are labelled normal (of `normal`, "
         "which are labelled by mistake):"
     )
-    return _columns(found, about, {kind[len("auc[") : -1]: kind for kind in kinds})
+    return _columns(found, about, found.kinds())
 
 
 def _columns(found: Found, about: str, columns: dict[str, str]) -> list[str]:

@@ -33,7 +33,8 @@ def why(every: Sequence[Found], goals: Sequence[Goal], validated: Sequence[Found
 def _against(found: Found, rival: str) -> str:
     """Where ours is ahead of a rival."""
     linear, other = USED
-    parts = [_differences(found, rival, columns, RECOMMENDED, linear) for columns in (SHARES, ACTIVITY, _kinds(found))]
+    kinds = {f"of {kind} ones": column for kind, column in found.kinds().items() if kind != NOT_OF_A_KIND}
+    parts = [_differences(found, rival, columns, RECOMMENDED, linear) for columns in (SHARES, ACTIVITY, kinds)]
     parts += [
         _differences(
             found, rival, {"with all if ours has squares if better": "auc"}, SQUARES + RECOMMENDED, WITH_SQUARES
@@ -41,14 +42,6 @@ def _against(found: Found, rival: str) -> str:
         _differences(found, rival, {f"with all if ours has {title_of(other)}": "auc"}, RECOMMENDED, other),
     ]
     return f"Against {rival}: {'; '.join(filter(None, parts))}."
-
-
-def _kinds(found: Found) -> dict[str, str]:
-    """Kinds of positives against all that are labelled negative, where kinds are known."""
-    runs = found.content["runs"].get(RECOMMENDED, {}).values()
-    columns = sorted({name for run in runs for name in run["measured"][USED[0]] if name.startswith("auc[")})
-    kinds = {column[len("auc[") : -1]: column for column in columns}
-    return {f"of {kind} ones": column for kind, column in kinds.items() if kind != NOT_OF_A_KIND}
 
 
 def _differences(found: Found, rival: str, columns: dict[str, str], row: str, of_ours: str) -> str:

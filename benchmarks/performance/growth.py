@@ -19,7 +19,7 @@ from infobehavior.model.config import EncoderConfig
 from infobehavior.model.infobehavior import InfoBehavior
 from infobehavior.model.reproducible import DEFAULT_THREADS
 from infobehavior.pretraining.config import PretrainConfig
-from performance.measure import goal, run_python, table
+from performance.measure import gigabytes, goal, run_python, table
 from performance.simulated_log import WINDOW_DAYS, Log
 
 BYTES_PER_MOMENT = 16
@@ -129,7 +129,7 @@ def section(result: dict[str, Any]) -> str:
     training = result["training"]
     return "\n\n".join(
         [
-            _TEXT.format(idle=_gigabytes(result["idle_bytes"]), threads=DEFAULT_THREADS),
+            _TEXT.format(idle=gigabytes(result["idle_bytes"]), threads=DEFAULT_THREADS),
             "**Denser**: the same number of events in a month, by fewer and fewer accounts; one window each. The cost "
             "falls, since events that share a minute or a span cost less.",
             _table(result["denser"]),
@@ -143,7 +143,7 @@ def section(result: dict[str, Any]) -> str:
             _arithmetic(result),
             "\n".join(_goals(result)),
             f"Training (batches of {training['entities']} accounts with two months of "
-            f"{training['events_a_month']:,} events a month each) takes {_gigabytes(training['peak_bytes'])}.",
+            f"{training['events_a_month']:,} events a month each) takes {gigabytes(training['peak_bytes'])}.",
         ]
     )
 
@@ -167,7 +167,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
                 f"{cost:.2f}",
                 f"{cost / costs[0]:.2f} ×",
                 f"{row['seconds']:.1f}",
-                _gigabytes(row["peak_bytes"]),
+                gigabytes(row["peak_bytes"]),
             ]
         )
     return table(header, body)
@@ -189,9 +189,9 @@ def _goals(result: dict[str, Any]) -> list[str]:
         goals.append(goal(text, most / least <= 1.5))
     last = result["denser"][-1]
     what = f"a month of {last['events']:,} events in one account takes less than 2 GB"
-    goals.append(goal(f"{what} ({_gigabytes(last['peak_bytes'])})", last["peak_bytes"] < 2e9))
+    goals.append(goal(f"{what} ({gigabytes(last['peak_bytes'])})", last["peak_bytes"] < 2e9))
     peaks = [row["peak_bytes"] for row in (result["more"][-1], *result["shards"])]
-    listed = ", ".join(map(_gigabytes, peaks))
+    listed = ", ".join(map(gigabytes, peaks))
     goals.append(
         goal(f"the memory of `aggregate` and `embed` is bounded by a setting ({listed})", peaks == sorted(peaks)[::-1])
     )
@@ -201,7 +201,7 @@ def _goals(result: dict[str, Any]) -> list[str]:
 def _memory(result: dict[str, Any]) -> str:
     """What the largest log takes with fewer minutes at once."""
     rows = [result["more"][-1], *result["shards"]]
-    listed = "; ".join(f"{row['minutes_per_shard']:,} minutes: {_gigabytes(row['peak_bytes'])}" for row in rows)
+    listed = "; ".join(f"{row['minutes_per_shard']:,} minutes: {gigabytes(row['peak_bytes'])}" for row in rows)
     return (
         f"The same {rows[0]['entities']:,} accounts by the minutes that `embed` has in memory at once "
         f"(`--minutes-per-shard`; the last rows are one run each): {listed}."
@@ -245,10 +245,6 @@ def _arithmetic(result: dict[str, Any]) -> str:
         f"{result['limits']['MOMENTS_PER_SHARD']:,} windows each). A shard takes what the last row takes, and the ids "
         f"and moments of all windows {1e7 * BYTES_PER_MOMENT / 1e9:.2f} GB. Ten million accounts weren't run."
     )
-
-
-def _gigabytes(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.2f} GB"
 
 
 _TEXT = """\

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from infobehavior.data.minutes import PARTITION_FILE, days_of
 from infobehavior.market.config import MarketConfig
 from infobehavior.market.simulate import EVENTS_FOLDER, PRODUCTS_FOLDER
-from performance.measure import ChildRun, run_python, table
+from performance.measure import ChildRun, gigabytes, run_python, table
 
 WINDOW_DAYS = 30
 WORKERS = 2
@@ -115,27 +115,23 @@ def section(result: dict[str, Any]) -> str:
                 f"{row['sellers']:,}",
                 f"{row['events']:,}",
                 f"{row['minutes']:,}",
-                _gigabytes(size["events"]),
+                gigabytes(size["events"]),
                 f"{size['events'] / row['events']:.1f} bytes",
-                _gigabytes(size["minutes"]),
+                gigabytes(size["minutes"]),
                 f"{size['minutes'] / row['minutes']:.1f} bytes",
                 f"{row['simulate']['seconds']:.0f}",
                 f"{row['simulate']['cpu_seconds'] / row['sellers'] * 1e3:.1f}",
-                _gigabytes(row["simulate"]["peak_bytes"]),
+                gigabytes(row["simulate"]["peak_bytes"]),
                 f"{row['aggregate']['seconds']:.0f}",
                 f"{row['aggregate']['cpu_seconds'] / row['events'] * 1e6:.2f}",
                 f"{month['events']:.0f}",
                 f"{month['minutes']:.0f}",
                 f"{row['plan']['windows']:,}",
-                _gigabytes(row["plan"]["peak"] - row["plan"]["before"]),
+                gigabytes(row["plan"]["peak"] - row["plan"]["before"]),
                 f"{bytes_of_window(row):.0f}",
             ]
         )
     return "\n\n".join([_TEXT.format(**result), table(header, body)])
-
-
-def _gigabytes(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.2f} GB"
 
 
 _TEXT = """\

@@ -71,6 +71,11 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds), "repeats": len(seconds)}
 
 
+def gigabytes(num_bytes: float) -> str:
+    """For a page."""
+    return f"{num_bytes / 1e9:.2f} GB"
+
+
 def run(command: Sequence[object], environment: Mapping[str, str | None] | None = None) -> ChildRun:
     """Run a command, and account for what it took.
 

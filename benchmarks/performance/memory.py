@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from infobehavior.pretraining.config import PretrainConfig, preset
-from performance.measure import goal, run_python, table
+from performance.measure import gigabytes, goal, run_python, table
 from performance.simulated_minutes import Minutes
 
 NUM_DAYS = 100
@@ -98,14 +98,14 @@ def section(result: dict[str, Any]) -> str:
             f"{row['prepare']:.1f}",
             f"{row['step']:.2f}",
             f"{row['read']:.3f}",
-            _gigabytes(row["peak_to_prepare"]),
-            _gigabytes(row["peak_anonymous_bytes"]),
-            _gigabytes(row["peak_bytes"]),
+            gigabytes(row["peak_to_prepare"]),
+            gigabytes(row["peak_anonymous_bytes"]),
+            gigabytes(row["peak_bytes"]),
         ]
         for row in rows
     ]
-    text = _TEXT.format(**result, idle=_gigabytes(rows[0]["idle_bytes"]))
-    embedding = _EMBEDDING.format(days=NUM_DAYS, idle=_gigabytes(result["embedded"][0]["idle_bytes"]))
+    text = _TEXT.format(**result, idle=gigabytes(rows[0]["idle_bytes"]))
+    embedding = _EMBEDDING.format(days=NUM_DAYS, idle=gigabytes(result["embedded"][0]["idle_bytes"]))
     goals = [*_goals(rows), _goal_of_embedding(result["embedded"])]
     return "\n\n".join(
         [text, table(header, body), embedding, _table_of_embedding(result["embedded"]), "\n".join(goals)]
@@ -120,7 +120,7 @@ def _table_of_embedding(rows: list[dict[str, Any]]) -> str:
             f"{row['minutes']:,}",
             f"{row['limit']:,}",
             f"{row['seconds']:.0f}",
-            _gigabytes(row["peak"]),
+            gigabytes(row["peak"]),
         ]
         for row in rows
     ]
@@ -133,7 +133,7 @@ def _goal_of_embedding(rows: list[dict[str, Any]]) -> str:
     times = many["minutes"] / few["minutes"]
     return goal(
         f"the memory of `embed` is bounded by a setting: {times:.0f} × the minutes and accounts take "
-        f"at most 1.2 × as much, and a smaller setting takes less ({', '.join(map(_gigabytes, peaks))})",
+        f"at most 1.2 × as much, and a smaller setting takes less ({', '.join(map(gigabytes, peaks))})",
         peaks[1] <= 1.2 * peaks[0] and peaks[2] < peaks[1],
     )
 
@@ -141,7 +141,7 @@ def _goal_of_embedding(rows: list[dict[str, Any]]) -> str:
 def _goals(rows: list[dict[str, Any]]) -> list[str]:
     _, few, many, less = rows
     peaks = [row["peak_to_prepare"] for row in (few, many, less)]
-    listed = ", ".join(map(_gigabytes, peaks))
+    listed = ", ".join(map(gigabytes, peaks))
     times = many["minutes"] / few["minutes"]
     is_bounded = peaks[1] <= 1.2 * peaks[0] and peaks[2] < peaks[1]
     share = many["read"] / many["step"]
@@ -156,10 +156,6 @@ def _goals(rows: list[dict[str, Any]]) -> list[str]:
             share < 0.05,
         ),
     ]
-
-
-def _gigabytes(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.2f} GB"
 
 
 _TEXT = """\

@@ -4,6 +4,7 @@ A file that hasn't changed since it was last looked at isn't read. Of the others
 events are: a log that was written again with the same events changes nothing, and late events their own days alone.
 """
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from infobehavior.data.events import connect, find_files, only_row, open_events,
 from infobehavior.data.minutes import days_of, num_events_of, partition_file
 from infobehavior.data.schema import Schema
 from infobehavior.data.survey import count_quarantined, refuse_unbelieved
+from infobehavior.data.whole_files import stat_of_listed
 from infobehavior.errors import InputError
 from infobehavior.progress import progress
 
@@ -43,7 +45,11 @@ class Stamp(BaseModel):
     @classmethod
     def of(cls, file: Path) -> Self:
         """The stamp of a file."""
-        found = file.stat()
+        return cls.of_stat(file.stat())
+
+    @classmethod
+    def of_stat(cls, found: os.stat_result) -> Self:
+        """Likewise, of what the system says of it."""
         return cls(size=found.st_size, mtime_ns=found.st_mtime_ns)
 
 
@@ -312,7 +318,7 @@ def find_changes(
     read = dict[str, FileRecord]()
     with progress("looking through the log", len(files)) as advance:
         for file in files:
-            name, stamp = str(file), _stamp_of_listed(file)
+            name, stamp = str(file), Stamp.of_stat(stat_of_listed(file))
             known = before.files.get(name)
             if known is None or known.stamp != stamp:
                 known = read[name] = _look_through(file, stamp, schema, drop_duplicates, memory_limit, threads)
@@ -324,13 +330,6 @@ def find_changes(
             contents[day] = contents.get(day, DayContents()) + found
     ledger = Ledger(reading=reading, files=records, days=before.days)
     return Changes(ledger, len(files), read, sorted(before.files.keys() - records.keys()), contents)
-
-
-def _stamp_of_listed(file: Path) -> Stamp:
-    try:
-        return Stamp.of(file)
-    except FileNotFoundError:
-        raise InputError(f"{file} has gone since the log's files were listed; run again") from None
 
 
 def _look_through(

@@ -1,5 +1,6 @@
 """The files of a log, as they were when it was opened: one that shrinks while it is read would cost events."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -22,7 +23,7 @@ class WholeFiles:
     @classmethod
     def of(cls, files: Iterable[Path]) -> Self:
         """Their sizes now."""
-        return cls({file: _size(file) for file in files})
+        return cls({file: stat_of_listed(file).st_size for file in files})
 
     def accept(self, _day: date, _num_events: int) -> None:
         """See `day_files.Accept`: no day is replaced once a file has shrunk, whose events may have been lacking."""
@@ -35,16 +36,21 @@ class WholeFiles:
             InputError: a file has shrunk, or is gone.
         """
         for file, size in self.sizes.items():
-            if (now := _size(file)) < size:
+            if (now := stat_of_listed(file).st_size) < size:
                 raise InputError(
                     f"{file} has shrunk from {size:,} to {now:,} bytes while the log was read: let nobody write to it, "
                     "and run again"
                 )
 
 
-def _size(file: Path) -> int:
+def stat_of_listed(file: Path) -> os.stat_result:
+    """What the system says of a file that was there when the log's files were listed.
+
+    Raises:
+        InputError: it isn't any more, or can't be looked at.
+    """
     try:
-        return file.stat().st_size
+        return file.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{file} has gone since the log's files were listed; run again") from None
     except OSError as error:

@@ -5,7 +5,7 @@ already isn't written again. Needs the extra `delta`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date as Date
 from pathlib import Path
@@ -82,10 +82,10 @@ def publish(table: str | Path, to: str) -> Summary:
         raise InputError(f"{table} has no embeddings of any day; run `infobehavior embed` first")
     written = []
     try:
-        undone = _undone(to)
+        undone = _undone(to, days)
         with progress("publishing", len(days)) as advance:
             for day in days:
-                if _publish_day(partition_file(table, day), day, to, model_id, str(day) in undone):
+                if _publish_day(partition_file(table, day), day, to, model_id, day in undone):
                     written.append(day)
                 advance(note=str(day))
         version = deltalake.DeltaTable(to).version()
@@ -102,27 +102,16 @@ def _without_traces(said: str) -> str:
     return one_line(re.split(r"Detail: Python exception|\n\s+0: ", plain)[0])
 
 
-def _undone(to: str) -> "_Days":
+def _undone(to: str, days: Iterable[Date]) -> frozenset[Date]:
     """The days that may not be what was committed any more, since others undid something; transactions outlive that."""
     from deltalake import DeltaTable
 
-    if not DeltaTable.is_deltatable(to):
-        return _Days(None, frozenset())
-    history = DeltaTable(to).history()
-    undoing = max((entry["version"] for entry in history if entry.get("operation") in UNDOING), default=-1)
-    since = frozenset(str(entry[DAY]) for entry in history if DAY in entry and entry["version"] > undoing)
-    return _Days(None if undoing < 0 else undoing, since)
-
-
-@dataclass(frozen=True)
-class _Days:
-    """Days that were undone: if anything was, all but those that were committed since."""
-
-    undone_at: int | None
-    committed_since: frozenset[str]
-
-    def __contains__(self, day: str) -> bool:
-        return self.undone_at is not None and day not in self.committed_since
+    history = DeltaTable(to).history() if DeltaTable.is_deltatable(to) else []
+    undone_at = max((entry["version"] for entry in history if entry.get("operation") in UNDOING), default=None)
+    if undone_at is None:
+        return frozenset()
+    committed_since = {entry.get(DAY) for entry in history if entry["version"] > undone_at}
+    return frozenset(day for day in days if str(day) not in committed_since)
 
 
 def _publish_day(partition: Path, day: Date, to: str, model_id: str, is_undone: bool) -> bool:

@@ -40,7 +40,7 @@ class ReportContent:
 
 
 def fusion_report_page(content: ReportContent) -> str:
-    """Write the report of an evaluation."""
+    """The report of an evaluation, as HTML."""
     first = content.rows[0]
     recalls = {
         name: f"Recall at {name.rpartition('_')[2]} % precision"
