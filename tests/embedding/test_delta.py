@@ -72,14 +72,17 @@ def test_a_day_that_was_deleted_or_restored_away_is_written_again(table, tmp_pat
     to = str(tmp_path / "delta")
     publish(table, to)
     changes = (
-        lambda there: there.delete(f"ds = '{DAYS[0]}'"),
-        lambda there: there.delete(f"ds = '{DAYS[1]}' AND num_events = 1 OR ds = '{DAYS[1]}' AND num_events > 1"),
-        lambda there: there.restore(0),
+        (lambda there: there.delete(f"ds = '{DAYS[0]}'"), DAYS[:1]),
+        (
+            lambda there: there.delete(f"ds = '{DAYS[1]}' AND num_events = 1 OR ds = '{DAYS[1]}' AND num_events > 1"),
+            DAYS[1:],
+        ),
+        (lambda there: there.restore(0), DAYS),
     )
-    for change in changes:
+    for change, days in changes:
         change(deltalake.DeltaTable(to))
         assert delta_rows(to) != local_rows(table)
-        assert len(publish(table, to).days) >= 1
+        assert publish(table, to).days == tuple(map(date.fromisoformat, days))
         assert delta_rows(to) == local_rows(table)
         assert publish(table, to).days == ()
 

@@ -29,8 +29,9 @@ ATTEMPTS = 5
 DAY = "infobehavior.ds"
 """Under this name the history says which day a commit wrote."""
 
-UNDOING = frozenset({"DELETE", "UPDATE", "MERGE", "RESTORE"})
-"""Operations of others after which a day may not be what its last transaction made it."""
+UNDOING = frozenset({"UPDATE", "MERGE", "RESTORE"})
+"""Operations of others after which a day may have as many rows as before and not be what its last transaction made it.
+What is deleted is told by the rows that a day has left, so that other days aren't written again for it."""
 
 DESCRIPTION = "infobehavior embeddings of model "
 
@@ -65,7 +66,7 @@ def publish(table: str | Path, to: str) -> Summary:
         to: folder or URL of the Delta table, such as s3://bucket/embeddings; credentials come from the environment. It
             is made, or holds embeddings of the same model: days that aren't in `table` stay. A day of which it has
             another number of rows is written again, and so is each that was committed before the last time that others
-            deleted or changed rows or restored an older version.
+            changed rows or restored an older version.
 
     Raises:
         InputError: deltalake isn't installed, `table` isn't one, or `to` can't be written or holds something else.
